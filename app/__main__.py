@@ -1,0 +1,215 @@
+"""The command line: `python -m app COMMAND`. Parses, calls one function, prints; imports TensorFlow only to work."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from app.errors import UserError
+
+app = typer.Typer(
+    help="Inception networks in Keras: trained on your images, measured, exported for TensorFlow Serving and LiteRT.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+# Not 80 columns into a file or a pipe: a table that wraps is hard to read and harder to search.
+output = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+
+DataArgument = Annotated[
+    str, typer.Argument(metavar="DATA", help="A folder class/image or split/class/image, 'digits', or 'tfds:NAME'.")
+]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as `train --to` makes it.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")]
+
+
+@app.command()
+def networks(as_json: JsonOption = False) -> None:
+    """The family: paper, input, parameters, multiply-adds, published accuracy, who publishes weights."""
+    with _tensorflow():
+        from app.networks import describe
+    rows = describe()
+    if as_json:
+        _print_json(rows)
+        return
+    table = Table("network", "paper", "input", "parameters", "multiply-adds", "top-1", "top-5", "published weights")
+    for row in rows:
+        accuracy = ["" if row[key] is None else f"{row[key]:.1%}" for key in ("top_1", "top_5")]
+        size = " x ".join(str(side) for side in row["input"])
+        counts = (f"{row['parameters']:,}", f"{row['multiply_adds'] / 1e9:.3g} G")
+        table.add_row(row["name"], row["paper"], size, *counts, *accuracy, row["source"] or "")
+    output.print(table)
+
+
+@app.command()
+def train(
+    data: DataArgument,
+    network: Annotated[str, typer.Option(help="A name from `networks`.")],
+    to: Annotated[Path, typer.Option(help="The run folder to write.")],
+    recipe: Annotated[str, typer.Option(help="A name from app/recipes, or the path of such a file.")] = "default",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Another value for a key of the recipe; repeatable."),
+    ] = None,
+) -> None:
+    """Train a network, measure it on the test images and write the run folder. The same command again goes on."""
+    with _tensorflow():
+        from app import recipe as recipes
+        from app import training
+        from app.progress import watch
+    try:
+        run = training.train(data, network, to, recipes.load(recipe, settings or ()), watch)
+    except KeyboardInterrupt:
+        typer.echo("\nInterrupted. The same command goes on after the last whole epoch.", err=True)
+        raise typer.Exit(130) from None
+    figures = json.loads(run.metrics.read_text())
+    output.print(
+        f"top-1 {figures['top_1']:.4f}  top-5 {figures['top_5']:.4f}  loss {figures['loss']:.4f}  "
+        f"on {figures['count']} test images. Report: {run.report}",
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def evaluate(
+    run: RunArgument,
+    data: Annotated[
+        str | None, typer.Option(help="Other data than the run's own; all its test images are used.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Top-1, top-5, loss and figures per class on the test images."""
+    with _tensorflow():
+        from app import evaluation
+        from app.progress import watch
+    figures = evaluation.evaluate(run, data, watch)
+    if as_json:
+        _print_json(figures)
+        return
+    output.print(
+        f"top-1 {figures['top_1']:.4f}  top-5 {figures['top_5']:.4f}  loss {figures['loss']:.4f}  "
+        f"on {figures['count']} images"
+    )
+    table = Table("class", "precision", "recall", "f1", "images")
+    for label, row in figures["per_class"].items():
+        table.add_row(label, f"{row['precision']:.3f}", f"{row['recall']:.3f}", f"{row['f1']:.3f}", str(row["count"]))
+    output.print(table)
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run folder or an export.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")],
+    top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 3,
+    as_json: JsonOption = False,
+) -> None:
+    """Name what is on pictures. Ends with exit code 1 when one of them could not be read."""
+    with _tensorflow():
+        from app import prediction
+        from app.progress import watch
+    rows = prediction.predict(model, images, top, watch)
+    if as_json:
+        _print_json(rows)
+    else:
+        for row in rows:
+            named = (f"{name} {score:.3f}" for name, score in zip(row["classes"], row["scores"], strict=True))
+            output.print(f"{row['file']}: {row.get('error') or '  '.join(named)}", soft_wrap=True)
+    if any("error" in row for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    run: RunArgument,
+    to: Annotated[Path, typer.Option(help="The folder of all exports; this one becomes NAME/VERSION in it.")],
+    formats: Annotated[str, typer.Option(help="Which artefacts, separated by commas.")] = "saved_model,tflite",
+    version: Annotated[
+        int | None, typer.Option(min=1, help="The version number; the next free one if left out.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a SavedModel for TensorFlow Serving and a LiteRT file, with the proof that they answer as the network."""
+    with _tensorflow():
+        from app import exporting
+    folder, found = exporting.export(run, to, formats.split(","), version)
+    _print_certificate(f"Exported {folder}", found, as_json)
+
+
+@app.command()
+def verify(
+    export_: Annotated[
+        Path, typer.Argument(metavar="EXPORT", help="An export: its root, its name or a version folder.")
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Run an export's golden images again, each artefact in a fresh process; exit code 1 when one disagrees."""
+    with _tensorflow():
+        from app import exporting
+    folder, found = exporting.verify(export_)
+    _print_certificate(f"Verified {folder}" if found["ok"] else f"{folder} DISAGREES with its network", found, as_json)
+    if not found["ok"]:
+        raise typer.Exit(1)
+
+
+def _print_certificate(headline: str, found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        _print_json(found)
+        return
+    table = Table("artefact", "top-1 agreement", "max difference", "tolerance", "accuracy", "MB", "ms / image")
+    for row in found["rows"]:
+        table.add_row(
+            row["artefact"],
+            f"{row['top_1_agreement']:.1%}",
+            f"{row['max_difference']:.1e}",
+            f"{row['tolerance']:.0e}",
+            f"{row['accuracy']:.1%}",
+            f"{row['bytes'] / 1e6:.1f}",
+            f"{row['milliseconds']:.1f}",
+        )
+    output.print(table)
+    output.print(headline, soft_wrap=True)
+
+
+def _print_json(content: Any) -> None:
+    print(json.dumps(content, indent=1))
+
+
+@contextmanager
+def _tensorflow() -> Iterator[None]:
+    """Around imports of TensorFlow, whose C++ half reports absent CUDA drivers before its log level can be set."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    saved = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    try:
+        app(arguments, prog_name="python -m app")
+    except UserError as error:
+        sys.exit(f"Error: {error}")
+    except OSError as error:
+        # A full disk, a folder without write permission: the system's sentence names the file.
+        sys.exit(f"Error: {error}")
+
+
+if __name__ == "__main__":
+    main()

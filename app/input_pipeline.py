@@ -1,0 +1,48 @@
+"""Batches for the network, from a split's encoded images: read, decoded and resized in parallel, ahead of the step."""
+
+import tensorflow as tf
+
+from app.augmentation import augmented
+from app.datasets import Split
+from app.images import Preprocessing, decode
+from app.recipe import Recipe
+
+
+def steps_per_epoch(split: Split, recipe: Recipe) -> int:
+    return max(1, split.count // recipe.batch_size)
+
+
+def training_batches(
+    split: Split, preprocessing: Preprocessing, recipe: Recipe, classes: int, first_epoch: int
+) -> tf.data.Dataset:
+    """Batches (images, one-hot labels) without end, from the start of `first_epoch` (from 0).
+
+    Order and augmentation are functions of (seed, epoch, index). An epoch leaves out the images that do not fill its
+    last batch, others each time.
+    """
+
+    @tf.autograph.experimental.do_not_convert  # nothing here depends on a tensor's value
+    def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
+        def prepared(index: tf.Tensor, example: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+            encoded, label = example
+            # One key a picture: the seed, and the place of the picture in the whole run.
+            key = tf.stack([tf.constant(recipe.seed, tf.int64), epoch * split.count + index])
+            image = augmented(decode(encoded), key, recipe.augmentation, preprocessing)
+            return image, tf.one_hot(label, classes)
+
+        examples = split.shuffled(recipe.seed, epoch).enumerate()
+        images = examples.map(prepared, num_parallel_calls=tf.data.AUTOTUNE)
+        return images.batch(recipe.batch_size, drop_remainder=split.count >= recipe.batch_size)
+
+    epochs = tf.data.Dataset.counter(first_epoch)
+    return epochs.flat_map(epoch_batches).prefetch(tf.data.AUTOTUNE)
+
+
+def evaluation_batches(split: Split, preprocessing: Preprocessing, batch_size: int) -> tf.data.Dataset:
+    """Batches (images, labels as integers), each image once, in order."""
+
+    def prepared(encoded: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return preprocessing(decode(encoded)), label
+
+    images = split.in_order().map(prepared, num_parallel_calls=tf.data.AUTOTUNE)
+    return images.batch(batch_size).prefetch(tf.data.AUTOTUNE)

@@ -1,0 +1,116 @@
+"""Data sets of TensorFlow Datasets: `tfds:NAME` from its catalogue, and `digits`, which needs no network."""
+
+import contextlib
+import hashlib
+import io
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import platformdirs
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from app.datasets import Data
+from app.digits import Digits
+from app.errors import UserError
+
+WINDOW = 10_000
+
+
+def load(name: str) -> Data:
+    """`digits` or `tfds:NAME`; see `datasets.load`."""
+    return _digits() if name == "digits" else _catalogued(name)
+
+
+@dataclass(frozen=True)
+class TfdsSplit:
+    builder: Any
+    instruction: str
+    image: str
+    label: str
+    count: int
+
+    def in_order(self) -> tf.data.Dataset:
+        dataset = self.builder.as_dataset(split=self.instruction, decoders={self.image: tfds.decode.SkipDecoding()})
+        return dataset.map(lambda example: (example[self.image], example[self.label]))
+
+    def shuffled(self, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
+        """Shuffled within windows of 10,000 examples: no random access is needed, nor the state of a buffer."""
+
+        def mix(window: tf.Tensor, examples: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+            encoded, labels = examples
+            count = tf.size(labels, tf.int64)
+            key = tf.cast(tf.stack([seed + WINDOW * window, epoch]), tf.uint32)
+            order = tf.random.experimental.index_shuffle(tf.range(count), key, count - 1)
+            return tf.gather(encoded, order), tf.gather(labels, order)
+
+        return self.in_order().batch(min(self.count, WINDOW)).enumerate().map(mix).unbatch()
+
+
+def _digits() -> Data:
+    # Beside the downloads of other programs it would look like one of theirs; this one is made here, in a second.
+    builder = Digits(data_dir=os.environ.get("TFDS_DATA_DIR") or platformdirs.user_cache_dir("inceptions"))
+    with contextlib.redirect_stdout(io.StringIO()):
+        tfds.disable_progress_bar()
+        try:
+            builder.download_and_prepare()
+        finally:
+            tfds.enable_progress_bar()
+    return _from_builder("digits", builder, image_size=64)
+
+
+def _catalogued(name: str) -> Data:
+    try:
+        builder = tfds.builder(name.removeprefix("tfds:"))
+        with contextlib.redirect_stdout(sys.stderr):
+            builder.download_and_prepare()
+    except tfds.core.DatasetNotFoundError as error:
+        raise UserError(f"TensorFlow Datasets has no data set called '{name.removeprefix('tfds:')}'.") from error
+    except (OSError, ValueError, AssertionError, tfds.download.DownloadError) as error:
+        raise UserError(f"{name} could not be prepared: {str(error).strip().splitlines()[0]}") from error
+    return _from_builder(name, builder)
+
+
+def _from_builder(name: str, builder: Any, image_size: int | None = None) -> Data:
+    features = builder.info.features
+    image = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
+    label = [key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
+    if not image or not label:
+        raise UserError(f"{name} has no image with a class label: its features are {', '.join(features)}.")
+    instructions = _instructions(name, builder.info.splits)
+    made = {
+        split: TfdsSplit(builder, instruction, image[0], label[0], builder.info.splits[instruction].num_examples)
+        for split, instruction in instructions.items()
+    }
+    identity = f"{builder.info.full_name} {[(made[split].instruction, made[split].count) for split in instructions]}"
+    fingerprint = hashlib.sha256(identity.encode()).hexdigest()
+    return Data(
+        name,
+        tuple(features[label[0]].names),
+        train=made["train"],
+        validation=made["validation"],
+        test=made["test"],
+        fingerprint=fingerprint,
+        image_size=image_size,
+    )
+
+
+def _instructions(name: str, published: Iterable[str]) -> dict[str, str]:
+    """The published splits; what is missing is cut from the end of `train`, 20 % for test and 8 % for validation."""
+    published = set(published)
+    if "train" not in published:
+        raise UserError(f"{name} has no split 'train'; it has {', '.join(sorted(published))}.")
+    instructions = {"train": "train"}
+    end = 100
+    for split, share in (("test", 20), ("validation", 8)):
+        if split in published:
+            instructions[split] = split
+        else:
+            instructions[split] = f"train[{end - share}%:{end}%]"
+            end -= share
+    if end < 100:
+        instructions["train"] = f"train[:{end}%]"
+    return instructions

@@ -1,0 +1,151 @@
+"""A recipe: every number that training uses. `app/recipes/` holds them by name; a path to such a file works as well.
+
+python -m app train DATA --network bn_inception --recipe photos --set optimizer.rate=0.01 --to RUN
+"""
+
+import importlib.util
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
+
+from app.errors import UserError
+
+RECIPES = Path(__file__).with_name("recipes")
+
+
+class Part(BaseModel):
+    """Frozen; unknown keys are errors, and so are numbers that are infinite or none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Optimizer(Part):
+    """`weight_decay` is decoupled and leaves gamma, beta and biases alone. `momentum` is for sgd and rmsprop."""
+
+    name: Literal["sgd", "rmsprop", "adamw"] = "sgd"
+    rate: PositiveFloat = 0.05
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = False
+    weight_decay: NonNegativeFloat = 0.0
+
+
+class Schedule(Part):
+    """`cosine` falls from the rate to 0 over the whole run, after `warmup` epochs of linear rise."""
+
+    name: Literal["cosine", "constant"] = "cosine"
+    warmup: NonNegativeFloat = 0.0
+
+
+class BatchNorm(Part):
+    """`momentum` is the weight of the past in the moving averages, Keras' convention."""
+
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+
+
+class Augmentation(Part):
+    """`flip` mirrors half of the images. `crop_area` is the smallest share of the picture that a random crop keeps,
+    with an aspect ratio of 3/4 to 4/3 (1409.4842, section 6); 1 is no crop."""
+
+    flip: bool = False
+    crop_area: float = Field(default=1.0, gt=0, le=1)
+
+
+class Checkpoint(Part):
+    """`use` says which weights the finished run keeps: those of the `last` epoch, which is what a rate that falls to 0
+    is for, or those of the `best` validation loss, for rates that stay high. Among epochs that differ by an image or
+    two of a small validation split, the best is a lottery."""
+
+    use: Literal["last", "best"] = "last"
+
+
+class Recipe(Part):
+    """`steps` ends a run after so many optimizer steps, whatever `epochs` says. `image_size` None is the size that the
+    data or else the network was made for; `dropout` None is the network's own."""
+
+    seed: NonNegativeInt = 0
+    epochs: PositiveInt = 12
+    steps: PositiveInt | None = None
+    batch_size: PositiveInt = 32
+    image_size: PositiveInt | None = None
+    width: PositiveFloat = 1.0
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    batch_norm: BatchNorm = BatchNorm()
+    augmentation: Augmentation = Augmentation()
+    checkpoint: Checkpoint = Checkpoint()
+
+
+def load(name: str, settings: Iterable[str] = ()) -> Recipe:
+    """The recipe called `name` (or in the file `name`), with `key=value` settings on top.
+
+    Raises:
+        UserError: no such recipe, an unknown key, or a value that its key does not take.
+    """
+    recipe = _named(name)
+    values = recipe.model_dump()
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise UserError(f"--set {setting}: write key=value, as in --set epochs=3.")
+        if key not in set(_keys(Recipe)):
+            raise UserError(
+                f"--set {setting}: there is no recipe key '{key}'. The keys are: {', '.join(_keys(Recipe))}."
+            )
+        *parts, last = key.split(".")
+        place = values
+        for part in parts:
+            place = place[part]
+        place[last] = None if text.lower() == "none" else text
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"--set {_complaint(error)}.") from error
+
+
+def _complaint(error: ValidationError) -> str:
+    """`key=value: what is wrong`, of the first thing that is."""
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}={first['input']}: {first['msg'].lower()}"
+
+
+def _keys(part: type[Part], prefix: str = "") -> Iterator[str]:
+    for name, field in part.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Part):
+            yield from _keys(field.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def _named(name: str) -> Recipe:
+    path = Path(name) if name.endswith(".py") else RECIPES / f"{name}.py"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in RECIPES.glob("[!_]*.py")))
+        raise UserError(f"There is no recipe '{name}'. The recipes are {known}; the path of a .py file works as well.")
+    spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module: Any = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except ValidationError as error:
+        raise UserError(f"The recipe {path} does not run: {_complaint(error)}.") from error
+    except Exception as error:
+        raise UserError(f"The recipe {path} does not run: {type(error).__name__}: {error}.") from error
+    recipe = getattr(module, "RECIPE", None)
+    if not isinstance(recipe, Recipe):
+        raise UserError(f"The recipe {path} must define RECIPE = Recipe(...), with Recipe from app.recipe.")
+    return recipe

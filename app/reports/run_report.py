@@ -1,0 +1,152 @@
+"""`report.html` of a run: its figures, curves, confusion matrix and pictures with what the network took them for."""
+
+import base64
+import io
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import plotly.offline
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from numpy.typing import NDArray
+from PIL import Image
+
+from app.callbacks import read_history
+from app.datasets import Split
+from app.files import whole
+from app.recipe import Recipe
+from app.run_folder import Classifier, Run
+
+PICTURES = 24
+LARGEST = 160  # pixels: the longer side of a picture on the page
+TRAINING, VALIDATION = "#0072B2", "#D55E00"  # told apart by colour-blind readers (Okabe and Ito)
+
+
+def write(
+    run: Run,
+    classifier: Classifier,
+    figures: dict[str, Any],
+    probabilities: NDArray[Any],
+    truth: NDArray[Any],
+    test: Split,
+) -> None:
+    """Writes the page. `figures` are `evaluation.metrics` of `probabilities` (count, classes) and `truth` (count,), in
+    the order of `test`."""
+    environment = Environment(
+        loader=PackageLoader("app.reports", "."), autoescape=select_autoescape(default=True), undefined=StrictUndefined
+    )
+    history = read_history(run.history)
+    page = environment.get_template("run_report.html.jinja").render(
+        title=run.folder.resolve().name,
+        classifier=classifier,
+        recipe=_flat(classifier.recipe.model_dump()),
+        figures=figures,
+        seconds=sum(row["seconds"] for row in history),
+        plots=[
+            _curve(history, "loss", "Loss"),
+            _curve(history, "accuracy", "Accuracy"),
+            _confusion(figures, classifier),
+        ],
+        pictures=_pictures(probabilities, truth, classifier.labels, test),
+        command=_command(run, classifier),
+        plotly=plotly.offline.get_plotlyjs(),
+    )
+    with whole(run.report) as beside:
+        beside.write_text(page)
+
+
+def _curve(history: Sequence[dict[str, float]], key: str, title: str) -> str:
+    epochs = [row["epoch"] for row in history]
+    # A first validation loss can be a hundred times the last: moving averages lag behind the first steps.
+    scale = "log" if key == "loss" else "linear"
+    figure = go.Figure(layout={"title": title, "xaxis": {"title": "epoch"}, "yaxis": {"type": scale}, "height": 340})
+    for name, prefix, colour, dash in (("training", "", TRAINING, "solid"), ("validation", "val_", VALIDATION, "dash")):
+        values = [row[f"{prefix}{key}"] for row in history]
+        figure.add_scatter(x=epochs, y=values, name=name, mode="lines+markers", line={"color": colour, "dash": dash})
+    return _html(figure)
+
+
+def _confusion(figures: dict[str, Any], classifier: Classifier) -> str:
+    matrix = np.array(figures["confusion"])
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    few = len(classifier.labels) <= 20
+    figure = go.Figure(
+        go.Heatmap(
+            z=shares,
+            x=classifier.labels,
+            y=classifier.labels,
+            text=matrix,
+            texttemplate="%{text}" if few else None,
+            hovertemplate="%{y} taken for %{x}: %{text}<extra></extra>",
+            colorscale="Blues",
+            zmin=0,
+            zmax=1,
+            showscale=False,
+        ),
+        layout={
+            "title": "Confusion: rows are true, columns predicted",
+            "xaxis": {"type": "category", "title": "predicted"},
+            "yaxis": {"type": "category", "title": "true", "autorange": "reversed"},
+            "height": min(900, 240 + 28 * len(classifier.labels)),
+        },
+    )
+    return _html(figure)
+
+
+def _html(figure: go.Figure) -> str:
+    figure.update_layout(template="plotly_white", margin={"l": 60, "r": 20, "t": 50, "b": 50})
+    return figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True})
+
+
+def _pictures(
+    probabilities: NDArray[Any], truth: NDArray[Any], labels: Sequence[str], test: Split
+) -> list[dict[str, Any]]:
+    """Mistakes first, the surest of them foremost; then right answers, spread over the split."""
+    best = probabilities.argmax(axis=1)
+    sure = probabilities.max(axis=1)
+    wrong = sorted(np.flatnonzero(best != truth), key=lambda i: -sure[i])[: PICTURES // 2]
+    right = np.flatnonzero(best == truth)
+    spread = (
+        right[np.linspace(0, len(right) - 1, min(PICTURES - len(wrong), len(right))).astype(int)] if len(right) else []
+    )
+    chosen = [int(i) for i in (*wrong, *spread)]
+    shown = {}
+    for i, (encoded, _) in enumerate(test.in_order().as_numpy_iterator()):
+        if i in chosen:
+            shown[i] = {
+                "source": _thumbnail(encoded),
+                "right": bool(best[i] == truth[i]),
+                "true": labels[truth[i]],
+                "best": [(labels[j], float(probabilities[i, j])) for j in np.argsort(-probabilities[i])[:3]],
+            }
+    return [shown[i] for i in chosen]
+
+
+def _thumbnail(encoded: bytes) -> str:
+    with Image.open(io.BytesIO(encoded)) as image:
+        picture = image.convert("RGB")
+    scale = LARGEST / max(picture.size)
+    # Small pictures are enlarged in whole pixels: digits of 8 x 8 stay what they are.
+    filter_ = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
+    picture = picture.resize([max(1, round(side * scale)) for side in picture.size], filter_)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG" if scale > 1 else "JPEG")
+    kind = "png" if scale > 1 else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _command(run: Run, classifier: Classifier) -> str:
+    changed = _flat(classifier.recipe.model_dump())
+    default = _flat(Recipe().model_dump())
+    settings = [f"--set {key}={value}" for key, value in changed.items() if value != default[key]]
+    parts = [shlex.quote(classifier.data.name), "--network", classifier.network, "--to", shlex.quote(str(run.folder))]
+    return " ".join(["python -m app train", *parts, *settings])
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat

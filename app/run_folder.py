@@ -1,0 +1,146 @@
+"""A run folder: what a training leaves behind, and what every later command takes.
+
+model.keras       the network, ending in the softmax `predictions`
+classifier.json   network, labels in order, preprocessing, recipe, versions, seed, data
+history.csv       a row per epoch
+metrics.json      the figures on the test images
+report.html       curves, confusion matrix, predictions; opens without a server
+golden/           test images that exports are compared on
+checkpoints/      best and last, while training lasts and after
+unreadable.csv    images left out, where there were any
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from app.errors import UserError
+from app.files import whole
+from app.images import Preprocessing
+from app.recipe import Recipe
+from models import NETWORKS
+
+
+class DataRecord(BaseModel):
+    """The data set a network was trained on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    fingerprint: str
+    train: int
+    validation: int
+    test: int
+    unreadable: int
+
+
+class Classifier(BaseModel):
+    """`classifier.json`: all that is needed to build the network again and to feed it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    network: str
+    arguments: dict[str, Any]
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    recipe: Recipe
+    versions: dict[str, str]
+    seed: int
+    data: DataRecord
+
+    def build(self, activation: str | None = "softmax") -> keras.Model:
+        """A fresh network of this kind; `activation=None` ends in the logits."""
+        return NETWORKS[self.network](classifier_activation=activation, **self.arguments)
+
+
+@dataclass(frozen=True)
+class Run:
+    """The paths of a run folder."""
+
+    folder: Path
+
+    @property
+    def classifier(self) -> Path:
+        return self.folder / "classifier.json"
+
+    @property
+    def model(self) -> Path:
+        return self.folder / "model.keras"
+
+    @property
+    def history(self) -> Path:
+        return self.folder / "history.csv"
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics.json"
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report.html"
+
+    @property
+    def golden(self) -> Path:
+        return self.folder / "golden"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def unreadable(self) -> Path:
+        return self.folder / "unreadable.csv"
+
+    def read_classifier(self) -> Classifier:
+        """What the folder holds.
+
+        Raises:
+            UserError: it is not a run folder, or its `classifier.json` is damaged.
+        """
+        if not self.classifier.is_file():
+            raise UserError(f"{self.folder} is not a run folder: it has no classifier.json. `train --to` makes one.")
+        try:
+            return Classifier.model_validate_json(self.classifier.read_text())
+        except ValidationError as error:
+            raise UserError(f"{self.classifier} is damaged: {error.errors()[0]['msg']}.") from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    with whole(path) as beside:
+        beside.write_text(json.dumps(content, indent=1) + "\n")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network. `model` takes preprocessed float images (batch, height, width, 3), gives probabilities
+    (batch, classes); `logits_model` shares its weights and gives the logits."""
+
+    model: keras.Model
+    logits_model: keras.Model
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+
+
+def load(path: str | Path) -> Trained:
+    """The network of a finished run.
+
+    Raises:
+        UserError: not a run folder, or a run that is not finished.
+    """
+    run = Run(Path(path))
+    classifier = run.read_classifier()
+    if not run.model.is_file():
+        raise UserError(
+            f"The run {run.folder} is not finished: it has no model.keras. The same `train` command goes on."
+        )
+    try:
+        model = keras.models.load_model(run.model, compile=False)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{run.model} is damaged: {str(error).splitlines()[0]}") from error
+    logits_model = classifier.build(activation=None)
+    logits_model.set_weights(model.get_weights())
+    return Trained(model, logits_model, classifier.labels, classifier.preprocessing)

@@ -1,0 +1,261 @@
+"""Training: a data set, a network and a recipe in; a run folder out."""
+
+import csv
+import importlib.metadata
+import importlib.util
+import io
+import json
+import math
+import platform
+from collections.abc import Iterable
+from pathlib import Path
+
+import keras
+import numpy as np
+from PIL import Image
+
+from app import datasets, evaluation
+from app.callbacks import Checkpoints, History, ReportProgress, StopAfter, StopOnNonFinite, read_history
+from app.datasets import Data, Watch
+from app.errors import UserError
+from app.files import whole
+from app.images import Preprocessing
+from app.input_pipeline import evaluation_batches, steps_per_epoch, training_batches
+from app.networks import CARDS
+from app.progress import console
+from app.recipe import Recipe
+from app.reports import run_report
+from app.run_folder import Classifier, DataRecord, Run, load, write_json
+from models import NETWORKS, __version__
+
+GOLDEN = 32
+
+
+def train(data_name: str, network: str, to: Path, recipe: Recipe, watch: Watch = datasets.unwatched) -> Run:
+    """Trains, evaluates on the test images and writes the run folder `to`. The same call again goes on after the last
+    whole epoch; on a finished run it does nothing.
+
+    Raises:
+        UserError: unknown network; a target that is something else or another run; bad data (see `datasets.load`); an
+            image size that the network cannot take; a loss that is not finite.
+    """
+    if network not in NETWORKS:
+        raise UserError(f"There is no network '{network}'. The networks are {', '.join(NETWORKS)}.")
+    run = Run(to)
+    if to.exists() and not (to.is_dir() and (run.classifier.is_file() or not any(to.iterdir()))):
+        raise UserError(f"{to} exists and is not a run folder; choose another --to. Nothing in it was touched.")
+    data = datasets.load(data_name, watch)
+    classifier = _describe(data, network, recipe)
+    if run.classifier.is_file():
+        _check_same(run, classifier)
+        if run.metrics.is_file():
+            console.print(f"{to} is finished; nothing to do.")
+            return run
+    report_data(data)
+    keras.utils.set_random_seed(recipe.seed)
+    model = _build(classifier, recipe)
+    run.checkpoints.mkdir(parents=True, exist_ok=True)
+    write_json(run.classifier, classifier.model_dump(mode="json"))
+    if data.unreadable:
+        _write_unreadable(run.unreadable, data.unreadable)
+    _fit(model, data, classifier, run)
+    _finish(data, classifier, run, watch)
+    return run
+
+
+def report_data(data: Data) -> None:
+    """Says what will be trained on, and what was left out."""
+    console.print(
+        f"{data.name}: {len(data.labels)} classes, {data.train.count} training, {data.validation.count} validation, "
+        f"{data.test.count} test images"
+    )
+    gpus = len(keras.distribution.list_devices("gpu"))
+    console.print(f"on {gpus} GPU(s)" if gpus else "on the CPU: TensorFlow finds no GPU")
+    for file, reason in data.unreadable:
+        console.print(f"left out: {file}: {reason}")
+    if data.ignored:
+        console.print(f"{data.ignored} files that are no images were ignored")
+
+
+def _describe(data: Data, network: str, recipe: Recipe) -> Classifier:
+    card = CARDS[network]
+    side = recipe.image_size or (max(data.image_size, card.minimum) if data.image_size else card.side)
+    arguments = {
+        "input_shape": (side, side, 3),
+        "classes": len(data.labels),
+        "width": recipe.width,
+        "momentum": recipe.batch_norm.momentum,
+    }
+    if recipe.dropout is not None:
+        arguments["dropout"] = recipe.dropout
+    packages = {name: importlib.metadata.version(name) for name in ("keras", "tensorflow", "numpy")}
+    return Classifier(
+        network=network,
+        arguments=arguments,
+        labels=data.labels,
+        preprocessing=Preprocessing(height=side, width=side),
+        recipe=recipe,
+        versions={"inceptions": __version__, **packages, "python": platform.python_version()},
+        seed=recipe.seed,
+        data=DataRecord(
+            name=data.name,
+            fingerprint=data.fingerprint,
+            train=data.train.count,
+            validation=data.validation.count,
+            test=data.test.count,
+            unreadable=len(data.unreadable),
+        ),
+    )
+
+
+def _check_same(run: Run, wanted: Classifier) -> None:
+    """A run goes on with what it began with, or not at all."""
+    found = run.read_classifier()
+    for what in ("network", "labels", "recipe"):
+        if getattr(found, what) != getattr(wanted, what):
+            raise UserError(f"{run.folder} holds a run with another {what}; choose another --to, or remove the folder.")
+    if found.data.fingerprint != wanted.data.fingerprint:
+        raise UserError(f"The images of {wanted.data.name} are not those that {run.folder} was begun with.")
+
+
+def _build(classifier: Classifier, recipe: Recipe) -> keras.Model:
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(recipe.precision)
+    try:
+        return classifier.build(activation=None)
+    except ValueError as error:
+        raise UserError(f"{classifier.network}: {error}") from error
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _fit(model: keras.Model, data: Data, classifier: Classifier, run: Run) -> None:
+    recipe = classifier.recipe
+    steps = steps_per_epoch(data.train, recipe)
+    total = recipe.steps or recipe.epochs * steps
+    checkpoints = Checkpoints(run.checkpoints, math.inf)
+    first_epoch = 0
+    model.compile(
+        optimizer=_optimizer(model, recipe, steps, total),
+        loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
+        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+    )
+    if checkpoints.last.is_file():
+        done = _restore(model, checkpoints.last)
+        if done >= total:
+            return
+        first_epoch = done // steps
+        losses = [row["val_loss"] for row in read_history(run.history)[:first_epoch]]
+        checkpoints.best_loss = min(losses, default=math.inf)
+        console.print(f"Going on after epoch {first_epoch}")
+    first_step = first_epoch * steps
+    progress = ReportProgress(recipe.batch_size, total, first_step)
+    callbacks = [
+        StopOnNonFinite(first_step),
+        StopAfter(total, first_step),
+        progress,
+        History(run.history),
+        checkpoints,
+    ]
+    if importlib.util.find_spec("tensorboard"):
+        callbacks.append(keras.callbacks.TensorBoard(run.folder / "tensorboard"))
+    validation = evaluation_batches(data.validation, classifier.preprocessing, recipe.batch_size)
+    classes = len(data.labels)
+    try:
+        model.fit(
+            training_batches(data.train, classifier.preprocessing, recipe, classes, first_epoch),
+            steps_per_epoch=steps,
+            initial_epoch=first_epoch,
+            epochs=-(-total // steps),
+            validation_data=validation.map(lambda images, labels: (images, keras.ops.one_hot(labels, classes))),
+            callbacks=callbacks,
+            shuffle=False,
+            verbose=0,
+        )
+    finally:
+        progress.close()
+
+
+def _restore(model: keras.Model, checkpoint: Path) -> int:
+    """Takes weights, the state of dropout and the optimizer's from a checkpoint; returns the steps it has behind it.
+
+    Into the compiled model, since a saved optimizer forgets which weights it must not decay.
+    """
+    try:
+        saved = keras.models.load_model(checkpoint)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{checkpoint} is damaged; remove it to begin the run again.") from error
+    model.set_weights(saved.get_weights())
+    model.optimizer.build(model.trainable_variables)
+    for variable, value in zip(model.optimizer.variables, saved.optimizer.variables, strict=True):
+        variable.assign(value)
+    done = int(model.optimizer.iterations.numpy())
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Dropout):
+            # The file leaves this out: a seed, which is again what it was at the beginning, and a count of the draws.
+            state = layer.seed_generator.state
+            state.assign([state.numpy()[0], done])
+    return done
+
+
+def _optimizer(model: keras.Model, recipe: Recipe, steps: int, total: int) -> keras.optimizers.Optimizer:
+    options = recipe.optimizer
+    warmup = min(round(recipe.schedule.warmup * steps), total - 1)
+    rate: float | keras.optimizers.schedules.LearningRateSchedule = options.rate
+    if recipe.schedule.name == "cosine" and warmup:
+        rate = keras.optimizers.schedules.CosineDecay(0.0, total - warmup, warmup_target=rate, warmup_steps=warmup)
+    elif recipe.schedule.name == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(rate, total)
+    decay = options.weight_decay or None
+    optimizer: keras.optimizers.Optimizer
+    if options.name == "sgd":
+        optimizer = keras.optimizers.SGD(rate, options.momentum, options.nesterov, weight_decay=decay)
+    elif options.name == "rmsprop":
+        optimizer = keras.optimizers.RMSprop(rate, momentum=options.momentum, weight_decay=decay)
+    else:
+        optimizer = keras.optimizers.AdamW(rate, weight_decay=options.weight_decay)
+    # Decaying gamma, beta or a bias shrinks nothing that could over-fit, and moves what batch norm has to follow.
+    optimizer.exclude_from_weight_decay(var_list=[weight for weight in model.trainable_weights if weight.ndim == 1])
+    return optimizer
+
+
+def _finish(data: Data, classifier: Classifier, run: Run, watch: Watch) -> None:
+    """The trained weights in a float32 network with softmax; figures, golden images and report of the test images."""
+    kept = keras.models.load_model(run.checkpoints / f"{classifier.recipe.checkpoint.use}.keras", compile=False)
+    model = classifier.build()
+    model.set_weights(kept.get_weights())
+    with whole(run.model) as beside:
+        model.save(beside)
+    trained = load(run.folder)
+    probabilities, truth = evaluation.predict(trained.model, data.test, trained.preprocessing, watch)
+    figures = evaluation.metrics(probabilities, truth, data.labels)
+    _keep_golden(data, run)
+    run_report.write(run, classifier, figures, probabilities, truth, data.test)
+    write_json(run.metrics, figures)
+
+
+def _keep_golden(data: Data, run: Run) -> None:
+    """Test images spread over the split, as they are, with their labels: what exports are compared on."""
+    run.golden.mkdir(exist_ok=True)
+    chosen = set(np.linspace(0, data.test.count - 1, min(GOLDEN, data.test.count)).astype(int).tolist())
+    kept: list[dict[str, str]] = []
+    for i, (encoded, label) in enumerate(data.test.in_order().as_numpy_iterator()):
+        if i in chosen:
+            with Image.open(io.BytesIO(encoded)) as image:
+                name = f"{len(kept):02}.{(image.format or 'img').lower()}"
+            with whole(run.golden / name) as beside:
+                beside.write_bytes(encoded)
+            kept.append({"file": name, "label": data.labels[int(label)]})
+    write_json(run.golden / "golden.json", kept)
+
+
+def read_golden(run: Run) -> list[dict[str, str]]:
+    """The golden images of a run: `file` below `golden/`, and `label`."""
+    return json.loads((run.golden / "golden.json").read_text())
+
+
+def _write_unreadable(path: Path, unreadable: Iterable[tuple[str, str]]) -> None:
+    with whole(path) as beside, beside.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("file", "reason"))
+        writer.writerows(unreadable)

@@ -1,0 +1,156 @@
+"""What batch normalisation costs in a training step: none, ours on the fused kernel, Keras' own.
+
+    python -m benchmarks.batch_normalization [--rounds 30] [--json]
+
+Eight times convolution 3x3, batch normalisation, ReLU: forward, backward and SGD, float32, without XLA. The three are
+timed in turn within one process, in another order every round; ratios are medians over the rounds.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import tensorflow as tf
+from rich.console import Console
+from rich.table import Table
+
+import models
+
+BATCH, SIDE, CHANNELS, DEPTH, RATE = 8, 56, 64, 8, 0.01
+WARM_UP = 3
+KINDS: dict[str, Callable[[], Any] | None] = {
+    "none": None,
+    "fused": models.BatchNormalization,
+    "stock": keras.layers.BatchNormalization,
+}
+LARGEST_RATIO, LARGEST_SHARE = 0.86, 1 / 3  # fused / stock; (fused - none) / (stock - none)
+
+
+def training_step(normalization: Callable[[], Any] | None) -> Callable[[], Any]:
+    keras.utils.set_random_seed(0)
+    x = image = keras.Input((SIDE, SIDE, CHANNELS))
+    for _ in range(DEPTH):
+        x = keras.layers.Conv2D(CHANNELS, 3, padding="same", use_bias=False, kernel_initializer="he_normal")(x)
+        if normalization:
+            x = normalization()(x)
+        x = keras.layers.ReLU()(x)
+    model = keras.Model(image, x)
+    weights = [weight.value for weight in model.trainable_weights]
+    images = tf.random.stateless_normal((BATCH, SIDE, SIDE, CHANNELS), seed=(0, 1))
+
+    @tf.function(jit_compile=False, autograph=False)
+    def step() -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(model(images, training=True)))
+        for weight, gradient in zip(weights, tape.gradient(loss, weights), strict=True):
+            weight.assign_sub(RATE * gradient)
+        return loss
+
+    return step
+
+
+def milliseconds(step: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    step().numpy()
+    return (time.perf_counter() - start) * 1000
+
+
+def measure(rounds: int) -> dict[str, list[float]]:
+    """Milliseconds per kind and round; the same index is the same round."""
+    steps = {name: training_step(kind) for name, kind in KINDS.items()}
+    for step in steps.values():
+        for _ in range(WARM_UP):
+            step()
+    found: dict[str, list[float]] = {name: [] for name in steps}
+    orders = itertools.cycle(itertools.permutations(steps))
+    for order in itertools.islice(orders, rounds):
+        for name in order:
+            found[name].append(milliseconds(steps[name]))
+    return found
+
+
+def row(name: str, times: Sequence[float], ratio: float, against: str, limit: float) -> dict[str, Any]:
+    """`spread` is the distance between the quartiles, `limit` what no implementation can go below."""
+    low, _, high = statistics.quantiles(times, n=4)
+    figures = {"median_ms": statistics.median(times), "spread": high - low, "ratio": ratio}
+    return {
+        "name": name,
+        **{key: round(value, 3) for key, value in figures.items()},
+        "against": against,
+        "limit": limit,
+    }
+
+
+def table(found: dict[str, list[float]]) -> list[dict[str, Any]]:
+    def paired(above: str, below: str) -> float:
+        return statistics.median(a / b for a, b in zip(found[above], found[below], strict=True))
+
+    def added(name: str) -> list[float]:
+        return [time - bare for time, bare in zip(found[name], found["none"], strict=True)]
+
+    bare = round(statistics.median(found["none"]), 3)
+    share = statistics.median(added("fused")) / statistics.median(added("stock"))
+    return [
+        row("none", found["none"], 1.0, "none", bare),
+        row("fused", found["fused"], paired("fused", "stock"), "stock", bare),
+        row("stock", found["stock"], paired("stock", "none"), "none", bare),
+        row("fused - none", added("fused"), share, "stock - none", 0.0),
+    ]
+
+
+def machine() -> str:
+    cpu = platform.processor() or platform.machine()
+    listing = Path("/proc/cpuinfo")
+    if listing.exists():
+        cpu = next(
+            (
+                line.split(":", 1)[1].strip()
+                for line in listing.read_text().splitlines()
+                if line.startswith("model name")
+            ),
+            cpu,
+        )
+    return f"{cpu}, {os.cpu_count()} cores, TensorFlow {tf.__version__}, Keras {keras.__version__}"
+
+
+def verdict(name: str, figure: float, largest: float) -> str:
+    return f"{name} = {figure:.3f}, wanted: at most {largest:.3f}: {'reached' if figure <= largest else 'missed'}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=30, help="two at least")
+    parser.add_argument("--json", action="store_true", help="figures for other programs")
+    arguments = parser.parse_args()
+    if arguments.rounds < 2:
+        parser.error("--rounds must be at least 2: a spread needs two.")
+    rows = table(measure(arguments.rounds))
+    if arguments.json:
+        Console().print_json(json.dumps({"machine": machine(), "rows": rows}))
+        return
+    shown = Table(
+        title=f"Step of {DEPTH} x (conv 3x3 - BN - ReLU) on {BATCH} x {SIDE} x {SIDE} x {CHANNELS}",
+        caption=f"{machine()}; {arguments.rounds} rounds",
+    )
+    for key in rows[0]:
+        shown.add_column(key, justify="left" if key in ("name", "against") else "right")
+    for line in rows:
+        shown.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in line.values()))
+    console = Console()
+    console.print(shown)
+    console.print(verdict("fused / stock", rows[1]["ratio"], LARGEST_RATIO))
+    console.print(verdict("(fused - none) / (stock - none)", rows[3]["ratio"], LARGEST_SHARE))
+
+
+if __name__ == "__main__":
+    main()

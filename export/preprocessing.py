@@ -1,0 +1,18 @@
+"""What an artefact needs to know of the way from a file's bytes to the network."""
+
+from typing import Any, Protocol
+
+import tensorflow as tf
+
+
+class Preprocessing(Protocol):
+    """Three functions in TensorFlow operations, for one image."""
+
+    def decode(self, encoded: Any) -> tf.Tensor:
+        """Scalar string -> uint8 (height, width, 3)."""
+
+    def __call__(self, pixels: tf.Tensor) -> tf.Tensor:
+        """uint8 (height, width, 3), any size -> float32 network input (H, W, 3)."""
+
+    def on_device(self, pixels: tf.Tensor) -> tf.Tensor:
+        """As `__call__`, in operations that LiteRT has."""

@@ -1,0 +1,86 @@
+"""A program of its own: runs an artefact on image files in a process that cannot import this project.
+
+    python -I run_artefact.py ARTEFACT FILE...
+
+ARTEFACT is a SavedModel folder or a .tflite file. Prints one JSON object: for each way to ask the artefact its
+`answers`, a list per file of names mapped to scores or of scores in label order, and `milliseconds`, the median time
+for one image. A picture that has to be decoded outside is decoded by Pillow.
+"""
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+PROJECT = ("models", "export", "app", "inceptions")
+
+Answer = Callable[[Path], Any]
+
+
+def pixels(file: Path) -> Any:
+    """The decoded file, uint8 (1, height, width, 3)."""
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(file) as image:
+        if image.mode.startswith("I"):
+            # 16 bits of grey, of which Pillow would cut off all above 255: the graph's decoder takes the upper eight.
+            return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[np.newaxis, ..., np.newaxis], 3, axis=3)
+        return np.asarray(image.convert("RGB"))[np.newaxis]
+
+
+def saved_model(folder: str) -> dict[str, Answer]:
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(folder)
+
+    def serving_default(file: Path) -> dict[str, float]:
+        reply = loaded.signatures["serving_default"](image_bytes=tf.constant([file.read_bytes()]))
+        names = [name.decode() for name in reply["classes"].numpy()[0]]
+        return dict(zip(names, reply["scores"].numpy()[0].tolist(), strict=True))
+
+    def predict_pixels(file: Path) -> list[float]:
+        reply = loaded.signatures["predict_pixels"](images=tf.constant(pixels(file)))
+        return reply["probabilities"].numpy()[0].tolist()
+
+    return {"SavedModel serving_default": serving_default, "SavedModel predict_pixels": predict_pixels}
+
+
+def tflite(artefact: str) -> dict[str, Answer]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(artefact)
+    image = interpreter.get_input_details()[0]["index"]
+    probabilities = interpreter.get_output_details()[0]["index"]
+
+    def answer(file: Path) -> list[float]:
+        picture = pixels(file)
+        interpreter.resize_tensor_input(image, picture.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(image, picture)
+        interpreter.invoke()
+        return interpreter.get_tensor(probabilities)[0].tolist()
+
+    return {f"LiteRT {Path(artefact).name}": answer}
+
+
+def main(artefact: str, *files: str) -> None:
+    for name in PROJECT:
+        sys.modules[name] = None  # type: ignore[assignment]  # importing it fails from here on
+    replies = {}
+    for name, answer in (tflite if artefact.endswith(".tflite") else saved_model)(artefact).items():
+        answer(Path(files[0]))  # the first call builds what later ones reuse
+        answers, seconds = [], []
+        for file in files:
+            started = time.perf_counter()
+            answers.append(answer(Path(file)))
+            seconds.append(time.perf_counter() - started)
+        replies[name] = {"answers": answers, "milliseconds": statistics.median(seconds) * 1000}
+    print(json.dumps(replies))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,23 @@
+"""The Inception family in Keras 3, with batch normalisation as its papers define it.
+
+`NETWORKS` maps the name of every network to its builder, a function with the arguments of `keras.applications`.
+Importing this package registers its layers, so that `keras.models.load_model` reads what it saved.
+"""
+
+from collections.abc import Callable
+
+import keras
+
+from .batch_normalization import BatchNormalization
+from .bn_inception import BNInception
+from .inception_v3 import InceptionV3
+from .lenet import LeNetBN
+from .version import __version__
+
+NETWORKS: dict[str, Callable[..., keras.Model]] = {
+    "lenet_bn": LeNetBN,
+    "bn_inception": BNInception,
+    "inception_v3": InceptionV3,
+}
+
+__all__ = ["NETWORKS", "BNInception", "BatchNormalization", "InceptionV3", "LeNetBN", "__version__"]

@@ -1,0 +1,99 @@
+"""BN-Inception. Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167
+
+Figures are that paper's. Grid sizes are for 224 x 224 input.
+
+Where the paper contradicts itself or its code, this file follows the widths of Figure 5 and the authors' Caffe release:
+- the stem is a full 7x7 convolution; the text speaks of a separable one with depth multiplier 8, as TF-slim has it;
+- 4c and 4d project their pool to 128, which makes 608 channels; the figure's output column prints 576, and TF-slim
+  narrows the projections to 96 to get there.
+Without dropout: section 4.2.1 removes it.
+"""
+
+from typing import Literal
+
+import keras
+
+from .blocks import (
+    Op,
+    Stage,
+    Style,
+    Top,
+    average_pool,
+    column,
+    conv,
+    filter_concat,
+    finish,
+    image_input,
+    max_pool,
+    network,
+    run,
+)
+
+# fmt: off
+
+
+def inception(n1: int, r3: int, n3: int, r33: int, n33: int, pool: Op, projection: int) -> Op: # Figure 5
+    return filter_concat(
+        conv(n1, 1),
+        column(conv(r3, 1), conv(n3, 3)),
+        column(conv(r33, 1), conv(n33, 3), conv(n33, 3)),
+        column(pool, conv(projection, 1)))
+
+
+def reduction(r3: int, n3: int, r33: int, n33: int) -> Op:                          # Figure 5, "stride 2"
+    return filter_concat(
+        column(conv(r3, 1), conv(n3, 3, 2)),
+        column(conv(r33, 1), conv(n33, 3), conv(n33, 3, 2)),
+        max_pool(3, 2))
+
+
+AVERAGE, MAX = average_pool(3), max_pool(3)
+
+STAGES: tuple[Stage, ...] = (      # Figure 5                                              grid     channels
+    ("stem_1", 1, conv(64, 7, 2)),                                                  # 112 x 112       64
+    ("stem_2", 1, max_pool(3, 2)),                                                  #  56 x  56       64
+    ("stem_3", 1, conv(64, 1)),                                                     #  56 x  56       64
+    ("stem_4", 1, conv(192, 3)),                                                    #  56 x  56      192
+    ("stem_5", 1, max_pool(3, 2)),                                                  #  28 x  28      192
+    ("inception_3a", 1, inception(64, 64, 64, 64, 96, AVERAGE, 32)),                #  28 x  28      256
+    ("inception_3b", 1, inception(64, 64, 96, 64, 96, AVERAGE, 64)),                #  28 x  28      320
+    ("inception_3c", 1, reduction(128, 160, 64, 96)),                               #  14 x  14      576
+    ("inception_4a", 1, inception(224, 64, 96, 96, 128, AVERAGE, 128)),             #  14 x  14      576
+    ("inception_4b", 1, inception(192, 96, 128, 96, 128, AVERAGE, 128)),            #  14 x  14      576
+    ("inception_4c", 1, inception(160, 128, 160, 128, 160, AVERAGE, 128)),          #  14 x  14      608
+    ("inception_4d", 1, inception(96, 128, 192, 160, 192, AVERAGE, 128)),           #  14 x  14      608
+    ("inception_4e", 1, reduction(128, 192, 192, 256)),                             #   7 x   7     1056
+    ("inception_5a", 1, inception(352, 192, 320, 160, 224, AVERAGE, 128)),          #   7 x   7     1024
+    ("inception_5b", 1, inception(352, 192, 320, 192, 224, MAX, 128)))              #   7 x   7     1024
+# fmt: on
+
+
+def BNInception(
+    include_top: bool = True,
+    weights: str | None = None,
+    input_shape: tuple[int | None, ...] | None = None,
+    pooling: Literal["avg", "max"] | None = None,
+    classes: int = 1000,
+    classifier_activation: str | None = "softmax",
+    *,
+    dropout: float = 0.0,
+    width: float = 1.0,
+    normalization: Literal["batch"] | None = "batch",
+    momentum: float = 0.99,
+    scale: bool = True,
+    name: str = "bn_inception",
+) -> keras.Model:
+    """Images in [-1, 1], (batch, height, width, channels), default (224, 224, 3) -> probabilities (batch, classes).
+
+    Arguments up to `classifier_activation` are those of `keras.applications`; `weights` is None or a path.
+    `dropout` is the share of features that is dropped before the classifier (the paper's ensemble: 0.05 or 0.1).
+    For `width` and `normalization` see `blocks.Style`; `momentum` and `scale` are those of `BatchNormalization`.
+
+    Raises:
+        ValueError: an argument outside its range.
+    """
+    style = Style(width, normalization, momentum, scale=scale)
+    top = Top(include_top, pooling, classes, classifier_activation, dropout)
+    image = image_input(input_shape, default=(224, 224, 3), minimum=1)
+    x = run(STAGES, image, style)
+    return network(image, finish(x, top, style), name, weights)

@@ -1,0 +1,3 @@
+"""The version of the package, which an artefact records beside its network."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,592 @@
+"""Artefacts: the folded network, the SavedModel, the LiteRT file, and the certificate that must not believe them."""
+
+import io
+import json
+import math
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+from keras import layers
+from PIL import Image
+from references import REFERENCES
+from tensorflow.python.saved_model import loader_impl
+
+from app import exporting, run_folder, training
+from app.errors import UserError
+from app.images import Preprocessing, decode
+from app.run_folder import Run, Trained
+from export import certificate, folding, run_artefact, saved_model, tflite
+from models import NETWORKS, BatchNormalization
+
+Array = np.ndarray[Any, Any]
+LABELS = ("digit", "flower", "temple")
+
+
+def disturb(model: keras.Model) -> keras.Model:
+    """Statistics, gamma, beta and biases that are not those of a fresh layer."""
+    rng = np.random.default_rng(4)
+    for layer in model.layers:
+        for weight in layer.weights:
+            if weight.name in ("beta", "moving_mean", "bias"):
+                weight.assign(rng.normal(0, 0.5, weight.shape))
+            elif weight.name in ("gamma", "moving_variance"):
+                weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+    return model
+
+
+def noise(model: keras.Model, count: int = 2) -> Array:
+    return np.random.default_rng(5).uniform(-1, 1, (count, *model.input_shape[1:])).astype("float32")
+
+
+def assert_same_outputs(folded: keras.Model, model: keras.Model, limit: float = 2e-6) -> None:
+    """Within `limit` of the largest output."""
+    x = noise(model)
+    found, right = (
+        np.concatenate([np.ravel(y) for y in keras.tree.flatten(m(x, training=False))]) for m in (folded, model)
+    )
+    difference = np.abs(found - right).max() / np.abs(right).max()
+    assert np.isfinite(right).all()
+    assert difference <= limit, f"largest difference {difference:.1e} of the largest output"
+
+
+@pytest.fixture(scope="module")
+def trained(finished_run: Run) -> Trained:
+    return run_folder.load(finished_run.folder)
+
+
+def answer(trained: Trained, encoded: bytes) -> Array:
+    found: Array = trained.model.predict_on_batch(trained.preprocessing(decode(encoded))[tf.newaxis])[0]
+    return found
+
+
+@pytest.fixture(scope="module")
+def one_of_each_format(pictures: Path) -> list[Path]:
+    """The first twelve pictures of a class: every format once, each of another size."""
+    return sorted((pictures / "flower").iterdir())[:12]
+
+
+# ---- folding
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_folded_network_computes_the_same_without_batch_normalisation(name: str) -> None:
+    keras.utils.set_random_seed(3)
+    side = max(32, REFERENCES[name].minimum)
+    model = disturb(NETWORKS[name](input_shape=(side, side, 3), classes=7, width=0.25, classifier_activation=None))
+    before = sum(isinstance(layer, BatchNormalization) for layer in model.layers)
+    folded = folding.fold(model)
+    assert before == len(folding.foldable(model)) > 0
+    assert not [layer for layer in folded.layers if folding.is_batch_normalization(layer)]
+    assert folding.foldable(folded) == []
+    assert folded.count_params() < model.count_params()
+    assert_same_outputs(folded, model, limit=1e-5)
+
+
+def test_folding_leaves_the_network_it_was_given_alone() -> None:
+    model = disturb(NETWORKS["lenet_bn"](classes=3))
+    x, before = noise(model), [weight.numpy() for weight in model.weights]
+    right = model(x, training=False).numpy()
+    folding.fold(model)
+    for weight, was in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(weight.numpy(), was)
+    np.testing.assert_array_equal(model(x, training=False), right)
+
+
+def test_folding_multiplies_in_float64() -> None:
+    """Each product is rounded once; in float32 about half of them would come out one bit apart."""
+    rng = np.random.default_rng(10)
+    image = keras.Input((4, 4, 1))
+    model = keras.Model(image, BatchNormalization(name="bn")(layers.Conv2D(64, 1, name="conv")(image)))
+    model.get_layer("conv").set_weights([rng.normal(size=(1, 1, 1, 64)), rng.normal(size=64)])
+    model.get_layer("bn").set_weights(list(rng.uniform(0.5, 1.5, (4, 64))))
+    kernel, bias = (weight.astype(np.float64) for weight in model.get_layer("conv").get_weights())
+    gamma, beta, mean, variance = (weight.astype(np.float64) for weight in model.get_layer("bn").get_weights())
+    factor = gamma / np.sqrt(variance + 1e-3)
+    found = folding.fold(model).get_layer("conv").get_weights()
+    np.testing.assert_array_equal(found[0], (kernel * factor).astype(np.float32))
+    np.testing.assert_array_equal(found[1], (factor * (bias - mean) + beta).astype(np.float32))
+
+
+FOLDED = {
+    "ours": lambda x: BatchNormalization()(layers.Conv2D(5, 3)(x)),
+    "Keras' own": lambda x: layers.BatchNormalization()(layers.Conv2D(5, 3)(x)),
+    "without gamma": lambda x: BatchNormalization(scale=False)(layers.Conv2D(5, 3, use_bias=False)(x)),
+    "without beta": lambda x: BatchNormalization(center=False)(layers.Conv2D(5, 3, use_bias=False)(x)),
+    "without either": lambda x: layers.BatchNormalization(scale=False, center=False)(layers.Conv2D(5, 3)(x)),
+    "a dense layer": lambda x: BatchNormalization()(layers.Dense(5)(layers.Flatten()(x))),
+    "a dense layer along the last axis": lambda x: BatchNormalization(axis=3)(layers.Dense(5)(x)),
+    "groups, strides and dilation": lambda x: BatchNormalization()(layers.Conv2D(4, 3, dilation_rate=2, groups=2)(x)),
+    "in a residual": lambda x: x + BatchNormalization()(layers.Conv2D(4, 3, padding="same")(x)),
+    "two on one map": lambda x: layers.Concatenate()([BatchNormalization()(layers.Conv2D(5, 3)(x)) for _ in range(2)]),
+}
+
+
+def network(tops: Callable[[Any], Any]) -> keras.Model:
+    keras.utils.set_random_seed(6)
+    image = keras.Input((9, 8, 4))
+    return disturb(keras.Model(image, tops(image)))
+
+
+@pytest.mark.parametrize("kind", FOLDED)
+def test_every_normalisation_after_a_linear_layer_is_folded(kind: str) -> None:
+    model = network(FOLDED[kind])
+    folded = folding.fold(model)
+    assert folding.foldable(model)
+    assert not [layer for layer in folded.layers if folding.is_batch_normalization(layer)]
+    assert_same_outputs(folded, model)
+
+
+def branching(x: Any) -> Any:
+    y = layers.Conv2D(5, 3)(x)
+    return layers.Concatenate()([y, BatchNormalization()(y)])
+
+
+def normalised_twice(x: Any) -> Any:
+    y = layers.Conv2D(5, 3)(x)
+    return layers.Concatenate()([BatchNormalization()(y), BatchNormalization()(y)])
+
+
+def shared(x: Any) -> Any:
+    convolution, normalization = layers.Conv2D(4, 3, padding="same"), BatchNormalization()
+    return normalization(convolution(normalization(convolution(x))))
+
+
+def also_an_output(x: Any) -> Any:
+    y = layers.Conv2D(5, 3)(x)
+    return [y, BatchNormalization()(y)]
+
+
+LEFT = {
+    "after an activation": lambda x: BatchNormalization()(layers.ReLU()(layers.Conv2D(5, 3)(x))),
+    "a convolution with an activation": lambda x: BatchNormalization()(layers.Conv2D(5, 3, activation="relu")(x)),
+    "another axis": lambda x: BatchNormalization(axis=1)(layers.Conv2D(5, 3)(x)),
+    "after a pool": lambda x: BatchNormalization()(layers.MaxPooling2D()(x)),
+    "a depthwise convolution": lambda x: BatchNormalization()(layers.DepthwiseConv2D(3, depth_multiplier=2)(x)),
+    "a transposed convolution": lambda x: BatchNormalization()(layers.Conv2DTranspose(5, 3)(x)),
+    "at the bottom": lambda x: layers.Conv2D(5, 3)(BatchNormalization()(x)),
+    "something else reads the convolution": branching,
+    "two normalisations read one convolution": normalised_twice,
+    "layers called twice": shared,
+    "the convolution is an output too": also_an_output,
+}
+
+
+@pytest.mark.parametrize("kind", LEFT)
+def test_a_normalisation_that_cannot_be_folded_stays(kind: str) -> None:
+    model = network(LEFT[kind])
+    folded = folding.fold(model)
+    assert folding.foldable(model) == []
+    assert any(folding.is_batch_normalization(layer) for layer in folded.layers)
+    assert folded.count_params() == model.count_params()
+    assert_same_outputs(folded, model)
+
+
+# ---- the SavedModel
+
+WITHOUT_THE_PROJECT = """
+import json, sys
+for name in ("models", "export", "app", "inceptions", "keras"):
+    sys.modules[name] = None
+import tensorflow as tf
+
+folder, broken, *files = sys.argv[1:]
+contents = [open(file, "rb").read() for file in files]
+loaded = tf.saved_model.load(folder)
+serving = loaded.signatures["serving_default"]
+
+def listed(classes, scores):
+    return {"classes": [[name.decode() for name in row] for row in classes], "scores": scores.tolist()}
+
+reply = serving(image_bytes=tf.constant(contents))
+found = {"object": listed(reply["classes"].numpy(), reply["scores"].numpy())}
+try:
+    serving(image_bytes=tf.constant([contents[0], open(broken, "rb").read()]))
+except tf.errors.InvalidArgumentError as error:
+    found["refused"] = str(error)
+again = serving(image_bytes=tf.constant(contents[:1]))
+found["again"] = listed(again["classes"].numpy(), again["scores"].numpy())
+
+# As TensorFlow Serving runs it: a session, the tag, tensors by the names that the signature gives.
+with tf.compat.v1.Session(graph=tf.Graph()) as session:
+    graph = tf.compat.v1.saved_model.load(session, ["serve"], folder)
+    signature = graph.signature_def["serving_default"]
+    fetches = [signature.outputs["classes"].name, signature.outputs["scores"].name]
+    classes, scores = session.run(fetches, {signature.inputs["image_bytes"].name: contents})
+    found["session"] = listed(classes, scores)
+    found["signatures"] = {
+        name: {
+            "method": definition.method_name,
+            "inputs": {key: [tf.dtypes.as_dtype(info.dtype).name, [size.size for size in info.tensor_shape.dim]]
+                       for key, info in definition.inputs.items()},
+            "outputs": {key: [tf.dtypes.as_dtype(info.dtype).name, [size.size for size in info.tensor_shape.dim]]
+                        for key, info in definition.outputs.items()},
+        }
+        for name, definition in graph.signature_def.items() if not name.startswith("__")
+    }
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def served(exported: Path, one_of_each_format: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What a process that has neither this project nor Keras is told by the SavedModel."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    (folder / "broken.jpg").write_bytes(one_of_each_format[0].read_bytes()[:500])
+    files = [exported, folder / "broken.jpg", *one_of_each_format]
+    command = [sys.executable, "-I", "-c", WITHOUT_THE_PROJECT, *map(str, files)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_one_batch_takes_files_of_every_format_and_size(
+    served: Any, trained: Trained, one_of_each_format: list[Path]
+) -> None:
+    assert len({path.suffix.lower() for path in one_of_each_format}) == 6
+    assert len({tuple(decode(path.read_bytes()).shape) for path in one_of_each_format}) == 12
+    for path, classes, scores in zip(
+        one_of_each_format, served["object"]["classes"], served["object"]["scores"], strict=True
+    ):
+        right = answer(trained, path.read_bytes())
+        assert scores == sorted(scores, reverse=True)
+        assert classes == [LABELS[i] for i in np.argsort(-right)]
+        np.testing.assert_allclose(scores, np.sort(right)[::-1], rtol=0, atol=1e-5)
+
+
+def test_a_session_as_serving_opens_it_gives_the_same_answers(served: Any) -> None:
+    assert served["session"]["classes"] == served["object"]["classes"]
+    np.testing.assert_allclose(served["session"]["scores"], served["object"]["scores"], rtol=0, atol=1e-6)
+
+
+def test_a_corrupt_image_is_refused_and_the_next_request_answered(served: Any) -> None:
+    assert "jpeg" in served["refused"].lower()
+    np.testing.assert_allclose(served["again"]["scores"], served["object"]["scores"][:1], rtol=0, atol=1e-6)
+
+
+def test_signatures_have_the_published_names_types_and_shapes(served: Any) -> None:
+    assert served["signatures"] == {
+        "serving_default": {
+            "method": "tensorflow/serving/predict",
+            "inputs": {"image_bytes": ["string", [-1]]},
+            "outputs": {"classes": ["string", [-1, 3]], "scores": ["float32", [-1, 3]]},
+        },
+        "predict_pixels": {
+            "method": "tensorflow/serving/predict",
+            "inputs": {"images": ["uint8", [-1, -1, -1, 3]]},
+            "outputs": {"probabilities": ["float32", [-1, 3]]},
+        },
+    }
+
+
+def test_the_labels_are_an_asset(exported: Path) -> None:
+    assert (exported / "assets" / "labels.txt").read_text() == "digit\nflower\ntemple\n"
+    assert [path.name for path in (exported / "assets").iterdir()] == ["labels.txt"]
+    assert not (exported / "labels.txt").exists()
+
+
+def test_no_normalisation_is_left_in_the_graph(exported: Path) -> None:
+    graph = loader_impl.parse_saved_model(str(exported)).meta_graphs[0].graph_def
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    operations = [node.op for node in nodes]
+    assert operations.count("Conv2D") >= 2, "no convolution was found: the search proves nothing"
+    assert not [name for name in operations if "BatchNorm" in name or name == "Rsqrt"]
+
+
+def test_of_twelve_classes_the_best_ten_are_served(tmp_path: Path) -> None:
+    labels = [f"classe {i} é" for i in range(12)]
+    keras.utils.set_random_seed(7)
+    model = disturb(NETWORKS["lenet_bn"](input_shape=(32, 32, 3), classes=12))
+    preprocessing = Preprocessing(height=32, width=32)
+    saved_model.write(folding.fold(model), preprocessing, labels, tmp_path / "1")
+    loaded = tf.saved_model.load(str(tmp_path / "1"))
+    pixels = np.random.default_rng(8).integers(0, 256, (3, 40, 50, 3), dtype=np.uint8)
+    right = model.predict_on_batch(np.stack([preprocessing(image) for image in pixels]))
+    found = loaded.signatures["predict_pixels"](images=tf.constant(pixels))["probabilities"].numpy()
+    np.testing.assert_allclose(found, right, rtol=0, atol=1e-5)
+    contents = []
+    for image in pixels:
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "PNG")
+        contents.append(buffer.getvalue())
+    reply = loaded.signatures["serving_default"](image_bytes=tf.constant(contents))
+    assert reply["classes"].shape == reply["scores"].shape == (3, 10)
+    best = np.argsort(-right, axis=1)[:, :10]
+    np.testing.assert_allclose(reply["scores"], np.take_along_axis(right, best, axis=1), rtol=0, atol=1e-5)
+    assert [[name.decode() for name in row] for row in reply["classes"].numpy()] == [
+        [labels[i] for i in row] for row in best
+    ]
+    assert (tmp_path / "1" / "assets" / "labels.txt").read_text(encoding="utf-8").splitlines() == labels
+
+
+# ---- LiteRT
+
+
+def test_the_device_file_answers_as_the_network_for_pictures_of_any_size(
+    exported: Path, trained: Trained, one_of_each_format: list[Path]
+) -> None:
+    interpreter = Interpreter(str(exported / "model.tflite"))
+    (image,), (probabilities,) = interpreter.get_input_details(), interpreter.get_output_details()
+    assert (image["dtype"], image["shape_signature"].tolist()) == (np.uint8, [1, -1, -1, 3])
+    assert (probabilities["dtype"], probabilities["shape"].tolist()) == (np.float32, [1, 3])
+    for path in one_of_each_format:
+        pixels = decode(path.read_bytes()).numpy()[np.newaxis]
+        interpreter.resize_tensor_input(image["index"], pixels.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(image["index"], pixels)
+        interpreter.invoke()
+        found = interpreter.get_tensor(probabilities["index"])[0]
+        np.testing.assert_allclose(found, answer(trained, path.read_bytes()), rtol=0, atol=1e-4)
+
+
+def test_the_labels_are_in_the_tail_of_the_device_file(exported: Path) -> None:
+    with zipfile.ZipFile(exported / "model.tflite") as archive:
+        assert archive.namelist() == ["labels.txt"]
+        assert archive.read("labels.txt").decode() == "digit\nflower\ntemple\n"
+
+
+def test_what_is_decoded_outside_is_decoded_as_inside(one_of_each_format: list[Path]) -> None:
+    for path in one_of_each_format:
+        np.testing.assert_array_equal(run_artefact.pixels(path)[0], decode(path.read_bytes()), err_msg=path.name)
+
+
+# ---- the certificate
+
+GOLDEN = [
+    {"file": "00.png", "label": "digit", "probabilities": [0.7, 0.2, 0.1]},
+    {"file": "01.png", "label": "temple", "probabilities": [0.1, 0.3, 0.6]},
+    {"file": "02.png", "label": "flower", "probabilities": [0.5, 0.4, 0.1]},
+]
+
+
+def row(*answers: Any) -> dict[str, Any]:
+    """The row for these answers, and for the network's own where there is None."""
+    given = [image["probabilities"] if one is None else one for image, one in zip(GOLDEN, answers, strict=True)]
+    return certificate.compare("it", GOLDEN, LABELS, {"answers": given, "milliseconds": 1.5}, 1000)
+
+
+def test_the_networks_own_answers_pass() -> None:
+    found = row(None, None, None)
+    assert certificate.passes(found)
+    assert found == {
+        "artefact": "it",
+        "top_1_agreement": 1.0,
+        "max_difference": 0.0,
+        "tolerance": certificate.TOLERANCE,
+        "accuracy": 2 / 3,  # the network is wrong about the third
+        "bytes": 1000,
+        "milliseconds": 1.5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("answers", "difference", "agreement"),
+    [
+        pytest.param(
+            [[0.7, 0.2, 0.1], None, [0.5, 0.4 - 2e-4, 0.1 + 2e-4]], 2e-4, 1, id="a score beyond the tolerance"
+        ),
+        pytest.param([[0.2, 0.7, 0.1], None, None], 0.5, 2 / 3, id="two labels swapped"),
+        pytest.param([{"flower": 0.7, "digit": 0.2}, None, None], 0.5, 2 / 3, id="two labels swapped, by name"),
+        pytest.param([[0.1, 0.3, 0.6], [0.7, 0.2, 0.1], None], 0.6, 1 / 3, id="answers in another order"),
+        pytest.param([[0.7, 0.2, math.nan], None, None], math.inf, 1, id="a score that is no number"),
+        pytest.param([[math.nan] * 3] * 3, math.inf, None, id="no numbers at all"),
+        pytest.param([[0.7, 0.2, math.inf], None, None], math.inf, 2 / 3, id="an infinite score"),
+        pytest.param([[1.0, 0.0, 0.0], None, None], 0.3, 1, id="the right class, too sure"),
+    ],
+)
+def test_an_artefact_that_disagrees_does_not_pass(answers: Any, difference: float, agreement: float | None) -> None:
+    found = row(*answers)
+    assert not certificate.passes(found)
+    assert found["max_difference"] == pytest.approx(difference)
+    if agreement is not None:
+        assert found["top_1_agreement"] == pytest.approx(agreement)
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        pytest.param([[0.7 + 5e-5, 0.2 - 5e-5, 0.1], None, None], id="within the tolerance"),
+        pytest.param([{"digit": 0.7, "flower": 0.2}, None, None], id="lower scores left out"),
+    ],
+)
+def test_an_artefact_that_agrees_passes(answers: Any) -> None:
+    assert certificate.passes(row(*answers))
+
+
+def test_the_other_of_two_equally_probable_classes_is_no_mistake() -> None:
+    golden = [{"file": "00.png", "label": "digit", "probabilities": [0.45, 0.45 - 2e-5, 0.1 + 2e-5]}]
+    reply = {"answers": [[0.45 - 2e-5, 0.45, 0.1 + 2e-5]], "milliseconds": 1.0}
+    assert certificate.passes(certificate.compare("it", golden, LABELS, reply, 1))
+
+
+def test_answers_to_fewer_images_are_no_answer() -> None:
+    with pytest.raises(ValueError):
+        certificate.compare("it", GOLDEN, LABELS, {"answers": [[0.7, 0.2, 0.1]], "milliseconds": 1.0}, 1)
+
+
+def test_an_export_carries_its_proof(exported: Path, finished_run: Run, trained: Trained) -> None:
+    found = json.loads((exported / "certificate.json").read_text())
+    assert found["ok"] is True
+    names = ["trained network", "SavedModel serving_default", "SavedModel predict_pixels", "LiteRT model.tflite"]
+    assert [row["artefact"] for row in found["rows"]] == names
+    assert found["labels"] == list(LABELS)
+    assert found["network"] == "lenet_bn"
+    figures = json.loads(finished_run.metrics.read_text())
+    for row_ in found["rows"]:
+        assert certificate.passes(row_)
+        assert row_["bytes"] > 1000
+        assert row_["milliseconds"] > 0
+        # Fewer test images than golden ones: these are all of them.
+        assert row_["accuracy"] == pytest.approx(figures["top_1"])
+    golden = json.loads((exported / "golden" / "golden.json").read_text())
+    assert [(image["file"], image["label"]) for image in golden] == [
+        (image["file"], image["label"]) for image in training.read_golden(finished_run)
+    ]
+    for image in golden:
+        encoded = (exported / "golden" / image["file"]).read_bytes()
+        np.testing.assert_allclose(image["probabilities"], answer(trained, encoded), rtol=0, atol=1e-6)
+
+
+def device_file_only(exported: Path, to: Path) -> Path:
+    """A copy without the SavedModel, which is as much proof in a fifth of the time."""
+    shutil.copytree(exported, to / "pictures" / "1", ignore=shutil.ignore_patterns("saved_model.pb", "variables"))
+    return to / "pictures" / "1"
+
+
+def change_golden(version: Path, change: Callable[[Any], None]) -> None:
+    path = version / "golden" / "golden.json"
+    golden = json.loads(path.read_text())
+    change(golden)
+    path.write_text(json.dumps(golden))
+
+
+def failing(version: Path) -> list[str]:
+    _, found = exporting.verify(version)
+    assert found["ok"] is all(certificate.passes(row) for row in found["rows"])
+    return [row["artefact"] for row in found["rows"] if not certificate.passes(row)]
+
+
+def test_an_untouched_export_verifies(exported: Path, tmp_path: Path) -> None:
+    assert failing(device_file_only(exported, tmp_path)) == []
+
+
+def test_a_tampered_answer_is_found(exported: Path, tmp_path: Path) -> None:
+    version = device_file_only(exported, tmp_path)
+
+    def tamper(golden: Any) -> None:
+        golden[-1]["probabilities"][0] += 3e-4
+
+    change_golden(version, tamper)
+    assert failing(version) == ["trained network", "LiteRT model.tflite"]
+
+
+def test_another_networks_artefact_is_found(exported: Path, tmp_path: Path) -> None:
+    version = device_file_only(exported, tmp_path)
+    keras.utils.set_random_seed(9)
+    other = NETWORKS["lenet_bn"](input_shape=(32, 32, 3), classes=3)
+    tflite.write(other, Preprocessing(height=32, width=32), LABELS, version / "model.tflite")
+    assert failing(version) == ["LiteRT model.tflite"]
+
+
+def test_swapped_labels_are_found(exported: Path, tmp_path: Path, trained: Trained) -> None:
+    version = tmp_path / "pictures" / "1"
+    shutil.copytree(
+        exported, version, ignore=shutil.ignore_patterns("saved_model.pb", "variables", "assets", "*.tflite")
+    )
+    saved_model.write(folding.fold(trained.model), trained.preprocessing, ("flower", "digit", "temple"), version)
+    assert failing(version) == ["SavedModel serving_default"]
+
+
+def test_a_truncated_saved_model_is_named(exported: Path, tmp_path: Path) -> None:
+    shutil.copytree(exported, tmp_path / "1", ignore=shutil.ignore_patterns("*.tflite"))
+    graph = tmp_path / "1" / "saved_model.pb"
+    graph.write_bytes(graph.read_bytes()[: graph.stat().st_size // 2])
+    with pytest.raises(certificate.ArtefactError, match="does not run") as caught:
+        certificate.rows(tmp_path / "1", LABELS)
+    assert str(tmp_path / "1") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_version_without_artefacts_is_no_export(exported: Path, tmp_path: Path) -> None:
+    version = device_file_only(exported, tmp_path)
+    (version / "model.tflite").unlink()
+    with pytest.raises(UserError, match=r"holds no saved_model\.pb and no \.tflite"):
+        exporting.verify(version)
+
+
+# ---- versions
+
+
+def test_versions_count_up_and_none_is_written_twice(finished_run: Run, tmp_path: Path) -> None:
+    def export(version: int | None = None) -> str:
+        return exporting.export(finished_run.folder, tmp_path, ["tflite"], version)[0].name
+
+    root = tmp_path / "pictures"
+    assert [export(), export(), export(7), export()] == ["1", "2", "7", "8"]
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    with pytest.raises(UserError) as caught:
+        export(2)
+    assert str(root / "2") in str(caught.value)
+    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
+    assert sorted(path.name for path in root.iterdir()) == ["1", "2", "7", "8"]
+    assert {exporting.newest(path) for path in (tmp_path, root, root / "8")} == {root / "8"}
+    assert exporting.newest(root / "2") == root / "2"
+    assert not (root / "1" / "saved_model.pb").exists()
+
+
+def test_ten_is_newer_than_nine(tmp_path: Path) -> None:
+    for name in ("9", "10", "2", ".incomplete-11-5", "notes"):
+        (tmp_path / "exports" / "run" / name).mkdir(parents=True)
+    assert exporting.newest(tmp_path / "exports").name == "10"
+    assert exporting.newest(tmp_path / "exports" / "run").name == "10"
+
+
+@pytest.mark.parametrize("place", ["nosuch", "empty", "file"])
+def test_what_holds_no_version_is_no_export(tmp_path: Path, place: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError) as caught:
+        exporting.newest(tmp_path / place)
+    assert str(tmp_path / place) in str(caught.value)
+
+
+def another_network(model: keras.Model, preprocessing: Any, labels: Any, file: Path) -> None:
+    keras.utils.set_random_seed(9)
+    tflite.write(keras.models.clone_model(model), preprocessing, labels, file)
+
+
+def no_artefact(model: keras.Model, preprocessing: Any, labels: Any, file: Path) -> None:
+    file.write_bytes(b"not a FlatBuffer")
+
+
+def full_disk(model: keras.Model, preprocessing: Any, labels: Any, file: Path) -> None:
+    file.write_bytes(b"half")
+    raise OSError(28, "No space left on device", str(file))
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (another_network, "Nothing was exported: LiteRT model.tflite agrees with the trained network on"),
+        (no_artefact, "Nothing was exported: .*model.tflite does not run"),
+        (full_disk, "Nothing was exported, .*pictures could not be written: .*No space left on device"),
+    ],
+)
+def test_an_export_that_fails_leaves_nothing(
+    write: Any, words: str, finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first two write real, wrong files; the check must see it from the outside."""
+    monkeypatch.setattr(exporting, "tflite", type("Wrong", (), {"write": staticmethod(write)}))
+    with pytest.raises(UserError, match=words):
+        exporting.export(finished_run.folder, tmp_path / "exports", ["tflite"])
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert not list((tmp_path / "exports" / "pictures").glob("*"))

@@ -1,0 +1,177 @@
+"""Recipes: by name, by path, and with keys set on top."""
+
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import pytest
+
+from app.errors import UserError
+from app.recipe import RECIPES, Recipe, load
+
+# Every key, a text for it that is not its default, and what the text means.
+SETTINGS: dict[str, tuple[str, Any]] = {
+    "seed": ("7", 7),
+    "epochs": ("3", 3),
+    "steps": ("100", 100),
+    "batch_size": ("8", 8),
+    "image_size": ("96", 96),
+    "width": ("0.25", 0.25),
+    "dropout": ("0.1", 0.1),
+    "precision": ("mixed_bfloat16", "mixed_bfloat16"),
+    "label_smoothing": ("0.1", 0.1),
+    "optimizer.name": ("adamw", "adamw"),
+    "optimizer.rate": ("3e-4", 3e-4),
+    "optimizer.momentum": ("0.5", 0.5),
+    "optimizer.nesterov": ("true", True),
+    "optimizer.weight_decay": ("1e-4", 1e-4),
+    "schedule.name": ("constant", "constant"),
+    "schedule.warmup": ("1.5", 1.5),
+    "batch_norm.momentum": ("0.99", 0.99),
+    "augmentation.flip": ("yes", True),
+    "augmentation.crop_area": ("0.3", 0.3),
+    "checkpoint.use": ("best", "best"),
+}
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found
+
+
+def test_this_table_names_every_key() -> None:
+    assert set(SETTINGS) == set(flat(Recipe().model_dump()))
+
+
+@pytest.mark.parametrize("key", SETTINGS)
+def test_every_key_can_be_set_and_has_its_type(key: str) -> None:
+    text, value = SETTINGS[key]
+    before = flat(load("default").model_dump())
+    found = flat(load("default", [f"{key}={text}"]).model_dump())
+    assert found[key] == value
+    assert type(found[key]) is type(value)
+    assert before[key] != value
+    assert {other for other in found if found[other] != before[other]} == {key}
+
+
+def test_several_keys_can_be_set_and_the_last_one_counts() -> None:
+    found = load("default", ["epochs=2", "optimizer.rate=0.5", "epochs=9"])
+    assert (found.epochs, found.optimizer.rate) == (9, 0.5)
+
+
+@pytest.mark.parametrize("key", ["steps", "image_size", "dropout"])
+def test_none_sets_back_what_may_be_left_open(key: str) -> None:
+    assert flat(load("default", [f"{key}={SETTINGS[key][0]}", f"{key}=None"]).model_dump())[key] is None
+
+
+@pytest.mark.parametrize("key", ["ratee", "optimizer", "optimizer.ratee", "rate", "", "model_config"])
+def test_an_unknown_key_lists_the_known_ones(key: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load("default", [f"{key}=1"])
+    assert f"no recipe key '{key}'" in str(caught.value)
+    assert all(known in str(caught.value) for known in SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("epochs", "many"),
+        ("epochs", "0"),
+        ("epochs", "1.5"),
+        ("epochs", "None"),
+        ("seed", "-1"),
+        ("batch_size", "-4"),
+        ("image_size", "0"),
+        ("width", "0"),
+        ("dropout", "1"),
+        ("precision", "float16"),
+        ("label_smoothing", "1"),
+        ("optimizer.name", "lion"),
+        ("optimizer.rate", "0"),
+        ("optimizer.rate", "fast"),
+        ("optimizer.momentum", "1"),
+        ("optimizer.nesterov", "perhaps"),
+        ("optimizer.weight_decay", "-1e-4"),
+        ("schedule.name", "step"),
+        ("batch_norm.momentum", "1"),
+        ("augmentation.crop_area", "0"),
+        ("augmentation.crop_area", "1.1"),
+    ],
+)
+def test_a_bad_value_is_named_with_its_key(key: str, text: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load("default", [f"{key}={text}"])
+    assert f"--set {key}={text}:" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize("key", ["optimizer.rate", "width", "schedule.warmup", "optimizer.weight_decay"])
+def test_what_is_not_finite_is_refused(key: str, text: str) -> None:
+    with pytest.raises(UserError, match=key):
+        load("default", [f"{key}={text}"])
+
+
+def test_a_setting_without_a_value_is_refused() -> None:
+    with pytest.raises(UserError, match=r"--set epochs: write key=value"):
+        load("default", ["epochs"])
+
+
+def test_every_recipe_of_the_program_loads() -> None:
+    names = sorted(path.stem for path in RECIPES.glob("[!_]*.py"))
+    assert names == ["default", "photos"]
+    for name in names:
+        assert isinstance(load(name), Recipe)
+        assert f"--recipe {name}" in (RECIPES / f"{name}.py").read_text() or name == "default"
+    assert load("default") == Recipe()
+    assert load("photos").augmentation.crop_area == 0.3
+
+
+def test_a_recipe_may_be_a_file_anywhere(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from app.recipe import Optimizer, Recipe\n\nRECIPE = Recipe(epochs=4, optimizer=Optimizer(rate=0.3))\n"
+    )
+    found = load(str(path), ["seed=5"])
+    assert (found.epochs, found.optimizer.rate, found.seed) == (4, 0.3, 5)
+
+
+@pytest.mark.parametrize("name", ["nosuch", "nosuch.py", "../recipes/nosuch"])
+def test_a_recipe_that_does_not_exist_lists_those_that_do(name: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load(name)
+    assert f"'{name}'" in str(caught.value)
+    assert "default, photos" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("RECIPE = Recipe(", "SyntaxError"),
+        ("raise RuntimeError('no')", "RuntimeError: no"),
+        ("from app.recipe import Recipe\nRECIPE = Recipe(epochs=0)", "epochs=0: input should be greater than 0"),
+        ("from app.recipe import Recipe\nRECIPE = Recipe(epoch=3)", "epoch=3: extra inputs are not permitted"),
+        ("OTHER = 1", "must define RECIPE"),
+        ("RECIPE = {'epochs': 3}", "must define RECIPE"),
+    ],
+)
+def test_a_broken_recipe_file_is_one_sentence_with_its_name(tmp_path: Path, source: str, words: str) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text(source)
+    with pytest.raises(UserError) as caught:
+        load(str(path))
+    assert str(path) in str(caught.value)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_recipe_does_not_change() -> None:
+    with pytest.raises(pydantic.ValidationError):
+        setattr(Recipe(), "epochs", 5)  # noqa: B010 - the type checker knows it
+
+
+def test_a_recipe_survives_json() -> None:
+    wanted = load("photos", ["seed=3", "steps=10"])
+    assert Recipe.model_validate_json(wanted.model_dump_json()) == wanted
