@@ -9,7 +9,7 @@ from collections.abc import Callable
 import keras
 
 from .batch_normalization import BatchNormalization
-from .bn_inception import BNInception
+from .bn_inception import BNInception, InceptionV2
 from .inception_v3 import InceptionV3
 from .lenet import LeNetBN
 from .version import __version__
@@ -17,7 +17,16 @@ from .version import __version__
 NETWORKS: dict[str, Callable[..., keras.Model]] = {
     "lenet_bn": LeNetBN,
     "bn_inception": BNInception,
+    "inception_v2": InceptionV2,
     "inception_v3": InceptionV3,
 }
 
-__all__ = ["NETWORKS", "BNInception", "BatchNormalization", "InceptionV3", "LeNetBN", "__version__"]
+__all__ = [
+    "NETWORKS",
+    "BNInception",
+    "BatchNormalization",
+    "InceptionV2",
+    "InceptionV3",
+    "LeNetBN",
+    "__version__",
+]

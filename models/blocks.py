@@ -4,11 +4,11 @@ A piece (`Op`) is a function of a tensor, the name of its place, and the `Style`
 makes fresh layers each time it is called, so one constant serves every repetition of a module. Names are generated from
 the place and are public: `inception_a_2_b3_1` is the first step of the fourth column (columns count from 0) of the
 second module A. The last step of a column carries the column's own name, the concatenation the module's. A convolution
-`x` is the layers `x_conv`, `x_bn` and `x`, its activation.
+`x` is the layers `x_conv`, `x_bn` and `x`, its activation; zeros that are padded beforehand are `x_pad`.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import keras
@@ -27,6 +27,11 @@ class Style:
     `width` scales every layer to max(1, round(width * n)). `normalization` is "batch", or None for convolutions with a
     bias and no normalisation. `momentum`, `epsilon` and `scale` are the arguments of `BatchNormalization`.
     `use_bias` keeps the bias before a batch normalisation, as some sources do. `initializer` is for every kernel.
+
+    The rest is what ports compute differently. On a side of even length TensorFlow's "same" pads a strided 3 x 3 by
+    nothing before and one after. `strided_convolutions` "symmetric" pads by half the kernel on either side instead, and
+    `strided_pools` "symmetric" likewise; "ceil" pads pools after only, so that the last window may hang over.
+    `count_padding` counts the zeros around the map in average pools.
     """
 
     width: float = 1.0
@@ -37,6 +42,9 @@ class Style:
     use_bias: bool = False
     activation: str = "relu"
     initializer: str = "glorot_uniform"
+    strided_convolutions: Literal["same", "symmetric"] = "same"
+    strided_pools: Literal["same", "symmetric", "ceil"] = "same"
+    count_padding: bool = False
 
     def __post_init__(self) -> None:
         if not self.width > 0:
@@ -48,10 +56,14 @@ class Style:
         return max(1, round(self.width * filters))
 
     def normalized(self, x: Any, name: str) -> Any:
-        """`x` normalised (if the style says so) and activated; the activation carries `name`."""
-        if self.normalization == "batch":
-            x = BatchNormalization(momentum=self.momentum, epsilon=self.epsilon, scale=self.scale, name=f"{name}_bn")(x)
-        return layers.Activation(self.activation, name=name)(x)
+        """`x` normalised, if the style says so."""
+        if self.normalization is None:
+            return x
+        return BatchNormalization(momentum=self.momentum, epsilon=self.epsilon, scale=self.scale, name=f"{name}_bn")(x)
+
+    def activated(self, x: Any, name: str) -> Any:
+        """`x` normalised and activated; the activation carries `name`."""
+        return layers.Activation(self.activation, name=name)(self.normalized(x, name))
 
     @property
     def has_bias(self) -> bool:
@@ -59,35 +71,78 @@ class Style:
         return self.use_bias or self.normalization is None
 
 
+# Padded by half the kernel on either side, as PyTorch pads: fields of `Style`.
+SYMMETRIC: Mapping[str, Any] = {"strided_convolutions": "symmetric", "strided_pools": "symmetric"}
 Op = Callable[[Any, str, Style], Any]
 Stage = tuple[str, int, Op]
+
+
+def ported(style: Style, ported_from: str | None, ports: Mapping[str, Mapping[str, Any]]) -> Style:
+    """`style` with what the port of that name computes differently; `ports` maps names to fields of `Style`.
+
+    Raises:
+        ValueError: a name that is not in `ports`.
+    """
+    if ported_from is None:
+        return style
+    if not ports:
+        raise ValueError(f"ported_from={ported_from!r} has to be None: all ports of this network compute the same.")
+    if ported_from not in ports:
+        known = " or ".join(f'"{port}"' for port in ports)
+        raise ValueError(f"ported_from={ported_from!r} is not {known}; None is the network as TensorFlow computes it.")
+    return replace(style, **ports[ported_from])
+
+
+def convolution(
+    x: Any, name: str, style: Style, filters: int, kernel: Size, stride: int = 1, padding: Padding = "same"
+) -> Any:
+    """The convolution `name`_conv alone, to exactly `filters` channels."""
+    if (style.strided_convolutions, padding) == ("symmetric", "same") and stride > 1 and kernel != 1:
+        rows, columns = (kernel, kernel) if isinstance(kernel, int) else kernel
+        x, padding = layers.ZeroPadding2D((rows // 2, columns // 2), name=f"{name}_pad")(x), "valid"
+    return layers.Conv2D(
+        filters,
+        kernel,
+        stride,
+        padding,
+        use_bias=style.has_bias,
+        kernel_initializer=style.initializer,
+        name=f"{name}_conv",
+    )(x)
 
 
 def conv(filters: int, kernel: Size, stride: int = 1, padding: Padding = "same") -> Op:
     """Convolution, batch normalisation, activation. `kernel` is (rows, columns), or the side of a square."""
 
     def op(x: Any, name: str, style: Style) -> Any:
-        x = layers.Conv2D(
-            style.scaled(filters),
-            kernel,
-            stride,
-            padding,
-            use_bias=style.has_bias,
-            kernel_initializer=style.initializer,
-            name=f"{name}_conv",
-        )(x)
-        return style.normalized(x, name)
+        return style.activated(convolution(x, name, style, style.scaled(filters), kernel, stride, padding), name)
 
     return op
 
 
 def max_pool(size: int, stride: int = 1, padding: Padding = "same") -> Op:
-    return lambda x, name, style: layers.MaxPooling2D(size, stride, padding, name=name)(x)
+    """Max pool. Where its style pads with zeros they change nothing: maps come from a ReLU and are never below 0."""
+
+    def op(x: Any, name: str, style: Style) -> Any:
+        if stride == 1 or padding == "valid" or style.strided_pools == "same":
+            return layers.MaxPooling2D(size, stride, padding, name=name)(x)
+        sides = (size // 2, size // 2) if style.strided_pools == "symmetric" else (0, stride - 1)
+        x = layers.ZeroPadding2D((sides, sides), name=f"{name}_pad")(x)
+        return layers.MaxPooling2D(size, stride, "valid", name=name)(x)
+
+    return op
 
 
 def average_pool(size: int, stride: int = 1, padding: Padding = "same") -> Op:
-    """Average pool that leaves the padding out of the mean, as TensorFlow does."""
-    return lambda x, name, style: layers.AveragePooling2D(size, stride, padding, name=name)(x)
+    """Average pool that leaves the padding out of the mean, as TensorFlow does, unless the style counts it."""
+
+    def op(x: Any, name: str, style: Style) -> Any:
+        if padding == "valid" or not style.count_padding:
+            return layers.AveragePooling2D(size, stride, padding, name=name)(x)
+        x = layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x)
+        return layers.AveragePooling2D(size, stride, "valid", name=name)(x)
+
+    return op
 
 
 def column(*ops: Op) -> Op:
@@ -101,22 +156,93 @@ def column(*ops: Op) -> Op:
     return op
 
 
+def side_by_side(columns: Sequence[Op], x: Any, name: str, style: Style) -> list[Any]:
+    """The tops of columns that stand on the same map."""
+    return [column(x, f"{name}_b{branch}", style) for branch, column in enumerate(columns)]
+
+
 def filter_concat(*columns: Op) -> Op:
     """Columns side by side on the same input, their channels concatenated in the order given."""
+    return lambda x, name, style: layers.Concatenate(name=name)(side_by_side(columns, x, name, style))
+
+
+def residual(*columns: Op, scale: float, linear: bool = False) -> Op:
+    """x + scale * up(columns side by side), where `up` is a 1 x 1 convolution to the channels of x.
+
+    `up` has a bias and neither normalisation nor activation; the sum is activated unless `linear`.
+    1602.07261, section 3.2 and Figure 20.
+    """
 
     def op(x: Any, name: str, style: Style) -> Any:
-        tops = [column(x, f"{name}_b{branch}", style) for branch, column in enumerate(columns)]
-        return layers.Concatenate(name=name)(tops)
+        branches = layers.Concatenate(name=f"{name}_concat")(side_by_side(columns, x, name, style))
+        up = layers.Conv2D(x.shape[-1], 1, kernel_initializer=style.initializer, name=f"{name}_up_conv")(branches)
+        scaled = layers.Rescaling(scale, name=f"{name}_scale")(up)
+        if linear:
+            return layers.Add(name=name)([x, scaled])
+        return layers.Activation(style.activation, name=name)(layers.Add(name=f"{name}_sum")([x, scaled]))
 
     return op
 
 
-def run(stages: Sequence[Stage], x: Any, style: Style) -> Any:
-    """The schema of a paper, from bottom to top: rows of (name, repetitions, piece). Repetitions count from 1."""
+def run(stages: Sequence[Stage], x: Any, style: Style) -> dict[str, Any]:
+    """The map of every stage of a schema, which has rows of (name, repetitions, piece), from bottom to top.
+
+    Repetitions count from 1.
+    """
+    maps: dict[str, Any] = {}
     for stage, repetitions, op in stages:
         for repetition in range(1, repetitions + 1):
-            x = op(x, stage if repetitions == 1 else f"{stage}_{repetition}", style)
-    return x
+            place = stage if repetitions == 1 else f"{stage}_{repetition}"
+            x = maps[place] = op(x, place, style)
+    return maps
+
+
+def smallest_image(x: Any, side: int) -> int:
+    """The side of the smallest square image whose map `x` measures at least `side` x `side`.
+
+    Goes down one path from `x`: where columns meet all of them have the same size, so any path will do.
+    """
+    layer = x._keras_history.operation
+    while not isinstance(layer, layers.InputLayer):
+        if isinstance(layer, layers.ZeroPadding2D):
+            side -= sum(layer.padding[0])
+        else:
+            window = getattr(layer, "kernel_size", None) or getattr(layer, "pool_size", None)
+            if window is not None:
+                side = (side - 1) * layer.strides[0] + (window[0] if layer.padding == "valid" else 1)
+        x = layer.input[0] if isinstance(layer.input, list) else layer.input
+        layer = x._keras_history.operation
+    return side
+
+
+def require(x: Any, side: int, what: str) -> None:
+    """That the map `x`, (batch, height, width, channels), is large enough for `what`; unknown sides pass.
+
+    Raises:
+        ValueError: a side of `x` is below `side`; names the smallest image that works.
+    """
+    if any(found is not None and found < side for found in x.shape[1:3]):
+        smallest = smallest_image(x, side)
+        raise ValueError(
+            f"{what} needs a map of {side} x {side} pixels and gets {x.shape[1]} x {x.shape[2]}: "
+            f"the smallest images that work are {smallest} x {smallest}."
+        )
+
+
+def auxiliary_features(x: Any, name: str, style: Style) -> Any:
+    """Features (batch, 768) of the auxiliary head on a map of 17 x 17: 1512.00567, Figure 8, as TF-slim has it.
+
+    On larger maps the mean over what is left, as torchvision takes it. slim shrinks the convolution on smaller ones,
+    which makes another network: they are refused.
+
+    Raises:
+        ValueError: a map below 17 x 17.
+    """
+    require(x, 17, "The auxiliary head")
+    x = average_pool(5, 3, "valid")(x, f"{name}_pool", style)
+    x = conv(128, 1)(x, f"{name}_projection", style)
+    x = conv(768, 5, padding="valid")(x, f"{name}_reduction", style)
+    return layers.GlobalAveragePooling2D(name=f"{name}_average_pool")(x)
 
 
 def image_input(input_shape: tuple[int | None, ...] | None, default: tuple[int, int, int], minimum: int) -> Any:
@@ -139,10 +265,11 @@ def image_input(input_shape: tuple[int | None, ...] | None, default: tuple[int, 
 
 @dataclass(frozen=True)
 class Top:
-    """What stands above the last map.
+    """What stands above the last map, and beside it.
 
     With the top: global average, dropout, classifier. Without: `pooling` is None for the map itself, "avg" or "max" for
-    its global pool.
+    its global pool. `heads` are the auxiliary classifiers of the publication, name -> (stage, features on its map);
+    `auxiliary` asks for them.
     """
 
     include: bool
@@ -150,6 +277,8 @@ class Top:
     classes: int
     activation: str | None
     dropout: float
+    auxiliary: bool = False
+    heads: Mapping[str, tuple[str, Op]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.pooling not in (None, "avg", "max"):
@@ -158,32 +287,58 @@ class Top:
             raise ValueError(f"classes={self.classes} must be at least 1.")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout={self.dropout} is outside [0, 1): it is the share of features that is dropped.")
+        if self.auxiliary and not self.heads:
+            raise ValueError("This network was published without auxiliary heads: leave auxiliary=False.")
+        if self.auxiliary and not self.include:
+            raise ValueError("auxiliary=True asks for classifiers, include_top=False for none: one of them has to go.")
 
 
-def classify(x: Any, top: Top, style: Style) -> Any:
-    """Dropout and the classifier `predictions` on features (batch, n)."""
+def classifier(x: Any, top: Top, style: Style, name: str) -> Any:
+    # float32 whatever the policy: a softmax over half-precision logits saturates.
+    options = {"kernel_initializer": style.initializer, "dtype": "float32", "name": name}
+    return layers.Dense(top.classes, top.activation, **options)(x)
+
+
+def classify(x: Any, top: Top, style: Style, neck: Op | None = None) -> Any:
+    """Dropout, the piece `neck` and the classifier `predictions` on features (batch, n)."""
     if top.dropout:
         x = layers.Dropout(top.dropout, name="dropout")(x)
-    # float32 whatever the policy: a softmax over half-precision logits saturates.
-    return layers.Dense(
-        top.classes, top.activation, kernel_initializer=style.initializer, dtype="float32", name="predictions"
-    )(x)
+    if neck is not None:
+        x = neck(x, "bottleneck", style)
+    return classifier(x, top, style, "predictions")
 
 
-def finish(x: Any, top: Top, style: Style) -> Any:
-    """The top on the last map `x`, (batch, height, width, channels)."""
-    if top.include:
-        return classify(layers.GlobalAveragePooling2D(name="average_pool")(x), top, style)
-    if top.pooling == "avg":
-        return layers.GlobalAveragePooling2D(name="average_pool")(x)
-    if top.pooling == "max":
-        return layers.GlobalMaxPooling2D(name="max_pool")(x)
-    return x
+def finish(maps: Mapping[str, Any], top: Top, style: Style, neck: Op | None = None) -> Any:
+    """The top on the last of `maps`, (batch, height, width, channels).
+
+    A tensor; with auxiliary heads a dict of `predictions` and the heads' names.
+    """
+    *_, x = maps.values()
+    if not top.include:
+        if top.pooling == "avg":
+            return layers.GlobalAveragePooling2D(name="average_pool")(x)
+        if top.pooling == "max":
+            return layers.GlobalMaxPooling2D(name="max_pool")(x)
+        return x
+    predictions = classify(layers.GlobalAveragePooling2D(name="average_pool")(x), top, style, neck)
+    if not top.auxiliary:
+        return predictions
+    return {"predictions": predictions} | {
+        name: classifier(features(maps[stage], name, style), top, style, name)
+        for name, (stage, features) in top.heads.items()
+    }
 
 
-def network(image: Any, outputs: Any, name: str, weights: str | None) -> keras.Model:
-    """The model from `image` to `outputs`, its weights read from a file of `Model.save_weights` unless None."""
+def network(image: Any, outputs: Any, published: str, name: str, weights: str | None) -> keras.Model:
+    """The model `name` from `image` to `outputs`.
+
+    `weights` is None, a file of `Model.save_weights`, or "imagenet" for the weights of the network `published`.
+    """
     model = keras.Model(image, outputs, name=name)
-    if weights is not None:
+    if weights == "imagenet":
+        from .weights import imagenet  # it reads checkpoints, which those who build a network need not import
+
+        imagenet(model, published)
+    elif weights is not None:
         model.load_weights(weights)
     return model

@@ -5,10 +5,12 @@ Figures and tables are that paper's. Grid sizes are for 299 x 299 input.
 Departures from Table 1, all of them those of the published checkpoints (TF-slim, Keras, torchvision, timm):
 - the stem is 1x1 to 80, 3x3 to 192 and a max pool where the table has three 3x3 convolutions to 80, 192 and 288;
 - the first 35 x 35 module gives 256 channels, its pool being projected to 32;
-- the 35 x 35 modules keep one 5x5 where Figure 5 has two 3x3.
+- the 35 x 35 modules keep one 5x5 where Figure 5 has two 3x3;
+- the auxiliary head has TF-slim's widths, 1x1 to 128 and 5x5 to 768.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import keras
 
@@ -17,6 +19,7 @@ from .blocks import (
     Stage,
     Style,
     Top,
+    auxiliary_features,
     average_pool,
     column,
     conv,
@@ -25,10 +28,12 @@ from .blocks import (
     image_input,
     max_pool,
     network,
+    ported,
     run,
 )
 
 V: Literal["valid"] = "valid"
+PORTS: Mapping[str, Mapping[str, Any]] = {"torchvision": {"count_padding": True}, "timm": {"count_padding": True}}
 
 # fmt: off
 
@@ -85,6 +90,7 @@ STAGES: tuple[Stage, ...] = (      # Table 1                  grid     channels
     ("reduction_b", 1, REDUCTION_B),                    #   8 x   8     1280
     ("inception_c", 2, INCEPTION_C))                    #   8 x   8     2048
 # fmt: on
+HEADS = {"auxiliary": ("inception_b_4", auxiliary_features)}
 
 
 def InceptionV3(
@@ -100,20 +106,24 @@ def InceptionV3(
     normalization: Literal["batch"] | None = "batch",
     momentum: float = 0.99,
     scale: bool = True,
+    auxiliary: bool = False,
+    ported_from: str | None = None,
     name: str = "inception_v3",
 ) -> keras.Model:
     """Images in [-1, 1], (batch, height, width, channels), default (299, 299, 3) -> probabilities (batch, classes).
 
-    Arguments up to `classifier_activation` are those of `keras.applications.InceptionV3`; `weights` is None or a path.
-    `dropout` is the share of features that is dropped before the classifier (TF-slim keeps 0.8).
+    Arguments up to `classifier_activation` are those of `keras.applications.InceptionV3`; `weights` is None, "imagenet"
+    or a path. `dropout` is the share of features that is dropped before the classifier (TF-slim keeps 0.8).
     For `width` and `normalization` see `blocks.Style`; `momentum` and `scale` are those of `BatchNormalization`.
-    Without gamma (`scale=False`) the network is TF-slim's and Keras'.
+    Without gamma (`scale=False`) the network is TF-slim's and Keras'. With `auxiliary` the output is a dict of
+    `predictions` and `auxiliary`, both (batch, classes); slim adds 0.4 times the loss of the latter.
+    `ported_from` "torchvision" or "timm" counts the zeros around the map in average pools.
 
     Raises:
-        ValueError: images below 75 x 75 pixels, or an argument outside its range.
+        ValueError: images below 75 x 75 pixels, with the auxiliary head below 299 x 299; an argument outside its range.
     """
-    style = Style(width, normalization, momentum, scale=scale)
-    top = Top(include_top, pooling, classes, classifier_activation, dropout)
+    style = ported(Style(width, normalization, momentum, scale=scale), ported_from, PORTS)
+    top = Top(include_top, pooling, classes, classifier_activation, dropout, auxiliary, HEADS)
     image = image_input(input_shape, default=(299, 299, 3), minimum=75)
-    x = run(STAGES, image, style)
-    return network(image, finish(x, top, style), name, weights)
+    maps = run(STAGES, image, style)
+    return network(image, finish(maps, top, style), "inception_v3", name, weights)

@@ -12,7 +12,7 @@ from typing import Literal
 import keras
 from keras import layers
 
-from .blocks import Stage, Style, Top, average_pool, classify, conv, finish, image_input, network, run
+from .blocks import Stage, Style, Top, average_pool, classify, conv, finish, image_input, network, ported, run
 
 # fmt: off
 STAGES: tuple[Stage, ...] = (                   #    grid     channels
@@ -37,29 +37,31 @@ def LeNetBN(
     normalization: Literal["batch"] | None = "batch",
     momentum: float = 0.9,
     scale: bool = True,
+    auxiliary: bool = False,
+    ported_from: str | None = None,
     name: str = "lenet_bn",
 ) -> keras.Model:
     """Images in [-1, 1], (batch, height, width, channels), default (28, 28, 1) -> probabilities (batch, classes).
 
     Arguments up to `classifier_activation` are those of `keras.applications`; `weights` is None or a path. The top is
     both hidden dense layers and the classifier. For `width` and `normalization` see `blocks.Style`; `momentum` and
-    `scale` are those of `BatchNormalization`.
+    `scale` are those of `BatchNormalization`. There are no auxiliary heads to ask for, and no port that differs.
 
     Raises:
         ValueError: images below 16 x 16 pixels; with the top, an unknown side; an argument outside its range.
     """
     style = Style(width, normalization, momentum, 1e-5, scale, use_bias=True, activation="sigmoid")
-    top = Top(include_top, pooling, classes, classifier_activation, dropout)
+    style = ported(style, ported_from, {})
+    top = Top(include_top, pooling, classes, classifier_activation, dropout, auxiliary)
     image = image_input(input_shape, default=(28, 28, 1), minimum=16)
     if include_top and None in image.shape[1:]:
         raise ValueError(f"{name} flattens its last map: input_shape={input_shape} needs a height and a width.")
-    x = run(STAGES, image, style)
-    if include_top:
-        x = layers.Flatten(name="flatten")(x)
-        for position, units in enumerate(DENSE, start=1):
-            dense = layers.Dense(
-                style.scaled(units), kernel_initializer=style.initializer, name=f"dense_{position}_dense"
-            )
-            x = style.normalized(dense(x), f"dense_{position}")
-        return network(image, classify(x, top, style), name, weights)
-    return network(image, finish(x, top, style), name, weights)
+    maps = run(STAGES, image, style)
+    if not include_top:
+        return network(image, finish(maps, top, style), "lenet_bn", name, weights)
+    *_, x = maps.values()
+    x = layers.Flatten(name="flatten")(x)
+    for position, units in enumerate(DENSE, start=1):
+        dense = layers.Dense(style.scaled(units), kernel_initializer=style.initializer, name=f"dense_{position}_dense")
+        x = style.activated(dense(x), f"dense_{position}")
+    return network(image, classify(x, top, style), "lenet_bn", name, weights)
