@@ -10,12 +10,16 @@ import keras
 
 from .batch_normalization import BatchNormalization
 from .bn_inception import BNInception, InceptionV2
+from .googlenet import GoogLeNet, InceptionV1
 from .inception_v3 import InceptionV3
 from .lenet import LeNetBN
+from .local_response_normalization import LocalResponseNormalization
 from .version import __version__
 
 NETWORKS: dict[str, Callable[..., keras.Model]] = {
     "lenet_bn": LeNetBN,
+    "googlenet": GoogLeNet,
+    "inception_v1": InceptionV1,
     "bn_inception": BNInception,
     "inception_v2": InceptionV2,
     "inception_v3": InceptionV3,
@@ -25,8 +29,11 @@ __all__ = [
     "NETWORKS",
     "BNInception",
     "BatchNormalization",
+    "GoogLeNet",
+    "InceptionV1",
     "InceptionV2",
     "InceptionV3",
     "LeNetBN",
+    "LocalResponseNormalization",
     "__version__",
 ]
