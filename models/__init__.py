@@ -12,6 +12,7 @@ from .batch_normalization import BatchNormalization
 from .bn_inception import BNInception, InceptionV2
 from .googlenet import GoogLeNet, InceptionV1
 from .inception_v3 import InceptionV3
+from .inception_v4 import InceptionV4
 from .lenet import LeNetBN
 from .local_response_normalization import LocalResponseNormalization
 from .version import __version__
@@ -23,6 +24,7 @@ NETWORKS: dict[str, Callable[..., keras.Model]] = {
     "bn_inception": BNInception,
     "inception_v2": InceptionV2,
     "inception_v3": InceptionV3,
+    "inception_v4": InceptionV4,
 }
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "InceptionV1",
     "InceptionV2",
     "InceptionV3",
+    "InceptionV4",
     "LeNetBN",
     "LocalResponseNormalization",
     "__version__",
