@@ -11,6 +11,7 @@ import keras
 from .batch_normalization import BatchNormalization
 from .bn_inception import BNInception, InceptionV2
 from .googlenet import GoogLeNet, InceptionV1
+from .inception_resnet import InceptionResNetV1, InceptionResNetV2, InceptionResNetV2Paper
 from .inception_v3 import InceptionV3
 from .inception_v4 import InceptionV4
 from .lenet import LeNetBN
@@ -25,6 +26,9 @@ NETWORKS: dict[str, Callable[..., keras.Model]] = {
     "inception_v2": InceptionV2,
     "inception_v3": InceptionV3,
     "inception_v4": InceptionV4,
+    "inception_resnet_v1": InceptionResNetV1,
+    "inception_resnet_v2": InceptionResNetV2,
+    "inception_resnet_v2_paper": InceptionResNetV2Paper,
 }
 
 __all__ = [
@@ -32,6 +36,9 @@ __all__ = [
     "BNInception",
     "BatchNormalization",
     "GoogLeNet",
+    "InceptionResNetV1",
+    "InceptionResNetV2",
+    "InceptionResNetV2Paper",
     "InceptionV1",
     "InceptionV2",
     "InceptionV3",
