@@ -16,6 +16,7 @@ from .inception_v3 import InceptionV3
 from .inception_v4 import InceptionV4
 from .lenet import LeNetBN
 from .local_response_normalization import LocalResponseNormalization
+from .resnet import ResNet18, ResNet18D2L
 from .version import __version__
 
 NETWORKS: dict[str, Callable[..., keras.Model]] = {
@@ -29,6 +30,8 @@ NETWORKS: dict[str, Callable[..., keras.Model]] = {
     "inception_resnet_v1": InceptionResNetV1,
     "inception_resnet_v2": InceptionResNetV2,
     "inception_resnet_v2_paper": InceptionResNetV2Paper,
+    "resnet18": ResNet18,
+    "resnet18_d2l": ResNet18D2L,
 }
 
 __all__ = [
@@ -45,5 +48,7 @@ __all__ = [
     "InceptionV4",
     "LeNetBN",
     "LocalResponseNormalization",
+    "ResNet18",
+    "ResNet18D2L",
     "__version__",
 ]
