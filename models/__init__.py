@@ -10,6 +10,7 @@ import keras
 
 from .batch_normalization import BatchNormalization
 from .bn_inception import BNInception, InceptionV2
+from .densenet import DenseNet121, DenseNetD2L
 from .googlenet import GoogLeNet, InceptionV1
 from .inception_resnet import InceptionResNetV1, InceptionResNetV2, InceptionResNetV2Paper
 from .inception_v3 import InceptionV3
@@ -31,13 +32,17 @@ NETWORKS: dict[str, Callable[..., keras.Model]] = {
     "inception_resnet_v2": InceptionResNetV2,
     "inception_resnet_v2_paper": InceptionResNetV2Paper,
     "resnet18": ResNet18,
+    "densenet121": DenseNet121,
     "resnet18_d2l": ResNet18D2L,
+    "densenet_d2l": DenseNetD2L,
 }
 
 __all__ = [
     "NETWORKS",
     "BNInception",
     "BatchNormalization",
+    "DenseNet121",
+    "DenseNetD2L",
     "GoogLeNet",
     "InceptionResNetV1",
     "InceptionResNetV2",
