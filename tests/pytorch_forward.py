@@ -90,11 +90,15 @@ def network(library: str, builder: str, settings: dict[str, Any]) -> Any:
     return getattr(published, builder)(**settings)
 
 
-def disturb(normalization: Any, generator: Any) -> None:
-    for vector in (normalization.bias.data, normalization.running_mean):
-        vector.normal_(0, 0.5, generator=generator)
-    for vector in (normalization.weight.data, normalization.running_var):
-        vector.uniform_(0.5, 1.5, generator=generator)
+def disturb(part: Any, generator: Any) -> None:
+    if isinstance(part, torch.nn.BatchNorm2d):
+        for vector in (part.bias.data, part.running_mean):
+            vector.normal_(0, 0.5, generator=generator)
+        for vector in (part.weight.data, part.running_var):
+            vector.uniform_(0.5, 1.5, generator=generator)
+    elif isinstance(part, torch.nn.Conv2d):
+        # With statistics that are not its own a network forgets its image on the way up, unless kernels are this large.
+        part.weight.data.normal_(0, (2 / part.weight[0].numel()) ** 0.5, generator=generator)
 
 
 def weights(theirs: Any) -> dict[str, Any]:
@@ -122,8 +126,7 @@ def main(library: str, builder: str, settings: str, images: str, to: str) -> Non
     theirs = network(library, builder, json.loads(settings)).eval()
     generator = torch.Generator().manual_seed(7)
     for part in theirs.modules():
-        if isinstance(part, torch.nn.BatchNorm2d):
-            disturb(part, generator)
+        disturb(part, generator)
     answers: dict[str, Any] = {}
     head = getattr(theirs, "AuxLogits", None)
     if head is not None:  # in inference it is left out
