@@ -10,6 +10,8 @@ import tensorflow as tf
 
 from .tensors import Array, Tensor, WeightsError, possible
 
+# The reader's errors, of which Python's own stand for the status of the same name: OutOfRange is an IndexError.
+DAMAGED = (tf.errors.OpError, ValueError, RuntimeError, IndexError, KeyError, TypeError)
 PARTS = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
 
 
@@ -30,15 +32,14 @@ def tensors(path: Path) -> dict[str, Tensor]:
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         shapes = reader.get_variable_to_shape_map()
-    # What is no checkpoint comes as DataLossError or OpError, what is none from its first bytes on as ValueError.
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+    except DAMAGED as error:
         raise WeightsError(f"{path} is no TensorFlow checkpoint, or is cut off: {_first_line(error)}.") from error
 
     def reading(name: str) -> Tensor:
         def read() -> Array:
             try:
                 return reader.get_tensor(name)
-            except (tf.errors.OpError, ValueError, RuntimeError) as error:
+            except DAMAGED as error:
                 raise WeightsError(
                     f"{path} is damaged, fetch it again: {name} cannot be read ({_first_line(error)})."
                 ) from error
