@@ -5,6 +5,7 @@ import http.server
 import io
 import os
 import pickle
+import re
 import tarfile
 import threading
 import zipfile
@@ -17,6 +18,8 @@ import keras
 import numpy as np
 import pytest
 import safetensors.numpy
+import slim_networks
+import torch_names
 import weight_files
 from keras.src.legacy.saving import legacy_h5_format
 from weight_files import Array, image, randomize, relative_error, write_tensorflow, write_torch
@@ -37,17 +40,11 @@ def table(network: str, source: str, layout: str | None = None) -> Any:
     )
 
 
-def build(checkpoint: Checkpoint, side: int, **arguments: Any) -> keras.Model:
+def build(checkpoint: Checkpoint, rows: int, columns: int, **arguments: Any) -> keras.Model:
     """The network that the checkpoint's arguments ask for, up to its logits."""
-    arguments = {"classifier_activation": None, "input_shape": (side, side, 3), **checkpoint.arguments, **arguments}
+    shape = (rows, columns, 3)
+    arguments = {"classifier_activation": None, "input_shape": shape, **checkpoint.arguments, **arguments}
     return NETWORKS[checkpoint.network](**arguments)
-
-
-def imported(path: Path, network: str, source: str, side: int, **options: Any) -> keras.Model:
-    checkpoint = read(path, network, source)
-    model = build(checkpoint, side)
-    assign(model, checkpoint, **options)
-    return model
 
 
 def named_by(table: Any, model: keras.Model) -> dict[str, Array]:
@@ -145,7 +142,7 @@ def test_keras_files_give_the_logits_of_keras_applications(
 ) -> None:
     theirs = application(weights=None, classes=7, input_shape=(side, side, 3), classifier_activation=None)
     randomize(theirs, seed=1)
-    x = image(side)
+    x = image(side, side)
     expected = np.asarray(theirs(x, training=False))
 
     with h5py.File(tmp_path / "keras_3.h5", "w") as file:
@@ -156,7 +153,7 @@ def test_keras_files_give_the_logits_of_keras_applications(
         checkpoint = read(tmp_path / name, network, "keras")
         assert checkpoint.classes == checkpoint.arguments["classes"] == 7
         assert checkpoint.arguments.get("scale", True) is (network == "densenet121")
-        model = build(checkpoint, side)
+        model = build(checkpoint, side, side)
         report = assign(model, checkpoint)
         assert (len(report.loaded), report.skipped, report.missing) == (len(theirs.weights), [], [])
         made.append(model)
@@ -173,13 +170,13 @@ def test_a_file_without_the_classifier(
     weight_files.write_keras_2(theirs, tmp_path / "notop.h5", keras_2_names(theirs))
     checkpoint = read(tmp_path / "notop.h5", network, "keras")
     assert (checkpoint.classes, checkpoint.arguments["include_top"]) == (None, False)
-    headless = build(checkpoint, side, pooling="avg")
+    headless = build(checkpoint, side, side, pooling="avg")
     assign(headless, checkpoint)
-    x = image(side)
+    x = image(side, side)
     expected = np.asarray(theirs(x, training=False))
     assert relative_error(np.asarray(headless(x, training=False)), expected) < TOLERANCE
 
-    model = build(checkpoint, side, include_top=True, classes=5)
+    model = build(checkpoint, side, side, include_top=True, classes=5)
     before = model.get_layer("predictions").get_weights()
     with pytest.raises(WeightsError, match=r"no predictions/kernel for predictions/kernel.*include_top=False"):
         assign(model, checkpoint)
@@ -187,6 +184,238 @@ def test_a_file_without_the_classifier(
     assert [row.target for row in report.missing] == ["predictions/kernel", "predictions/bias"]
     after = model.get_layer("predictions").get_weights()
     assert all(np.array_equal(x, y) for x, y in zip(before, after, strict=True))
+
+
+# TF-slim and facenet: a second transcription of their networks in plain TensorFlow -----------------------------------
+
+# network, source, image, auxiliary head, bottleneck
+SLIM = [
+    pytest.param("inception_v1", "slim", (65, 80), False, None, id="inception_v1"),
+    pytest.param("inception_v2", "slim", (65, 80), False, None, id="inception_v2"),
+    pytest.param("inception_v3", "slim", (75, 89), False, None, id="inception_v3"),
+    pytest.param("inception_v3", "slim", (299, 299), True, None, id="inception_v3-auxiliary"),
+    pytest.param("inception_v4", "slim", (75, 89), False, None, id="inception_v4"),
+    pytest.param("inception_v4", "slim", (299, 299), True, None, id="inception_v4-auxiliary", marks=pytest.mark.slow),
+    pytest.param("inception_resnet_v1", "facenet", (75, 89), False, 128, id="facenet"),
+    pytest.param("inception_resnet_v1", "facenet", (75, 89), False, None, id="facenet-without-bottleneck"),
+    pytest.param("inception_resnet_v2", "slim", (75, 89), False, None, id="inception_resnet_v2"),
+    pytest.param(
+        "inception_resnet_v2",
+        "slim",
+        (299, 299),
+        True,
+        None,
+        id="inception_resnet_v2-auxiliary",
+        marks=pytest.mark.slow,
+    ),
+]
+
+
+@pytest.mark.parametrize(("network", "source", "size", "auxiliary", "bottleneck"), SLIM)
+def test_slim_checkpoints_give_the_logits_of_slim(
+    network: str, source: str, size: tuple[int, int], auxiliary: bool, bottleneck: int | None, tmp_path: Path
+) -> None:
+    shapes = slim_networks.variables(network, classes=11, auxiliary=auxiliary, bottleneck=bottleneck)
+    tensors = slim_networks.made_up(shapes, seed=5)
+    path = write_tensorflow(tmp_path / "model.ckpt", {**tensors, "global_step": np.int64(3)}, 1 if auxiliary else 2)
+    checkpoint = read(path, network, source)
+    expected_arguments = {"classes": 11, "scale": False, **({"bottleneck": bottleneck} if bottleneck else {})}
+    assert checkpoint.arguments == expected_arguments
+    options = {"auxiliary": True} if auxiliary else {}
+    model = build(checkpoint, *size, **options)
+    report = assign(model, checkpoint, **options)
+    assert (len(report.loaded), len(report.skipped), report.missing) == (len(tensors), 1, [])
+    x = image(*size)[:1]
+    outputs = model(x, training=False)
+    logits = np.asarray(outputs["predictions"] if auxiliary else outputs)
+    assert relative_error(logits, slim_networks.logits(network, tensors, x)) < TOLERANCE
+    if auxiliary:
+        side_head = slim_networks.auxiliary_logits(network, tensors, x)
+        assert relative_error(np.asarray(outputs["auxiliary"]), side_head) < TOLERANCE
+
+
+# PyTorch: the libraries themselves where they are installed, else the same weights under slim's names -----------------
+
+
+def torchvision(name: str, **options: Any) -> Callable[[], Any]:
+    def make() -> Any:
+        library = pytest.importorskip("torchvision", reason="torchvision is not installed")
+        return getattr(library.models, name)(weights=None, num_classes=11, **options)
+
+    return make
+
+
+def timm(name: str, **options: Any) -> Callable[[], Any]:
+    def make() -> Any:
+        library = pytest.importorskip("timm", reason="timm is not installed")
+        return library.create_model(name, pretrained=False, num_classes=11, **options)
+
+    return make
+
+
+def elsewhere(library: str, name: str, **options: Any) -> Callable[[], Any]:
+    def make() -> Any:
+        return getattr(pytest.importorskip(library, reason=f"{library} is not installed"), name)(**options)
+
+    return make
+
+
+# source, network, the library's own, image, has an auxiliary head that we load
+PORTS = [
+    pytest.param(
+        "torchvision",
+        "inception_v1",
+        torchvision("googlenet", aux_logits=True, transform_input=False, init_weights=False),
+        (64, 96),
+        False,
+        id="torchvision-googlenet",
+    ),
+    pytest.param(
+        "torchvision",
+        "inception_v3",
+        torchvision("inception_v3", aux_logits=True, transform_input=False, init_weights=False),
+        (299, 299),
+        True,
+        id="torchvision-inception_v3",
+    ),
+    pytest.param("torchvision", "resnet18", torchvision("resnet18"), (64, 97), False, id="torchvision-resnet18"),
+    pytest.param("torchvision", "densenet121", torchvision("densenet121"), (64, 96), False, id="torchvision-densenet"),
+    pytest.param("timm", "inception_v3", timm("inception_v3"), (75, 89), False, id="timm-inception_v3"),
+    pytest.param("timm", "inception_v4", timm("inception_v4"), (75, 89), False, id="timm-inception_v4"),
+    pytest.param(
+        "timm", "inception_resnet_v2", timm("inception_resnet_v2"), (75, 89), False, id="timm-inception_resnet_v2"
+    ),
+    pytest.param(
+        "facenet",
+        "inception_resnet_v1",
+        elsewhere("facenet_pytorch", "InceptionResnetV1", classify=True, num_classes=11),
+        (75, 89),
+        False,
+        id="facenet-pytorch",
+    ),
+    pytest.param(
+        "cadene",
+        "bn_inception",
+        elsewhere("pretrainedmodels.models", "bninception", num_classes=11, pretrained=None),
+        (223, 223),
+        False,
+        id="cadene-bninception",
+    ),
+]
+
+
+@pytest.mark.filterwarnings("default")  # what the libraries say about themselves
+@pytest.mark.parametrize(("source", "network", "library", "size", "has_auxiliary"), PORTS)
+def test_state_dicts_give_the_logits_of_their_library(
+    source: str, network: str, library: Callable[[], Any], size: tuple[int, int], has_auxiliary: bool, tmp_path: Path
+) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    theirs = library().eval()
+    rng = np.random.default_rng(7)
+    state = {
+        name: torch.from_numpy(weight_files.torch_values(rng, name, tuple(value.shape)))
+        for name, value in theirs.state_dict().items()
+    }
+    theirs.load_state_dict(state)
+    x = image(*size)
+    with torch.no_grad():
+        expected = theirs(torch.from_numpy(x.transpose(0, 3, 1, 2).copy()))
+    torch.save(theirs.state_dict(), tmp_path / "zip.pth")
+    torch.save({"state_dict": theirs}, tmp_path / "whole.pth")
+    torch.save(theirs.state_dict(), tmp_path / "legacy.pth", _use_new_zipfile_serialization=False)
+    safetensors.numpy.save_file(
+        {name: value.numpy().copy() for name, value in state.items()}, tmp_path / "state.safetensors"
+    )
+    with pytest.raises(WeightsError, match=r"asks for .* which is not a tensor and was not run"):
+        read(tmp_path / "whole.pth", network, source)
+    made = []
+    for name in ("zip.pth", "legacy.pth", "state.safetensors"):
+        checkpoint = read(tmp_path / name, network, source)
+        assert checkpoint.arguments["classes"] == 11
+        model = build(checkpoint, *size)
+        report = assign(model, checkpoint)
+        assert (len(report.loaded), report.missing) == (len(model.weights), [])
+        assert len(report.loaded) + len(report.skipped) == len(state)
+        made.append(model)
+    assert relative_error(np.asarray(made[0](x, training=False)), expected.numpy()) < TOLERANCE
+    assert same_weights(made[0], made[1])
+    assert same_weights(made[0], made[2])
+    if has_auxiliary:
+        model = build(checkpoint, *size, auxiliary=True)
+        assign(model, checkpoint, auxiliary=True)
+        with torch.no_grad():
+            theirs.train()
+            for module in theirs.modules():  # the head runs in training only; everything else must not
+                if type(module) is not type(theirs):
+                    module.eval()
+            expected_auxiliary = theirs(torch.from_numpy(x.transpose(0, 3, 1, 2).copy()))[1].numpy()
+        outputs = model(x, training=False)
+        assert relative_error(np.asarray(outputs["auxiliary"]), expected_auxiliary) < TOLERANCE
+
+
+# port, network, source, a published spelling of its own
+SAME_WEIGHTS = [
+    pytest.param("torchvision/googlenet", "inception_v1", "torchvision", "slim", id="torchvision-googlenet"),
+    pytest.param("torchvision/inception_v3", "inception_v3", "torchvision", "slim", id="torchvision-inception_v3"),
+    pytest.param("timm/inception_v3", "inception_v3", "timm", "slim", id="timm-inception_v3"),
+    pytest.param("timm/inception_v4", "inception_v4", "timm", "slim", id="timm-inception_v4"),
+    pytest.param("timm/inception_v4", "inception_v4", "cadene", "slim", id="cadene-inception_v4"),
+    pytest.param("timm/inception_resnet_v2", "inception_resnet_v2", "timm", "slim", id="timm-inception_resnet_v2"),
+    pytest.param("timm/inception_resnet_v2", "inception_resnet_v2", "cadene", "slim", id="cadene-inception_resnet_v2"),
+    pytest.param(
+        "facenet-pytorch/inception_resnet_v1", "inception_resnet_v1", "facenet", "facenet", id="facenet-pytorch"
+    ),
+]
+
+
+@pytest.mark.parametrize(("port", "network", "source", "original"), SAME_WEIGHTS)
+def test_a_port_s_state_dict_is_slim_s_checkpoint(
+    port: str, network: str, source: str, original: str, tmp_path: Path
+) -> None:
+    """The ports list their convolutions in the order in which slim creates its variables."""
+    bottleneck = 512 if original == "facenet" else None
+    shapes = slim_networks.variables(network, classes=11, bottleneck=bottleneck)
+    tensors = slim_networks.made_up(shapes, seed=5)
+    state = weight_files.in_order_of_slim(tensors, torch_names.tensors(port, classes=11))
+    if (source, network) == ("cadene", "inception_resnet_v2"):
+        state = {name.replace("classif.", "last_linear."): state[name] for name in state}
+    write_torch(tmp_path / "a.pth", state)
+    model = None
+    imported = []
+    for path, from_whom in (
+        (write_tensorflow(tmp_path / "model.ckpt", tensors, 2), original),
+        (tmp_path / "a.pth", source),
+    ):
+        checkpoint = read(path, network, from_whom)
+        if model is None:
+            model = build(checkpoint, 75, 75, scale=True)
+        assign(model, checkpoint)
+        imported.append(model.get_weights())
+    assert all(np.array_equal(x, y) for x, y in zip(*imported, strict=True))
+
+
+@pytest.mark.parametrize("port", ["torchvision/resnet18", "torchvision/densenet121", "cadene/bninception"])
+def test_state_dicts_without_a_slim_original(port: str, tmp_path: Path) -> None:
+    """Every entry arrives, converted; that it is the right one the libraries say."""
+    source, network = {"cadene/bninception": ("cadene", "bn_inception")}.get(port, tuple(port.split("/")))
+    rng = np.random.default_rng(1)
+    shapes = torch_names.tensors(port, classes=11)
+    state = {name: weight_files.torch_values(rng, name, shape) for name, shape in shapes.items()}
+    if network == "bn_inception":  # old files store these vectors as one row
+        state = {name: value[None] if "_bn." in name and value.ndim else value for name, value in state.items()}
+    if network == "densenet121":  # and these names with a dot
+        state = {re.sub(r"(norm|conv)([12])\.", r"\1.\2.", name): value for name, value in state.items()}
+    write_torch(tmp_path / "a.pth", state, legacy=True)
+    checkpoint = read(tmp_path / "a.pth", network, source)
+    model = build(checkpoint, 95, 95)
+    report = assign(model, checkpoint)
+    assert (len(report.loaded), report.missing) == (len(model.weights), [])
+    assert {row.source for row in report.loaded} | {row.source for row in report.skipped} == set(state)
+    kernels = [row for row in report.loaded if row.target.endswith("_conv/kernel")]
+    for row in kernels[:: len(kernels) // 5]:
+        layer, _, weight = row.target.partition("/")
+        kernel = np.asarray(getattr(model.get_layer(layer), weight))
+        assert np.array_equal(kernel[..., 0], state[row.source][0].transpose(1, 2, 0))
 
 
 # What is loaded, skipped and missing ---------------------------------------------------------------------------------

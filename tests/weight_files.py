@@ -43,9 +43,45 @@ def randomize(model: keras.Model, seed: int) -> None:
             variable.assign(values(rng, variable.name, shape, int(np.prod(shape[:-1]))))
 
 
-def image(side: int, seed: int = 3) -> Array:
-    """One image that no mirror and no exchange of rows and columns leaves as it was."""
-    return np.random.default_rng(seed).uniform(-1, 1, (2, side, side, 3)).astype(np.float32)
+def image(rows: int, columns: int, seed: int = 3) -> Array:
+    """Two images that no mirror and no exchange of rows and columns leaves as they were."""
+    return np.random.default_rng(seed).uniform(-1, 1, (2, rows, columns, 3)).astype(np.float32)
+
+
+def torch_values(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> Array:
+    """Random values for the entry `name` of a state dict."""
+    if name.endswith("num_batches_tracked"):
+        return np.asarray(rng.integers(1, 9, shape), np.int64)
+    parts = {"running_mean": "moving_mean", "running_var": "moving_variance", "bias": "bias"}
+    role = parts.get(name.rpartition(".")[2], "kernel" if len(shape) > 1 else "gamma")
+    return values(rng, role, shape, int(np.prod(shape[1:])))
+
+
+def in_order_of_slim(tensors: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
+    """slim's `tensors` as the state dict of `shapes`: kernels, biases and statistics each in their order, gamma 1."""
+
+    def theirs(suffix: str) -> list[Array]:
+        return [value for name, value in tensors.items() if name.endswith(suffix)]
+
+    def ours(suffix: str, norm: bool) -> list[str]:
+        norms = {name.rpartition(".")[0] for name in shapes if name.endswith(".running_mean")}
+        return [name for name in shapes if name.endswith(suffix) and (name.rpartition(".")[0] in norms) is norm]
+
+    state: dict[str, Array] = {}
+    for suffix, norm, values_of in (
+        (".weight", False, "/weights"),
+        (".bias", False, "/biases"),
+        (".bias", True, "/beta"),
+        (".running_mean", True, "/moving_mean"),
+        (".running_var", True, "/moving_variance"),
+    ):
+        for name, value in zip(ours(suffix, norm), theirs(values_of), strict=True):
+            if suffix == ".weight":
+                value = value.reshape(value.shape[-2:]).T if len(shapes[name]) == 2 else value.transpose(3, 2, 0, 1)
+            assert value.shape == shapes[name], name
+            state[name] = np.ascontiguousarray(value)
+    state |= {name: np.ones(shapes[name], np.float32) for name in ours(".weight", norm=True)}
+    return {name: state.get(name, np.zeros(shape, np.int64)) for name, shape in shapes.items()}
 
 
 def relative_error(logits: Array, expected: Array) -> float:

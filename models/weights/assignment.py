@@ -10,8 +10,9 @@ import numpy as np
 from .checkpoint import Checkpoint, bookkeeping, convert, stand_in
 from .tensors import Array, Shape, Tensor, WeightsError
 
-# The layers that have one output per class.
+# The layers that have one output per class, and those that a network without top leaves out.
 CLASSIFIERS = ("predictions", "auxiliary")
+TOP = ("predictions", "bottleneck_dense", "bottleneck_bn")
 
 
 class Row(NamedTuple):
@@ -161,8 +162,8 @@ class _Plan:
             reason = bookkeeping(key)
             if reason is None and not self.auxiliary and key.startswith(self.table.heads):
                 reason = "auxiliary head"
-            if reason is None and absent.get(_layer(key, self.table.layers)) == "predictions":
-                reason = "the model has no classifier"
+            if reason is None and "predictions" not in layers and absent.get(_layer(key)) in TOP:
+                reason = "the model has no top"
             if reason is None and self.is_partial(key, tensor.name):
                 reason = "partial: the model has no such weight"
             if reason is not None:
@@ -190,7 +191,7 @@ def _layers(model: keras.Model) -> set[str]:
     return {layer for layer, _ in _weights(model)}
 
 
-def _layer(key: str, layers: Mapping[str, str]) -> str:
+def _layer(key: str) -> str:
     """The layer of the file that the tensor `key` belongs to."""
     separator = "/" if "/" in key else "."
     return key.rpartition(separator)[0]

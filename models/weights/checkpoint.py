@@ -30,8 +30,9 @@ class Checkpoint:
     """A file whose names fit `network`. Its tensors are read one at a time, when they are assigned.
 
     `classes` is None where the file has no classifier. `arguments` are those of the network's builder that build the
-    network the file was made with: classes (or include_top=False), scale, ported_from, bottleneck. `tensors` go by
-    the names of `table`; each knows its own name in the file.
+    network the file was made with: classes (or include_top=False; neither where the file ends in a bottleneck, and the
+    classifier has to be named as partial), scale, ported_from, bottleneck. `tensors` go by the names of `table`; each
+    knows its own name in the file.
     """
 
     path: Path
@@ -150,7 +151,7 @@ def _arguments(
     classifier, bottleneck = shapes["predictions"], shapes["bottleneck_dense"]
     if classifier:
         arguments["classes"] = classifier[1]
-    else:
+    elif not bottleneck:  # which is part of the top
         arguments["include_top"] = False
     normalized = [theirs for ours, theirs in table.layers.items() if ours.endswith("_bn")]
     if not any(table.tensor(layer, "gamma") in tensors for layer in normalized):
