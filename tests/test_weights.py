@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import importlib.util
 import io
 import os
 import pickle
@@ -237,123 +238,133 @@ def test_slim_checkpoints_give_the_logits_of_slim(
 # PyTorch: the libraries themselves where they are installed, else the same weights under slim's names -----------------
 
 
-def torchvision(name: str, **options: Any) -> Callable[[], Any]:
-    def make() -> Any:
-        library = pytest.importorskip("torchvision", reason="torchvision is not installed")
-        return getattr(library.models, name)(weights=None, num_classes=11, **options)
+# Runs without TensorFlow: the two do not always bear each other in one process.
+LIBRARY = """
+import sys
+import numpy, safetensors.numpy, torch
+module, name, options, folder, auxiliary = sys.argv[1:]
+theirs = getattr(__import__(module, fromlist=[name]), name)(**eval(options)).eval()
+state = safetensors.numpy.load_file(f"{folder}/state.safetensors")
+theirs.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()}, strict=True)
+image = torch.from_numpy(numpy.load(f"{folder}/image.npy").transpose(0, 3, 1, 2).copy())
+torch.save(theirs.state_dict(), f"{folder}/zip.pth")
+torch.save(theirs.state_dict(), f"{folder}/legacy.pth", _use_new_zipfile_serialization=False)
+torch.save({"state_dict": theirs.state_dict(), "epoch": 3}, f"{folder}/wrapped.pth")
+torch.save(theirs, f"{folder}/whole.pth")
+with torch.no_grad():
+    numpy.save(f"{folder}/logits.npy", theirs(image).numpy())
+    if auxiliary == "True":  # the head runs in training only; nothing else must train
+        theirs.train()
+        for module in theirs.modules():
+            if module is not theirs:
+                module.eval()
+        numpy.save(f"{folder}/auxiliary.npy", theirs(image)[1].numpy())
+"""
 
-    return make
-
-
-def timm(name: str, **options: Any) -> Callable[[], Any]:
-    def make() -> Any:
-        library = pytest.importorskip("timm", reason="timm is not installed")
-        return library.create_model(name, pretrained=False, num_classes=11, **options)
-
-    return make
-
-
-def elsewhere(library: str, name: str, **options: Any) -> Callable[[], Any]:
-    def make() -> Any:
-        return getattr(pytest.importorskip(library, reason=f"{library} is not installed"), name)(**options)
-
-    return make
-
-
-# source, network, the library's own, image, has an auxiliary head that we load
+# port, source and network of ours, module and name of theirs, its arguments, image
 PORTS = [
     pytest.param(
-        "torchvision",
-        "inception_v1",
-        torchvision("googlenet", aux_logits=True, transform_input=False, init_weights=False),
+        "torchvision/googlenet",
+        ("torchvision", "inception_v1"),
+        ("torchvision.models", "googlenet", {"aux_logits": True, "init_weights": False, "num_classes": 11}),
         (64, 96),
-        False,
         id="torchvision-googlenet",
     ),
     pytest.param(
-        "torchvision",
-        "inception_v3",
-        torchvision("inception_v3", aux_logits=True, transform_input=False, init_weights=False),
+        "torchvision/inception_v3",
+        ("torchvision", "inception_v3"),
+        ("torchvision.models", "inception_v3", {"aux_logits": True, "init_weights": False, "num_classes": 11}),
         (299, 299),
-        True,
         id="torchvision-inception_v3",
     ),
-    pytest.param("torchvision", "resnet18", torchvision("resnet18"), (64, 97), False, id="torchvision-resnet18"),
-    pytest.param("torchvision", "densenet121", torchvision("densenet121"), (64, 96), False, id="torchvision-densenet"),
-    pytest.param("timm", "inception_v3", timm("inception_v3"), (75, 89), False, id="timm-inception_v3"),
-    pytest.param("timm", "inception_v4", timm("inception_v4"), (75, 89), False, id="timm-inception_v4"),
     pytest.param(
-        "timm", "inception_resnet_v2", timm("inception_resnet_v2"), (75, 89), False, id="timm-inception_resnet_v2"
+        "torchvision/resnet18",
+        ("torchvision", "resnet18"),
+        ("torchvision.models", "resnet18", {"num_classes": 11}),
+        (64, 97),
+        id="torchvision-resnet18",
     ),
     pytest.param(
-        "facenet",
-        "inception_resnet_v1",
-        elsewhere("facenet_pytorch", "InceptionResnetV1", classify=True, num_classes=11),
+        "torchvision/densenet121",
+        ("torchvision", "densenet121"),
+        ("torchvision.models", "densenet121", {"num_classes": 11}),
+        (64, 96),
+        id="torchvision-densenet121",
+    ),
+    *(
+        pytest.param(
+            f"timm/{name}",
+            ("timm", name),
+            ("timm", "create_model", {"model_name": name, "pretrained": False, "num_classes": 11}),
+            (75, 89),
+            id=f"timm-{name}",
+        )
+        for name in ("inception_v3", "inception_v4", "inception_resnet_v2")
+    ),
+    pytest.param(
+        "facenet-pytorch/inception_resnet_v1",
+        ("facenet", "inception_resnet_v1"),
+        ("facenet_pytorch", "InceptionResnetV1", {"classify": True, "num_classes": 11}),
         (75, 89),
-        False,
         id="facenet-pytorch",
     ),
     pytest.param(
-        "cadene",
-        "bn_inception",
-        elsewhere("pretrainedmodels.models", "bninception", num_classes=11, pretrained=None),
+        "cadene/bninception",
+        ("cadene", "bn_inception"),
+        ("pretrainedmodels.models", "bninception", {"num_classes": 11, "pretrained": None}),
         (223, 223),
-        False,
         id="cadene-bninception",
     ),
 ]
 
 
-@pytest.mark.filterwarnings("default")  # what the libraries say about themselves
-@pytest.mark.parametrize(("source", "network", "library", "size", "has_auxiliary"), PORTS)
+@pytest.mark.parametrize(("port", "ours", "theirs", "size"), PORTS)
 def test_state_dicts_give_the_logits_of_their_library(
-    source: str, network: str, library: Callable[[], Any], size: tuple[int, int], has_auxiliary: bool, tmp_path: Path
+    port: str,
+    ours: tuple[str, str],
+    theirs: tuple[str, str, dict[str, Any]],
+    size: tuple[int, int],
+    fresh_process: Callable[..., str],
+    tmp_path: Path,
 ) -> None:
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    theirs = library().eval()
+    (source, network), (module, name, options) = ours, theirs
+    for library in ("torch", module.partition(".")[0]):
+        if importlib.util.find_spec(library) is None:
+            pytest.skip(f"{library} is not installed")
+    heads = options.get("aux_logits", False)
+    loads_head = heads and network == "inception_v3"
     rng = np.random.default_rng(7)
-    state = {
-        name: torch.from_numpy(weight_files.torch_values(rng, name, tuple(value.shape)))
-        for name, value in theirs.state_dict().items()
-    }
-    theirs.load_state_dict(state)
+    shapes = torch_names.tensors(port, classes=11, auxiliary=heads)
+    state = {key: weight_files.torch_values(rng, key, shape) for key, shape in shapes.items()}
+    safetensors.numpy.save_file(state, tmp_path / "state.safetensors")
     x = image(*size)
-    with torch.no_grad():
-        expected = theirs(torch.from_numpy(x.transpose(0, 3, 1, 2).copy()))
-    torch.save(theirs.state_dict(), tmp_path / "zip.pth")
-    torch.save({"state_dict": theirs}, tmp_path / "whole.pth")
-    torch.save(theirs.state_dict(), tmp_path / "legacy.pth", _use_new_zipfile_serialization=False)
-    safetensors.numpy.save_file(
-        {name: value.numpy().copy() for name, value in state.items()}, tmp_path / "state.safetensors"
-    )
-    with pytest.raises(WeightsError, match=r"asks for .* which is not a tensor and was not run"):
+    np.save(tmp_path / "image.npy", x)
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH")]))
+    fresh_process(LIBRARY, module, name, options, tmp_path, loads_head, PYTHONPATH=path)
+
+    with pytest.raises(WeightsError, match=r"asks for .*, which is not a tensor and was not run"):
         read(tmp_path / "whole.pth", network, source)
-    made = []
-    for name in ("zip.pth", "legacy.pth", "state.safetensors"):
-        checkpoint = read(tmp_path / name, network, source)
+    made: keras.Model | None = None
+    for file in ("state.safetensors", "zip.pth", "legacy.pth", "wrapped.pth"):
+        checkpoint = read(tmp_path / file, network, source)
         assert checkpoint.arguments["classes"] == 11
         model = build(checkpoint, *size)
         report = assign(model, checkpoint)
         assert (len(report.loaded), report.missing) == (len(model.weights), [])
         assert len(report.loaded) + len(report.skipped) == len(state)
-        made.append(model)
-    assert relative_error(np.asarray(made[0](x, training=False)), expected.numpy()) < TOLERANCE
-    assert same_weights(made[0], made[1])
-    assert same_weights(made[0], made[2])
-    if has_auxiliary:
+        made = made or model
+        assert same_weights(model, made)
+    expected = np.load(tmp_path / "logits.npy")
+    assert relative_error(np.asarray(model(x, training=False)), expected) < TOLERANCE
+    if loads_head:
         model = build(checkpoint, *size, auxiliary=True)
         assign(model, checkpoint, auxiliary=True)
-        with torch.no_grad():
-            theirs.train()
-            for module in theirs.modules():  # the head runs in training only; everything else must not
-                if type(module) is not type(theirs):
-                    module.eval()
-            expected_auxiliary = theirs(torch.from_numpy(x.transpose(0, 3, 1, 2).copy()))[1].numpy()
         outputs = model(x, training=False)
-        assert relative_error(np.asarray(outputs["auxiliary"]), expected_auxiliary) < TOLERANCE
+        expected = np.load(tmp_path / "auxiliary.npy")
+        assert relative_error(np.asarray(outputs["auxiliary"]), expected) < TOLERANCE
 
 
-# port, network, source, a published spelling of its own
+# port, network, its source, the source of the original
 SAME_WEIGHTS = [
     pytest.param("torchvision/googlenet", "inception_v1", "torchvision", "slim", id="torchvision-googlenet"),
     pytest.param("torchvision/inception_v3", "inception_v3", "torchvision", "slim", id="torchvision-inception_v3"),
