@@ -218,13 +218,12 @@ def test_slim_checkpoints_give_the_logits_of_slim(
 ) -> None:
     shapes = slim_networks.variables(network, classes=11, auxiliary=auxiliary, bottleneck=bottleneck)
     tensors = slim_networks.made_up(shapes, seed=5)
-    path = write_tensorflow(tmp_path / "model.ckpt", {**tensors, "global_step": np.int64(3)}, 1 if auxiliary else 2)
+    path = write_tensorflow(tmp_path / "model.ckpt", {**tensors, "global_step": np.array(3)}, 1 if auxiliary else 2)
     checkpoint = read(path, network, source)
     expected_arguments = {"classes": 11, "scale": False, **({"bottleneck": bottleneck} if bottleneck else {})}
     assert checkpoint.arguments == expected_arguments
-    options = {"auxiliary": True} if auxiliary else {}
-    model = build(checkpoint, *size, **options)
-    report = assign(model, checkpoint, **options)
+    model = build(checkpoint, *size, auxiliary=auxiliary)
+    report = assign(model, checkpoint, auxiliary=auxiliary)
     assert (len(report.loaded), len(report.skipped), report.missing) == (len(tensors), 1, [])
     x = image(*size)[:1]
     outputs = model(x, training=False)
@@ -461,13 +460,13 @@ def test_slim_checkpoints_of_both_versions(
 ) -> None:
     conv = "InceptionV3/Conv2d_1a_3x3"
     left_over = {
-        "global_step": np.int64(7),
+        "global_step": np.array(7),
         f"{conv}/weights/RMSProp": slim_tensors[f"{conv}/weights"],
         f"{conv}/weights/RMSProp_1": slim_tensors[f"{conv}/weights"],
         f"{conv}/weights/Adam_1": slim_tensors[f"{conv}/weights"],
         f"{conv}/weights/Momentum": slim_tensors[f"{conv}/weights"],
         f"{conv}/BatchNorm/moving_mean/ExponentialMovingAverage": slim_tensors[f"{conv}/BatchNorm/moving_mean"],
-        "beta1_power": np.float32(0.9),
+        "beta1_power": np.array(0.9, np.float32),
         "InceptionV3/AuxLogits/Conv2d_2b_1x1/weights": np.zeros((1, 1, 768, 7), np.float32),
     }
     path = write_tensorflow(tmp_path / "model.ckpt-3", {**slim_tensors, **left_over}, version)
@@ -941,7 +940,7 @@ def test_slim_archives(
         **slim_tensors,
         f"{logits}/weights": rng.normal(size=(1, 1, features, 1001)).astype(np.float32),
         f"{logits}/biases": rng.normal(size=1001).astype(np.float32),
-        "global_step": np.int64(1),
+        "global_step": np.array(1),
     }
     raw = write_tensorflow(tmp_path / "inception_v3.ckpt", tensors, 1).read_bytes()
     server.files["/v3.tar.gz"] = archive(tmp_path / "v3.tar.gz", "./inception_v3.ckpt", raw)

@@ -6,7 +6,6 @@ reference to a storage, and beside it the bytes of the storages: since PyTorch 1
 such a pickle needs and answers each with an object of its own; any other name is refused before it is looked up.
 """
 
-import math
 import pickle
 import struct
 import zipfile
@@ -57,7 +56,7 @@ DAMAGED = (
 class Storage(NamedTuple):
     key: str
     dtype: str
-    count: int
+    length: int
 
 
 class Reference(NamedTuple):
@@ -70,9 +69,10 @@ class Reference(NamedTuple):
 
 
 class StorageType:
-    """Stands for a class such as `torch.FloatStorage`. Without attributes that a pickle could set."""
+    """Stands for a class such as `torch.FloatStorage`; a pickle can neither call it nor change it."""
 
     __slots__ = ("_dtype",)
+    _dtype: str
 
     def __init__(self, dtype: str) -> None:
         object.__setattr__(self, "_dtype", dtype)
@@ -185,12 +185,12 @@ def _from_zip(path: Path) -> tuple[Any, Callable[[Storage], Array]]:
         loaded = unpickler.load()
     for of in unpickler.storages.values():
         info = archive.getinfo(f"{folder}/data/{of.key}")
-        if info.file_size < of.count * _size(of.dtype) or info.compress_type != zipfile.ZIP_STORED:
+        if info.file_size < of.length * _size(of.dtype) or info.compress_type != zipfile.ZIP_STORED:
             raise ValueError(f"storage {of.key} is not as long as it says")
 
     def storage(of: Storage) -> Array:
         raw = archive.read(f"{folder}/data/{of.key}")
-        return _numbers(raw[: of.count * _size(of.dtype)], of.dtype)
+        return _numbers(raw[: of.length * _size(of.dtype)], of.dtype)
 
     return loaded, storage
 
@@ -211,7 +211,7 @@ def _from_stream(path: Path) -> tuple[Any, Callable[[Storage], Array]]:
             of = unpickler.storages[key]
             (count,) = struct.unpack("<q", file.read(8))
             place = file.tell()
-            if count != of.count or place + count * _size(of.dtype) > end:
+            if count != of.length or place + count * _size(of.dtype) > end:
                 raise ValueError(f"storage {key} is not as long as it says")
             places[key] = place
             file.seek(count * _size(of.dtype), 1)
@@ -219,7 +219,7 @@ def _from_stream(path: Path) -> tuple[Any, Callable[[Storage], Array]]:
     def storage(of: Storage) -> Array:
         with path.open("rb") as file:
             file.seek(places[of.key])
-            return _numbers(file.read(of.count * _size(of.dtype)), of.dtype)
+            return _numbers(file.read(of.length * _size(of.dtype)), of.dtype)
 
     return loaded, storage
 
@@ -238,7 +238,7 @@ def _tensor(path: Path, name: str, reference: Reference, storage: Callable[[Stor
     of, offset, shape, strides = reference
     possible(path, name, shape)
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
-    if offset < 0 or min(strides, default=0) < 0 or (math.prod(shape) and last >= of.count):
+    if offset < 0 or min(strides, default=0) < 0 or (0 not in shape and last >= of.length):
         raise WeightsError(f"{path}: {name} reaches outside its storage; the file is damaged.")
 
     def read() -> Array:
