@@ -3,10 +3,10 @@
 Everything here is TensorFlow, so that it runs in input pipelines and travels inside exported graphs.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, Self
 
 import tensorflow as tf
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp"})
 
@@ -32,30 +32,58 @@ def decode(encoded: Any) -> tf.Tensor:
     return tf.ensure_shape(pixels, (None, None, 3))
 
 
+class Axis(NamedTuple):
+    """How one side is resampled, in whole pixels: `taken` of them from `low` on become `whole`, of which those from
+    `shift` on are kept. Scalar float32 tensors, since LiteRT counts pixels in them."""
+
+    low: Any
+    taken: Any
+    whole: Any
+    shift: Any
+
+
 class Preprocessing(BaseModel):
     """What is done to decoded pixels before the network sees them; stored with every run and inside every artefact.
 
-    The whole picture is squashed to `height` x `width` by a bilinear filter that widens when it shrinks (antialias,
-    as Pillow's) and scaled from 0..255 to -1..1.
+    1. `aspect` "squash" takes the middle share `crop` (0..1] of both sides and resizes it to `height` x `width`, as
+       TF-slim evaluates. "keep" resizes the whole picture until its sides cover int(height / crop) and
+       int(width / crop) and takes the middle of that, as torchvision and timm do.
+    2. `resize` is "bilinear", or "bicubic" (a = -0.5); with `antialias` the filter widens when it shrinks, as Pillow's.
+    3. `colour` is the order of the channels. Each becomes (pixel - mean) / deviation, where pixels are 0..255 and
+       `mean` and `deviation` stand in the order of `colour`; the default is -1..1.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     height: PositiveInt
     width: PositiveInt
-    colour: Literal["RGB"] = "RGB"
-    resize: Literal["bilinear"] = "bilinear"
-    antialias: Literal[True] = True
-    aspect: Literal["squash"] = "squash"
-    scaling: Literal["-1..1"] = "-1..1"
+    colour: Literal["RGB", "BGR"] = "RGB"
+    resize: Literal["bilinear", "bicubic"] = "bilinear"
+    antialias: bool = True
+    aspect: Literal["squash", "keep"] = "squash"
+    crop: float = Field(default=1.0, gt=0, le=1)
+    mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
+    deviation: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (127.5, 127.5, 127.5)
+
+    @model_validator(mode="after")
+    def _bicubic_is_antialiased(self) -> Self:
+        # TensorFlow's other bicubic filter reads its weights from a table of 1,024 entries: nothing else equals it.
+        if self.resize == "bicubic" and not self.antialias:
+            raise ValueError("bicubic needs antialias")
+        return self
 
     def decode(self, encoded: Any) -> tf.Tensor:
         return decode(encoded)
 
     def __call__(self, pixels: tf.Tensor) -> tf.Tensor:
-        """Pixels of 0 to 255 (height, width, 3), of any size -> float32 in [-1, 1] (self.height, self.width, 3)."""
-        resized = tf.image.resize(pixels, (self.height, self.width), antialias=True)
-        return tf.ensure_shape(resized, (self.height, self.width, 3)) / 127.5 - 1.0
+        """Pixels of 0 to 255 (height, width, 3), RGB, of any size -> float32 (self.height, self.width, 3)."""
+        pixels = tf.convert_to_tensor(pixels)
+        sides = tf.unstack(tf.cast(tf.shape(pixels)[:2], tf.float32))
+        rows, columns = (Axis(*(tf.cast(n, tf.int32) for n in axis)) for axis in self._axes(*sides))
+        taken = pixels[rows.low : rows.low + rows.taken, columns.low : columns.low + columns.taken]
+        whole = tf.image.resize(taken, (rows.whole, columns.whole), self.resize, antialias=self.antialias)
+        kept = whole[rows.shift : rows.shift + self.height, columns.shift : columns.shift + self.width]
+        return self._scaled(tf.ensure_shape(kept, (self.height, self.width, 3)))
 
     def on_device(self, pixels: tf.Tensor) -> tf.Tensor:
         """The same in operations that LiteRT has; its runtime knows no antialiased resize.
@@ -63,20 +91,56 @@ class Preprocessing(BaseModel):
         A separable linear filter is two matrix products, rows and columns: (height, rows) @ picture @ (columns, width).
         """
         x = tf.cast(pixels, tf.float32)
-        rows = _filter(x[:, 0, 0], self.height)
-        columns = _filter(x[0, :, 0], self.width)
+        # Counted by sums: a range of dynamic length would make every later tensor of a LiteRT graph dynamic.
+        ones = [line * 0.0 + 1.0 for line in (x[:, 0, 0], x[0, :, 0])]
+        rows, columns = self._axes(*(tf.reduce_sum(line) for line in ones))
+        down = self._filter(tf.cumsum(ones[0]) - 0.5, rows, self.height)
+        across = self._filter(tf.cumsum(ones[1]) - 0.5, columns, self.width)
         planes = tf.transpose(x, (2, 0, 1))
-        planes = tf.matmul(rows[tf.newaxis], tf.matmul(planes, columns, transpose_b=True))
-        return tf.transpose(planes, (1, 2, 0)) / 127.5 - 1.0
+        planes = tf.matmul(down[tf.newaxis], tf.matmul(planes, across, transpose_b=True))
+        return self._scaled(tf.transpose(planes, (1, 2, 0)))
+
+    def _axes(self, rows: tf.Tensor, columns: tf.Tensor) -> tuple[Axis, Axis]:
+        if self.aspect == "squash":
+            low = [tf.floor((side - side * self.crop) / 2) for side in (rows, columns)]
+            nothing = tf.zeros(())
+            return (
+                Axis(low[0], rows - 2 * low[0], tf.constant(float(self.height)), nothing),
+                Axis(low[1], columns - 2 * low[1], tf.constant(float(self.width)), nothing),
+            )
+        # What 299 / (299 / 342) lacks to 342 is rounding.
+        height, width = (float(int(side / self.crop + 1e-6)) for side in (self.height, self.width))
+        tall = rows * width > columns * height
+        whole = (
+            tf.where(tall, tf.floor(width * rows / columns), height),
+            tf.where(tall, width, tf.floor(height * columns / rows)),
+        )
+        spare = (whole[0] - self.height, whole[1] - self.width)
+        # Half of what is spare, halves to the even neighbour: Python's round, which torchvision uses.
+        shift = [tf.round(pixels / 2) for pixels in spare]
+        nothing = tf.zeros(())
+        return Axis(nothing, rows, whole[0], shift[0]), Axis(nothing, columns, whole[1], shift[1])
+
+    def _filter(self, centres: tf.Tensor, axis: Axis, size: int) -> tf.Tensor:
+        """Weights (size, n) that resample a line of n pixels with these centres; each row of sum 1."""
+        scale = axis.taken / axis.whole
+        wanted = axis.low + (tf.range(size, dtype=tf.float32) + axis.shift + 0.5) * scale
+        distance = tf.abs(wanted[:, tf.newaxis] - centres[tf.newaxis, :])
+        x = distance / tf.maximum(scale, 1.0) if self.antialias else distance
+        weights = tf.nn.relu(1.0 - x) if self.resize == "bilinear" else _cubic(x)
+        if self.crop < 1 and self.aspect == "squash":
+            taken = tf.logical_and(centres > axis.low, centres < axis.low + axis.taken)
+            weights = weights * tf.cast(taken, tf.float32)
+        return weights / tf.reduce_sum(weights, axis=1, keepdims=True)
+
+    def _scaled(self, pixels: tf.Tensor) -> tf.Tensor:
+        if self.colour == "BGR":
+            pixels = pixels[..., ::-1]
+        return (pixels - tf.constant(self.mean)) / tf.constant(self.deviation)
 
 
-def _filter(line: tf.Tensor, size: int) -> tf.Tensor:
-    """Weights (size, n) that resample a line of n pixels: triangles over the source pixels, each row of sum 1."""
-    # Counted by a running sum: a range of dynamic length would make every later tensor of a LiteRT graph dynamic.
-    ones = line * 0.0 + 1.0
-    centres = tf.cumsum(ones) - 0.5
-    scale = tf.reduce_sum(ones) / size
-    wanted = (tf.range(size, dtype=tf.float32) + 0.5) * scale
-    distance = tf.abs(wanted[:, tf.newaxis] - centres[tf.newaxis, :])
-    weights = tf.nn.relu(1.0 - distance / tf.maximum(scale, 1.0))
-    return weights / tf.reduce_sum(weights, axis=1, keepdims=True)
+def _cubic(x: tf.Tensor) -> tf.Tensor:
+    """Keys' cubic convolution with a = -0.5, at distances x >= 0."""
+    near = (1.5 * x - 2.5) * x * x + 1.0
+    far = ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0
+    return tf.where(x < 1.0, near, tf.where(x < 2.0, far, tf.zeros_like(x)))

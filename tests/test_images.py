@@ -208,6 +208,86 @@ def test_pixels_of_any_number_type_are_taken() -> None:
     np.testing.assert_array_equal(preprocessing(pixels.astype(np.float32)), preprocessing(pixels))
 
 
+# ---- the ways in which published weights were evaluated
+
+
+def torchvision(pixels: Array, shorter: int, wanted: int, filter_: Image.Resampling) -> Array:
+    """Resize(shorter) and CenterCrop(wanted) by their definitions, on Pillow, which is what they call."""
+    height, width = pixels.shape[:2]
+    tall, wide = (shorter, shorter * width // height) if height < width else (shorter * height // width, shorter)
+    top, left = round((tall - wanted) / 2), round((wide - wanted) / 2)
+    picture = Image.fromarray(pixels).resize((wide, tall), filter_).crop((left, top, left + wanted, top + wanted))
+    return np.asarray(picture, np.float64)
+
+
+TORCHVISION = [
+    pytest.param((120, 160), 64, 56, id="wide"),
+    pytest.param((161, 90), 64, 56, id="tall"),
+    pytest.param((50, 50), 64, 56, id="square, growing"),
+    pytest.param((375, 500), 342, 299, id="an odd pixel to spare"),
+    pytest.param((211, 500), 73, 64, id="the other odd pixel"),
+]
+
+
+@pytest.mark.parametrize(("source", "shorter", "wanted"), TORCHVISION)
+@pytest.mark.parametrize("resize", ["bilinear", "bicubic"])
+def test_keeping_the_aspect_is_torchvisions_resize_and_centre_crop(
+    source: Any, shorter: int, wanted: int, resize: Any
+) -> None:
+    pixels = 96 + noise(*source) // 4  # no cubic overshoots 0 or 255, where Pillow would cut it between the axes
+    preprocessing = Preprocessing(
+        height=wanted,
+        width=wanted,
+        aspect="keep",
+        crop=wanted / shorter,
+        resize=resize,
+        mean=(123.675, 116.28, 103.53),
+        deviation=(58.395, 57.12, 57.375),
+    )
+    found = preprocessing(pixels).numpy() * [58.395, 57.12, 57.375] + [123.675, 116.28, 103.53]
+    right = torchvision(pixels, shorter, wanted, Image.Resampling[resize.upper()])
+    assert np.abs(found - right).max() <= 1.3  # Pillow rounds to whole levels after each of the two axes
+
+
+@pytest.mark.parametrize("source", [(120, 160), (97, 35), (20, 31)])
+def test_squashing_takes_the_middle_of_both_sides(source: tuple[int, int]) -> None:
+    pixels = noise(*source)
+    found = Preprocessing(height=32, width=24, crop=0.875)(pixels).numpy()
+    low = [int((side - side * 0.875) / 2) for side in source]
+    middle = pixels[low[0] : source[0] - low[0], low[1] : source[1] - low[1]]
+    np.testing.assert_allclose(found, resized_in_float64(middle, 32, 24) / 127.5 - 1.0, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("source", [(160, 120), (97, 35), (20, 31), (1, 1)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"crop": 0.875},
+        {"crop": 0.875, "antialias": False},
+        {"antialias": False},
+        {"resize": "bicubic"},
+        {"resize": "bicubic", "crop": 0.6},
+        {"aspect": "keep", "crop": 0.875},
+        {"aspect": "keep", "crop": 0.875, "resize": "bicubic"},
+        {"aspect": "keep"},
+        {"colour": "BGR", "mean": (104.0, 117.0, 128.0), "deviation": (1.0, 1.0, 1.0)},
+    ],
+    ids=str,
+)
+def test_a_device_computes_every_way_the_same(source: tuple[int, int], options: dict[str, Any]) -> None:
+    pixels, preprocessing = noise(*source), Preprocessing(height=40, width=56, **options)
+    right = preprocessing(pixels).numpy()
+    scale = 127.5 / min(preprocessing.deviation)
+    found = prepare_in_a_pipeline(preprocessing.on_device, pixels)
+    np.testing.assert_allclose(found, right, rtol=0, atol=2e-5 * scale)
+
+
+def test_blue_comes_first_where_it_is_asked_for() -> None:
+    pixels = np.broadcast_to(np.array([10, 20, 30], np.uint8), (8, 8, 3))
+    preprocessing = Preprocessing(height=4, width=4, colour="BGR", mean=(1.0, 2.0, 3.0), deviation=(1.0, 2.0, 4.0))
+    np.testing.assert_allclose(preprocessing(pixels)[0, 0], [29, 9, 1.75], atol=1e-5)
+
+
 # ---- as a record
 
 
@@ -221,13 +301,27 @@ def test_preprocessing_survives_json() -> None:
         "resize": "bilinear",
         "antialias": True,
         "aspect": "squash",
-        "scaling": "-1..1",
+        "crop": 1.0,
+        "mean": (127.5, 127.5, 127.5),
+        "deviation": (127.5, 127.5, 127.5),
     }
 
 
 @pytest.mark.parametrize(
     "changed",
-    [{"mean": 0.5}, {"height": 0}, {"height": "tall"}, {"antialias": False}, {"resize": "nearest"}, {"colour": "BGR"}],
+    [
+        {"scaling": "0..1"},
+        {"height": 0},
+        {"height": "tall"},
+        {"crop": 0},
+        {"crop": 1.1},
+        {"mean": (0.5,)},
+        {"deviation": (1, 0, 1)},
+        {"resize": "nearest"},
+        {"resize": "bicubic", "antialias": False},
+        {"colour": "YUV"},
+        {"aspect": "crop"},
+    ],
     ids=str,
 )
 def test_a_preprocessing_that_it_cannot_do_is_refused(changed: dict[str, Any]) -> None:
