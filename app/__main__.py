@@ -40,20 +40,26 @@ def networks(as_json: JsonOption = False) -> None:
     if as_json:
         _print_json(rows)
         return
-    table = Table("network", "paper", "input", "parameters", "multiply-adds", "top-1", "top-5", "published weights")
+    columns = ("network", "paper", "input", "parameters", "multiply-adds", "top-1", "top-5", "of", "published weights")
+    table = Table(*columns)
     for row in rows:
         accuracy = ["" if row[key] is None else f"{row[key]:.1%}" for key in ("top_1", "top_5")]
         size = " x ".join(str(side) for side in row["input"])
         counts = (f"{row['parameters']:,}", f"{row['multiply_adds'] / 1e9:.3g} G")
-        table.add_row(row["name"], row["paper"], size, *counts, *accuracy, row["source"] or "")
+        origin = (row["accuracy_source"] or "", row["source"] or "")
+        table.add_row(row["name"], row["paper"], size, *counts, *accuracy, *origin)
     output.print(table)
 
 
 @app.command()
 def train(
     data: DataArgument,
-    network: Annotated[str, typer.Option(help="A name from `networks`.")],
     to: Annotated[Path, typer.Option(help="The run folder to write.")],
+    network: Annotated[str | None, typer.Option(help="A name from `networks`; may be left out with --from.")] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="RUN", help="Fine-tune the network of this run, with a new classifier."),
+    ] = None,
     recipe: Annotated[str, typer.Option(help="A name from app/recipes, or the path of such a file.")] = "default",
     settings: Annotated[
         list[str] | None,
@@ -66,7 +72,7 @@ def train(
         from app import training
         from app.progress import watch
     try:
-        run = training.train(data, network, to, recipes.load(recipe, settings or ()), watch)
+        run = training.train(data, network, to, recipes.load(recipe, settings or ()), watch, start)
     except KeyboardInterrupt:
         typer.echo("\nInterrupted. The same command goes on after the last whole epoch.", err=True)
         raise typer.Exit(130) from None
@@ -76,6 +82,44 @@ def train(
         f"on {figures['count']} test images. Report: {run.report}",
         soft_wrap=True,
     )
+
+
+@app.command(name="import")
+def import_(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A checkpoint of TF-slim or facenet, .h5, .safetensors, .pth or .pt.")
+    ],
+    network: Annotated[str, typer.Option(help="A name from `networks`.")],
+    source: Annotated[str, typer.Option(help="Whose file it is: slim, keras, torchvision, timm, facenet or cadene.")],
+    to: Annotated[Path, typer.Option(help="The run folder to write.")],
+    labels: Annotated[
+        Path | None, typer.Option(help="A text file, a class per line; ImageNet's synsets if left out.")
+    ] = None,
+    partial: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SCOPE", help="A scope whose tensors may be missing or left over; repeatable."),
+    ] = None,
+    auxiliary: Annotated[bool, typer.Option("--auxiliary", help="Keep the auxiliary heads, for fine-tuning.")] = False,
+    drop_background: Annotated[
+        bool, typer.Option("--drop-background", help="Leave out class 0 of TF-slim's 1001.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Published weights as a run folder: ready for evaluate, predict, export, and train --from."""
+    with _tensorflow():
+        from app import importing
+    report = importing.import_weights(file, network, source, to, labels, partial or (), auxiliary, drop_background)
+    if as_json:
+        _print_json(importing.as_json(report))
+        return
+    for title, rows in (("loaded", report.loaded), ("skipped", report.skipped), ("missing", report.missing)):
+        if rows:
+            table = Table("source", "target", "shape", "how", title=f"{title}: {len(rows)} tensors")
+            for row in rows:
+                shape = " x ".join(str(side) for side in row.shape) or "scalar"
+                table.add_row(row.source or "", row.target or "", shape, row.how)
+            output.print(table)
+    output.print(f"Imported {to}: {len(report.loaded)} tensors loaded, {len(report.skipped)} skipped", soft_wrap=True)
 
 
 @app.command()
@@ -170,7 +214,7 @@ def _print_certificate(headline: str, found: dict[str, Any], as_json: bool) -> N
             f"{row['top_1_agreement']:.1%}",
             f"{row['max_difference']:.1e}",
             f"{row['tolerance']:.0e}",
-            f"{row['accuracy']:.1%}",
+            "" if row["accuracy"] is None else f"{row['accuracy']:.1%}",
             f"{row['bytes'] / 1e6:.1f}",
             f"{row['milliseconds']:.1f}",
         )

@@ -14,7 +14,29 @@ from app.files import whole
 from app.progress import bar, console
 
 EVERY = 10.0  # seconds between plain lines within an epoch
+PREDICTIONS = "predictions"  # the output that counts, beside auxiliary heads
 Logs = dict[str, Any] | None
+
+
+class NamePredictions(keras.callbacks.Callback):
+    """With auxiliary heads: `loss` and `accuracy` are those of the predictions, `total_loss` is what training lowers.
+
+    Comes before the callbacks that read them, so that these see the same names with and without heads.
+    """
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        self._rename(logs)
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        self._rename(logs)
+
+    def _rename(self, logs: Logs) -> None:
+        figures = logs if logs is not None else {}
+        for prefix in ("", "val_"):
+            if f"{prefix}{PREDICTIONS}_loss" in figures:
+                figures[f"{prefix}total_loss"] = figures[f"{prefix}loss"]
+                for name in ("loss", "accuracy"):
+                    figures[f"{prefix}{name}"] = figures.pop(f"{prefix}{PREDICTIONS}_{name}")
 
 
 class ReportProgress(keras.callbacks.Callback):

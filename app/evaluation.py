@@ -27,12 +27,15 @@ def evaluate(folder: Path, data_name: str | None, watch: Watch = unwatched) -> d
     """
     trained = run_folder.load(folder)
     record = Run(folder).read_classifier().data
-    data = datasets.load(data_name or record.name, watch)
+    name = data_name or (record.name if record else None)
+    if name is None:
+        raise UserError(f"{folder} was imported and has no data of its own; name some with --data.")
+    data = datasets.load(name, watch)
     if data.labels != trained.labels:
         raise UserError(
             f"{data.name} has the labels {', '.join(data.labels)}; the network has {', '.join(trained.labels)}."
         )
-    if data_name is None and data.fingerprint != record.fingerprint:
+    if data_name is None and record and data.fingerprint != record.fingerprint:
         raise UserError(
             f"The images of {record.name} changed since the training, so some test images may have been trained on; "
             f"--data {record.name} evaluates all the same."

@@ -1,6 +1,5 @@
 """Exporting a run, and verifying an export: `export/` does the work, this decides where and says what came of it."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -16,8 +15,7 @@ from app import images, run_folder
 from app.errors import UserError
 from app.folders import reason
 from app.progress import console
-from app.run_folder import Run, Trained, write_json
-from app.training import read_golden
+from app.run_folder import Run, Trained, digest, read_golden, write_json
 from export import certificate, folding, saved_model, tflite
 
 FORMATS = ("saved_model", "tflite")
@@ -79,7 +77,7 @@ def verify(path: Path) -> tuple[Path, dict[str, Any]]:
         raise UserError(f"{version} has no readable certificate: {error}. Export the run again.") from error
     run = Run(Path(written["run"]))
     rows = []
-    if run.model.is_file() and _digest(run.model) == written["model_sha256"]:
+    if run.model.is_file() and digest(run.model) == written["model_sha256"]:
         trained = run_folder.load(run.folder)
         rows.append(_reference_row(trained, run, version / "golden", golden))
     try:
@@ -118,7 +116,7 @@ def _write(run: Run, trained: Trained, folder: Path, formats: Sequence[str]) -> 
         tflite.write(folded, trained.preprocessing, trained.labels, folder / "model.tflite")
     console.print("Asking the network and its artefacts about the golden images")
     shutil.copytree(run.golden, folder / "golden")
-    golden: list[dict[str, Any]] = list(read_golden(run))
+    golden = read_golden(run)
     for image in golden:
         encoded = (run.golden / image["file"]).read_bytes()
         image["probabilities"] = _probabilities(trained, encoded)
@@ -133,7 +131,7 @@ def _write(run: Run, trained: Trained, folder: Path, formats: Sequence[str]) -> 
         "preprocessing": trained.preprocessing.model_dump(),
         "versions": classifier.versions,
         "run": str(run.folder.resolve()),
-        "model_sha256": _digest(run.model),
+        "model_sha256": digest(run.model),
     }
     write_json(folder / "certificate.json", {**found, **details})
     return found
@@ -162,8 +160,3 @@ def _disagreement(rows: Sequence[dict[str, Any]]) -> str:
         f"{worst['artefact']} agrees with the trained network on {worst['top_1_agreement']:.1%} of the golden images, "
         f"with differences up to {worst['max_difference']:.2g} where {worst['tolerance']:.0g} is allowed"
     )
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

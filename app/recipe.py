@@ -71,7 +71,15 @@ class Checkpoint(Part):
 
 class Recipe(Part):
     """`steps` ends a run after so many optimizer steps, whatever `epochs` says. `image_size` None is the size that the
-    data or else the network was made for; `dropout` None is the network's own."""
+    data or else the network was made for; `dropout` None is the network's own.
+
+    `auxiliary` is the weight of each auxiliary head's loss beside the 1 of the predictions (1409.4842: 0.3; TF-slim:
+    0.4); with 0 the heads are not built. They are for training only: the finished run is without them.
+
+    `freeze` says what keeps its values: "nothing"; "batch_norm", whose layers then are inference with the statistics
+    they came with, gamma and beta included; "base", everything but the classifier; "auto" is "batch_norm" where the
+    run begins with trained weights and "nothing" elsewhere.
+    """
 
     seed: NonNegativeInt = 0
     epochs: PositiveInt = 12
@@ -82,6 +90,8 @@ class Recipe(Part):
     dropout: float | None = Field(default=None, ge=0, lt=1)
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    auxiliary: NonNegativeFloat = 0.0
+    freeze: Literal["auto", "nothing", "batch_norm", "base"] = "auto"
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     batch_norm: BatchNorm = BatchNorm()

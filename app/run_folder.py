@@ -1,8 +1,10 @@
-"""A run folder: what a training leaves behind, and what every later command takes.
+"""A run folder: what a training or an import leaves behind, and what every later command takes.
 
 model.keras       the network, ending in the softmax `predictions`
-classifier.json   network, labels in order, preprocessing, recipe, versions, seed, data
+classifier.json   network, labels in order, preprocessing, recipe, versions, seed, data, origin
 history.csv       a row per epoch
+import.json       of imported weights: what became of every tensor of their file
+auxiliary.keras   the network with its auxiliary heads, where they were imported
 metrics.json      the figures on the test images
 report.html       curves, confusion matrix, predictions; opens without a server
 golden/           test images that exports are compared on
@@ -10,7 +12,10 @@ checkpoints/      best and last, while training lasts and after
 unreadable.csv    images left out, where there were any
 """
 
+import hashlib
+import importlib.metadata
 import json
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +27,7 @@ from app.errors import UserError
 from app.files import whole
 from app.images import Preprocessing
 from app.recipe import Recipe
-from models import NETWORKS
+from models import NETWORKS, __version__
 
 
 class DataRecord(BaseModel):
@@ -38,8 +43,22 @@ class DataRecord(BaseModel):
     unreadable: int
 
 
+class Origin(BaseModel):
+    """Where the first weights came from: the file of an import or the model.keras of a run; `source` says which port
+    the file is of, and is None for a run."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    sha256: str
+    source: str | None = None
+
+
 class Classifier(BaseModel):
-    """`classifier.json`: all that is needed to build the network again and to feed it."""
+    """`classifier.json`: all that is needed to build the network again and to feed it.
+
+    An imported network has neither recipe nor data; one that began with random weights has no origin.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -47,14 +66,15 @@ class Classifier(BaseModel):
     arguments: dict[str, Any]
     labels: tuple[str, ...]
     preprocessing: Preprocessing
-    recipe: Recipe
+    recipe: Recipe | None
     versions: dict[str, str]
     seed: int
-    data: DataRecord
+    data: DataRecord | None
+    origin: Origin | None = None
 
-    def build(self, activation: str | None = "softmax") -> keras.Model:
-        """A fresh network of this kind; `activation=None` ends in the logits."""
-        return NETWORKS[self.network](classifier_activation=activation, **self.arguments)
+    def build(self, activation: str | None = "softmax", auxiliary: bool = False) -> keras.Model:
+        """A fresh network of this kind; `activation=None` ends in the logits, `auxiliary` adds the auxiliary heads."""
+        return NETWORKS[self.network](classifier_activation=activation, auxiliary=auxiliary, **self.arguments)
 
 
 @dataclass(frozen=True)
@@ -92,6 +112,14 @@ class Run:
         return self.folder / "checkpoints"
 
     @property
+    def auxiliary(self) -> Path:
+        return self.folder / "auxiliary.keras"
+
+    @property
+    def load_report(self) -> Path:
+        return self.folder / "import.json"
+
+    @property
     def unreadable(self) -> Path:
         return self.folder / "unreadable.csv"
 
@@ -112,6 +140,23 @@ class Run:
 def write_json(path: Path, content: Any) -> None:
     with whole(path) as beside:
         beside.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def versions() -> dict[str, str]:
+    """Of this program, Python and the libraries that the figures depend on."""
+    packages = {name: importlib.metadata.version(name) for name in ("keras", "tensorflow", "numpy")}
+    return {"inceptions": __version__, **packages, "python": platform.python_version()}
+
+
+def digest(file: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def read_golden(run: Run) -> list[dict[str, Any]]:
+    """The golden images of a run: `file` below `golden/`, and `label`, None where nobody knows it."""
+    return json.loads((run.golden / "golden.json").read_text())
 
 
 @dataclass(frozen=True)

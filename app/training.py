@@ -1,21 +1,29 @@
 """Training: a data set, a network and a recipe in; a run folder out."""
 
 import csv
-import importlib.metadata
 import importlib.util
+import inspect
 import io
-import json
 import math
-import platform
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 from PIL import Image
 
-from app import datasets, evaluation
-from app.callbacks import Checkpoints, History, ReportProgress, StopAfter, StopOnNonFinite, read_history
+from app import datasets, evaluation, fine_tuning
+from app.callbacks import (
+    PREDICTIONS,
+    Checkpoints,
+    History,
+    NamePredictions,
+    ReportProgress,
+    StopAfter,
+    StopOnNonFinite,
+    read_history,
+)
 from app.datasets import Data, Watch
 from app.errors import UserError
 from app.files import whole
@@ -25,27 +33,43 @@ from app.networks import CARDS
 from app.progress import console
 from app.recipe import Recipe
 from app.reports import run_report
-from app.run_folder import Classifier, DataRecord, Run, load, write_json
-from models import NETWORKS, __version__
+from app.run_folder import Classifier, DataRecord, Origin, Run, digest, load, versions, write_json
+from models import NETWORKS
 
 GOLDEN = 32
 
 
-def train(data_name: str, network: str, to: Path, recipe: Recipe, watch: Watch = datasets.unwatched) -> Run:
+def train(
+    data_name: str,
+    network: str | None,
+    to: Path,
+    recipe: Recipe,
+    watch: Watch = datasets.unwatched,
+    start: Path | None = None,
+) -> Run:
     """Trains, evaluates on the test images and writes the run folder `to`. The same call again goes on after the last
     whole epoch; on a finished run it does nothing.
 
+    `start` is the run folder whose network and weights the training begins with, its classifier replaced by a new one
+    (fine-tuning); `network` may be left out then.
+
     Raises:
         UserError: unknown network; a target that is something else or another run; bad data (see `datasets.load`); an
-            image size that the network cannot take; a loss that is not finite.
+            image size that the network cannot take; a start of another network; a loss that is not finite.
     """
+    source = Run(start).read_classifier() if start else None
+    network = network or (source.network if source else None)
+    if network is None:
+        raise UserError("Say which network to train: --network with a name from `networks`, or --from with a run.")
     if network not in NETWORKS:
         raise UserError(f"There is no network '{network}'. The networks are {', '.join(NETWORKS)}.")
+    if source and source.network != network:
+        raise UserError(f"{start} holds {source.network}, not {network}; leave --network out.")
     run = Run(to)
     if to.exists() and not (to.is_dir() and (run.classifier.is_file() or not any(to.iterdir()))):
         raise UserError(f"{to} exists and is not a run folder; choose another --to. Nothing in it was touched.")
     data = datasets.load(data_name, watch)
-    classifier = _describe(data, network, recipe)
+    classifier = _describe(data, network, recipe, start, source)
     if run.classifier.is_file():
         _check_same(run, classifier)
         if run.metrics.is_file():
@@ -54,12 +78,16 @@ def train(data_name: str, network: str, to: Path, recipe: Recipe, watch: Watch =
     report_data(data)
     keras.utils.set_random_seed(recipe.seed)
     model = _build(classifier, recipe)
+    fresh = fine_tuning.take_weights(model, start) if start else None
+    fine_tuning.freeze(model, recipe.freeze, fresh)
+    if fresh is not None:
+        fine_tuning.report(model, fresh)
     run.checkpoints.mkdir(parents=True, exist_ok=True)
     write_json(run.classifier, classifier.model_dump(mode="json"))
     if data.unreadable:
         _write_unreadable(run.unreadable, data.unreadable)
-    _fit(model, data, classifier, run)
-    _finish(data, classifier, run, watch)
+    _fit(model, data, classifier, recipe, run)
+    _finish(data, classifier, recipe, run, watch)
     return run
 
 
@@ -77,25 +105,33 @@ def report_data(data: Data) -> None:
         console.print(f"{data.ignored} files that are no images were ignored")
 
 
-def _describe(data: Data, network: str, recipe: Recipe) -> Classifier:
+def _describe(
+    data: Data, network: str, recipe: Recipe, start: Path | None = None, source: Classifier | None = None
+) -> Classifier:
     card = CARDS[network]
     side = recipe.image_size or (max(data.image_size, card.minimum) if data.image_size else card.side)
-    arguments = {
-        "input_shape": (side, side, 3),
-        "classes": len(data.labels),
-        "width": recipe.width,
-        "momentum": recipe.batch_norm.momentum,
-    }
+    arguments: dict[str, Any] = {"input_shape": (side, side, 3), "classes": len(data.labels)}
+    taken = inspect.signature(NETWORKS[network]).parameters
+    if "momentum" in taken:  # GoogLeNet came before batch normalisation
+        arguments["momentum"] = recipe.batch_norm.momentum
+    preprocessing = Preprocessing(height=side, width=side)
+    if source:
+        arguments = {**source.arguments, **arguments}
+        preprocessing = source.preprocessing
+        if recipe.image_size:
+            preprocessing = preprocessing.model_copy(update={"height": side, "width": side})
+        arguments["input_shape"] = (preprocessing.height, preprocessing.width, 3)
+    else:
+        arguments["width"] = recipe.width
     if recipe.dropout is not None:
         arguments["dropout"] = recipe.dropout
-    packages = {name: importlib.metadata.version(name) for name in ("keras", "tensorflow", "numpy")}
     return Classifier(
         network=network,
         arguments=arguments,
         labels=data.labels,
-        preprocessing=Preprocessing(height=side, width=side),
+        preprocessing=preprocessing,
         recipe=recipe,
-        versions={"inceptions": __version__, **packages, "python": platform.python_version()},
+        versions=versions(),
         seed=recipe.seed,
         data=DataRecord(
             name=data.name,
@@ -105,16 +141,17 @@ def _describe(data: Data, network: str, recipe: Recipe) -> Classifier:
             test=data.test.count,
             unreadable=len(data.unreadable),
         ),
+        origin=Origin(path=str(start), sha256=digest(Run(start).model)) if start else None,
     )
 
 
 def _check_same(run: Run, wanted: Classifier) -> None:
     """A run goes on with what it began with, or not at all."""
     found = run.read_classifier()
-    for what in ("network", "labels", "recipe"):
+    for what in ("network", "labels", "recipe", "origin"):
         if getattr(found, what) != getattr(wanted, what):
             raise UserError(f"{run.folder} holds a run with another {what}; choose another --to, or remove the folder.")
-    if found.data.fingerprint != wanted.data.fingerprint:
+    if found.data and wanted.data and found.data.fingerprint != wanted.data.fingerprint:
         raise UserError(f"The images of {wanted.data.name} are not those that {run.folder} was begun with.")
 
 
@@ -122,24 +159,30 @@ def _build(classifier: Classifier, recipe: Recipe) -> keras.Model:
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.precision)
     try:
-        return classifier.build(activation=None)
+        return classifier.build(activation=None, auxiliary=recipe.auxiliary > 0)
     except ValueError as error:
         raise UserError(f"{classifier.network}: {error}") from error
     finally:
         keras.config.set_dtype_policy(before)
 
 
-def _fit(model: keras.Model, data: Data, classifier: Classifier, run: Run) -> None:
-    recipe = classifier.recipe
+def _fit(model: keras.Model, data: Data, classifier: Classifier, recipe: Recipe, run: Run) -> None:
     steps = steps_per_epoch(data.train, recipe)
     total = recipe.steps or recipe.epochs * steps
     checkpoints = Checkpoints(run.checkpoints, math.inf)
     first_epoch = 0
-    model.compile(
-        optimizer=_optimizer(model, recipe, steps, total),
-        loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-    )
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
+    accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
+    heads = [name for name in model.output_names if name != PREDICTIONS]
+    if heads:
+        model.compile(
+            optimizer=_optimizer(model, recipe, steps, total),
+            loss={PREDICTIONS: loss, **dict.fromkeys(heads, loss)},
+            loss_weights={PREDICTIONS: 1.0, **dict.fromkeys(heads, recipe.auxiliary)},
+            metrics={PREDICTIONS: [accuracy]},
+        )
+    else:
+        model.compile(optimizer=_optimizer(model, recipe, steps, total), loss=loss, metrics=[accuracy])
     if checkpoints.last.is_file():
         done = _restore(model, checkpoints.last)
         if done >= total:
@@ -151,6 +194,7 @@ def _fit(model: keras.Model, data: Data, classifier: Classifier, run: Run) -> No
     first_step = first_epoch * steps
     progress = ReportProgress(recipe.batch_size, total, first_step)
     callbacks = [
+        *([NamePredictions()] if heads else []),
         StopOnNonFinite(first_step),
         StopAfter(total, first_step),
         progress,
@@ -159,15 +203,23 @@ def _fit(model: keras.Model, data: Data, classifier: Classifier, run: Run) -> No
     ]
     if importlib.util.find_spec("tensorboard"):
         callbacks.append(keras.callbacks.TensorBoard(run.folder / "tensorboard"))
-    validation = evaluation_batches(data.validation, classifier.preprocessing, recipe.batch_size)
     classes = len(data.labels)
+    training = training_batches(data.train, classifier.preprocessing, recipe, classes, first_epoch)
+    validation = evaluation_batches(data.validation, classifier.preprocessing, recipe.batch_size)
+    validation = validation.map(lambda images, labels: (images, keras.ops.one_hot(labels, classes)))
+    if heads:
+        # Every head learns the same labels.
+        training, validation = (
+            batches.map(lambda images, labels: (images, dict.fromkeys([PREDICTIONS, *heads], labels)))
+            for batches in (training, validation)
+        )
     try:
         model.fit(
-            training_batches(data.train, classifier.preprocessing, recipe, classes, first_epoch),
+            training,
             steps_per_epoch=steps,
             initial_epoch=first_epoch,
             epochs=-(-total // steps),
-            validation_data=validation.map(lambda images, labels: (images, keras.ops.one_hot(labels, classes))),
+            validation_data=validation,
             callbacks=callbacks,
             shuffle=False,
             verbose=0,
@@ -219,11 +271,13 @@ def _optimizer(model: keras.Model, recipe: Recipe, steps: int, total: int) -> ke
     return optimizer
 
 
-def _finish(data: Data, classifier: Classifier, run: Run, watch: Watch) -> None:
-    """The trained weights in a float32 network with softmax; figures, golden images and report of the test images."""
-    kept = keras.models.load_model(run.checkpoints / f"{classifier.recipe.checkpoint.use}.keras", compile=False)
+def _finish(data: Data, classifier: Classifier, recipe: Recipe, run: Run, watch: Watch) -> None:
+    """The trained weights in a float32 network with softmax and without auxiliary heads; figures, golden images and
+    report of the test images."""
+    kept = keras.models.load_model(run.checkpoints / f"{recipe.checkpoint.use}.keras", compile=False)
     model = classifier.build()
-    model.set_weights(kept.get_weights())
+    for layer in model.layers:
+        layer.set_weights(kept.get_layer(layer.name).get_weights())
     with whole(run.model) as beside:
         model.save(beside)
     trained = load(run.folder)
@@ -247,11 +301,6 @@ def _keep_golden(data: Data, run: Run) -> None:
                 beside.write_bytes(encoded)
             kept.append({"file": name, "label": data.labels[int(label)]})
     write_json(run.golden / "golden.json", kept)
-
-
-def read_golden(run: Run) -> list[dict[str, str]]:
-    """The golden images of a run: `file` below `golden/`, and `label`."""
-    return json.loads((run.golden / "golden.json").read_text())
 
 
 def _write_unreadable(path: Path, unreadable: Iterable[tuple[str, str]]) -> None:

@@ -46,15 +46,17 @@ def compare(
 ) -> dict[str, Any]:
     """The row of one artefact. `reply` is what `run_artefact` prints of it; an answer may leave out the lower scores.
 
-    Two answers agree when the artefact's best class is the network's, or as probable within the tolerance.
+    Two answers agree when the artefact's best class is the network's, or as probable within the tolerance. The accuracy
+    is None where no golden image has a label.
     """
-    agreed = correct = 0
+    agreed = correct = labelled = 0
     largest = 0.0
     for image, answer in zip(golden, reply["answers"], strict=True):
         expected = dict(zip(labels, image["probabilities"], strict=True))
         given = answer if isinstance(answer, dict) else dict(zip(labels, answer, strict=True))
         best = max(given, key=given.__getitem__)
         agreed += expected[best] >= max(expected.values()) - TOLERANCE
+        labelled += image["label"] is not None
         correct += best == image["label"]
         differences = [abs(score - expected[label]) for label, score in given.items()]
         # A score that is not a number differs from everything.
@@ -66,7 +68,7 @@ def compare(
         "top_1_agreement": agreed / len(golden),
         "max_difference": largest,
         "tolerance": TOLERANCE,
-        "accuracy": correct / len(golden),
+        "accuracy": correct / labelled if labelled else None,
         "bytes": size,
         "milliseconds": reply["milliseconds"],
     }

@@ -1,12 +1,15 @@
 """The real command, in processes of its own: what it says, what it ends with, and that a mistake changes nothing."""
 
 import hashlib
+import io
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -164,7 +167,7 @@ def test_help_and_misspelt_commands_do_not_import_tensorflow(
     assert done.returncode == (0 if "--help" in arguments else 2)
     assert "Traceback" not in done.stderr
     if arguments == ["--help"]:
-        for command in ("networks", "train", "evaluate", "predict", "export", "verify"):
+        for command in ("networks", "train", "evaluate", "predict", "export", "verify", "import"):
             assert command in done.stdout
     # The poison works: a command that computes cannot start.
     if arguments == []:
@@ -221,7 +224,7 @@ def truncated_jpegs(stage: Stage) -> Command:
 
 def unknown_network(stage: Stage) -> Command:
     arguments = ["train", stage.images(6, 6), "--network", "inception_v9", "--to", stage.folder / "run"]
-    return Command(arguments, ["'inception_v9'", "lenet_bn, bn_inception, inception_v3"])
+    return Command(arguments, ["'inception_v9'", "lenet_bn, googlenet, inception_v1, bn_inception"])
 
 
 def unknown_recipe(stage: Stage) -> Command:
@@ -266,6 +269,64 @@ def train_below_a_file(stage: Stage) -> Command:
     (stage.folder / "thesis.txt").write_text("years of work")
     to = stage.folder / "thesis.txt" / "run"
     return Command(["train", stage.images(6, 6), "--network", "lenet_bn", "--to", to], [to])
+
+
+def train_nothing(stage: Stage) -> Command:
+    return Command(["train", "digits", "--to", stage.folder / "run"], ["--network", "--from"])
+
+
+def train_from_no_run(stage: Stage) -> Command:
+    arguments = ["train", "digits", "--from", stage.images(6, 6), "--to", stage.folder / "run"]
+    return Command(arguments, [stage.folder / "data", "is not a run folder"])
+
+
+def train_heads_that_do_not_exist(stage: Stage) -> Command:
+    arguments = ["train", "digits", "--network", "lenet_bn", "--set", "auxiliary=0.3", "--to", stage.folder / "run"]
+    return Command(arguments, ["lenet_bn", "auxiliary"])
+
+
+def importing(stage: Stage, name: str, content: bytes, source: str) -> Command:
+    file = stage.folder / name
+    file.write_bytes(content)
+    arguments = ["import", file, "--network", "inception_v3", "--source", source, "--to", stage.folder / "runs" / "new"]
+    return Command(arguments, [file])
+
+
+def import_a_foreign_file(stage: Stage) -> Command:
+    return importing(stage, "holiday.h5", b"a picture of the sea" * 100, "keras")
+
+
+def import_an_index_without_its_data(stage: Stage) -> Command:
+    command = importing(stage, "model.ckpt.index", b"", "slim")
+    return Command(
+        [stage.folder / "model.ckpt" if part == command.names[0] else part for part in command.arguments],
+        [stage.folder / "model.ckpt"],
+    )
+
+
+def import_a_pickle_that_runs_code(stage: Stage) -> Command:
+    class Remove:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(stage.folder / "ran"),)
+
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps({"conv.weight": Remove()}))
+        archive.writestr("archive/version", "3")
+    return importing(stage, "weights.pth", buffer.getvalue(), "torchvision")
+
+
+def import_from_an_unknown_source(stage: Stage) -> Command:
+    command = importing(stage, "weights.pth", b"", "pytorch")
+    return Command(command.arguments, ["'pytorch'", "torchvision, timm"])
+
+
+def import_into_something_else(stage: Stage) -> Command:
+    command = importing(stage, "weights.pth", b"", "torchvision")
+    to = stage.folder / "runs" / "new"
+    to.mkdir(parents=True)
+    (to / "chapter_1.txt").write_text("years of work")
+    return Command(command.arguments, [to])
 
 
 def evaluate_no_run(stage: Stage) -> Command:
@@ -371,6 +432,9 @@ MISTAKES = (
     export_a_version_that_exists,
     verify_no_export,
     predict_a_missing_file,
+    train_from_no_run,
+    import_a_foreign_file,
+    import_a_pickle_that_runs_code,
 )
 RARER_MISTAKES = (  # each is a start of TensorFlow, and tests of the functions behind the commands see most of it
     one_class,
@@ -386,6 +450,11 @@ RARER_MISTAKES = (  # each is a start of TensorFlow, and tests of the functions 
     export_in_an_unknown_format,
     verify_half_a_saved_model,
     predict_with_no_model,
+    train_nothing,
+    train_heads_that_do_not_exist,
+    import_an_index_without_its_data,
+    import_from_an_unknown_source,
+    import_into_something_else,
 )
 FULL_DISKS = (
     full_disk_at_the_start,
@@ -481,6 +550,7 @@ def test_networks_have_the_published_figures(outcome: Outcome) -> None:
             "multiply_adds",
             "top_1",
             "top_5",
+            "accuracy_source",
             "source",
         }
         reference = REFERENCES[row["name"]]

@@ -21,7 +21,7 @@ from PIL import Image
 from references import REFERENCES
 from tensorflow.python.saved_model import loader_impl
 
-from app import exporting, run_folder, training
+from app import exporting, run_folder
 from app.errors import UserError
 from app.images import Preprocessing, decode
 from app.run_folder import Run, Trained
@@ -449,7 +449,7 @@ def test_an_export_carries_its_proof(exported: Path, finished_run: Run, trained:
         assert row_["accuracy"] == pytest.approx(figures["top_1"])
     golden = json.loads((exported / "golden" / "golden.json").read_text())
     assert [(image["file"], image["label"]) for image in golden] == [
-        (image["file"], image["label"]) for image in training.read_golden(finished_run)
+        (image["file"], image["label"]) for image in run_folder.read_golden(finished_run)
     ]
     for image in golden:
         encoded = (exported / "golden" / image["file"]).read_bytes()

@@ -164,8 +164,9 @@ def test_the_model_is_that_of_the_lowest_validation_loss_where_the_recipe_says_s
     described = json.loads(run.classifier.read_text())
     described["recipe"]["checkpoint"]["use"] = "best"
     run.classifier.write_text(json.dumps(described))
-    recipe = run.read_classifier().recipe
-    training.train(str(pictures), "lenet_bn", run.folder, recipe, unwatched)  # all epochs are done: it only finishes
+    wanted = run.read_classifier().recipe
+    assert wanted is not None
+    training.train(str(pictures), "lenet_bn", run.folder, wanted, unwatched)  # all epochs are done: it only finishes
     losses = [row["val_loss"] for row in callbacks.read_history(run.history)]
     assert validation_loss(run, data) == pytest.approx(min(losses), rel=1e-4)
 
@@ -187,7 +188,7 @@ def test_metrics_are_those_of_the_test_images(finished_run: Run, data: Data) -> 
 
 def test_golden_images_are_test_images_as_they_came(finished_run: Run, data: Data) -> None:
     test = {encoded: data.labels[label] for encoded, label in data.test.in_order().as_numpy_iterator()}
-    golden = training.read_golden(finished_run)
+    golden = run_folder.read_golden(finished_run)
     assert len(golden) == min(training.GOLDEN, data.test.count)
     for image in golden:
         assert test.pop((finished_run.golden / image["file"]).read_bytes()) == image["label"]

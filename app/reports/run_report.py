@@ -17,7 +17,7 @@ from app.callbacks import read_history
 from app.datasets import Split
 from app.files import whole
 from app.recipe import Recipe
-from app.run_folder import Classifier, Run
+from app.run_folder import Classifier, DataRecord, Run
 
 PICTURES = 24
 LARGEST = 160  # pixels: the longer side of a picture on the page
@@ -32,16 +32,19 @@ def write(
     truth: NDArray[Any],
     test: Split,
 ) -> None:
-    """Writes the page. `figures` are `evaluation.metrics` of `probabilities` (count, classes) and `truth` (count,), in
-    the order of `test`."""
+    """Writes the page of a training. `figures` are `evaluation.metrics` of `probabilities` (count, classes) and of
+    `truth` (count,), both in the order of `test`."""
     environment = Environment(
         loader=PackageLoader("app.reports", "."), autoescape=select_autoescape(default=True), undefined=StrictUndefined
     )
     history = read_history(run.history)
+    recipe, data = classifier.recipe, classifier.data
+    assert recipe is not None  # an import has none, and no report
+    assert data is not None
     page = environment.get_template("run_report.html.jinja").render(
         title=run.folder.resolve().name,
         classifier=classifier,
-        recipe=_flat(classifier.recipe.model_dump()),
+        recipe=_flat(recipe.model_dump()),
         figures=figures,
         seconds=sum(row["seconds"] for row in history),
         plots=[
@@ -50,7 +53,7 @@ def write(
             _confusion(figures, classifier),
         ],
         pictures=_pictures(probabilities, truth, classifier.labels, test),
-        command=_command(run, classifier),
+        command=_command(run, classifier, recipe, data),
         plotly=plotly.offline.get_plotlyjs(),
     )
     with whole(run.report) as beside:
@@ -137,11 +140,13 @@ def _thumbnail(encoded: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _command(run: Run, classifier: Classifier) -> str:
-    changed = _flat(classifier.recipe.model_dump())
+def _command(run: Run, classifier: Classifier, recipe: Recipe, data: DataRecord) -> str:
+    changed = _flat(recipe.model_dump())
     default = _flat(Recipe().model_dump())
     settings = [f"--set {key}={value}" for key, value in changed.items() if value != default[key]]
-    parts = [shlex.quote(classifier.data.name), "--network", classifier.network, "--to", shlex.quote(str(run.folder))]
+    origin = classifier.origin
+    begin = ["--from", shlex.quote(origin.path)] if origin else ["--network", classifier.network]
+    parts = [shlex.quote(data.name), *begin, "--to", shlex.quote(str(run.folder))]
     return " ".join(["python -m app train", *parts, *settings])
 
 

@@ -1,0 +1,132 @@
+"""Training that begins with trained weights: what is taken, what is new, what keeps its values."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from app import callbacks, recipe, run_folder, training
+from app.datasets import unwatched
+from app.errors import UserError
+from app.run_folder import Run
+from models import BatchNormalization
+
+Array = np.ndarray[Any, Any]
+
+
+def tuned(start: Run, to: Path, *settings: str) -> Run:
+    wanted = recipe.load("default", ("steps=3", "batch_size=8", "optimizer.rate=0.01", *settings))
+    return training.train("digits", None, to, wanted, unwatched, start.folder)
+
+
+def of_kind(model: keras.Model, kind: Any) -> dict[str, list[Array]]:
+    return {layer.name: layer.get_weights() for layer in model.layers if isinstance(layer, kind)}
+
+
+def changed(before: dict[str, list[Array]], after: dict[str, list[Array]]) -> set[str]:
+    return {
+        name
+        for name, values in after.items()
+        if any(not np.array_equal(old, new) for old, new in zip(before[name], values, strict=True))
+    }
+
+
+def test_fine_tuning_replaces_the_classifier_and_keeps_batch_norm_as_it_was(
+    finished_run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = tuned(finished_run, tmp_path / "run")
+    before, after = run_folder.load(finished_run.folder), run_folder.load(run.folder)
+    assert after.labels == tuple("0123456789")
+    assert after.model.output_shape == (None, 10)
+    assert after.model.input_shape == (None, 32, 32, 3)
+    assert after.preprocessing == before.preprocessing
+    normalizations = (of_kind(trained.model, BatchNormalization) for trained in (before, after))
+    assert changed(*normalizations) == set()
+    convolutions = [of_kind(trained.model, keras.layers.Conv2D) for trained in (before, after)]
+    assert changed(*convolutions) == set(convolutions[0])
+    # It began with the import's weights, not with random ones: three small steps do not take them far.
+    for name, (kernel, *_) in convolutions[0].items():
+        assert np.corrcoef(kernel.ravel(), convolutions[1][name][0].ravel())[0, 1] > 0.9
+    origin = run.read_classifier().origin
+    assert origin is not None
+    assert (origin.path, origin.sha256) == (str(finished_run.folder), run_folder.digest(finished_run.model))
+    said = capfd.readouterr().err
+    assert "predictions (new)" in said
+    assert "frozen" in said
+
+
+def test_base_trains_the_classifier_alone(finished_run: Run, tmp_path: Path) -> None:
+    run = tuned(finished_run, tmp_path / "run", "freeze=base")
+    before, after = run_folder.load(finished_run.folder).model, run_folder.load(run.folder).model
+    for kind in (keras.layers.Conv2D, BatchNormalization):
+        assert changed(of_kind(before, kind), of_kind(after, kind)) == set()
+    assert np.abs(after.get_layer("predictions").get_weights()[1]).max() > 0  # a bias begins at 0
+
+
+def test_nothing_frozen_moves_everything(finished_run: Run, tmp_path: Path) -> None:
+    run = tuned(finished_run, tmp_path / "run", "freeze=nothing", "batch_norm.momentum=0.5")
+    before, after = run_folder.load(finished_run.folder).model, run_folder.load(run.folder).model
+    for kind in (keras.layers.Conv2D, BatchNormalization):
+        assert changed(of_kind(before, kind), of_kind(after, kind)) == set(of_kind(before, kind))
+    assert after.get_layer("stem_1_bn").momentum == 0.5
+
+
+def test_fine_tuning_goes_on_where_it_was(finished_run: Run, tmp_path: Path) -> None:
+    """One epoch of a training of two, then the other: the frozen stay frozen, and the start is not taken again."""
+    small = ("steps=none", "epochs=2", "batch_size=600")
+    run = tuned(finished_run, tmp_path / "run", *small)
+    right = run_folder.load(run.folder).model
+    shutil.copytree(run.folder, tmp_path / "again")
+    again = Run(tmp_path / "again")
+    for file in (again.model, again.metrics):
+        file.unlink()
+    found = run_folder.load(tuned(finished_run, again.folder, *small).folder).model
+    for a, b in zip(right.get_weights(), found.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_start_of_another_kind_is_refused(finished_run: Run, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds lenet_bn, not resnet18; leave --network out"):
+        training.train("digits", "resnet18", tmp_path / "run", recipe.load("default"), unwatched, finished_run.folder)
+    with pytest.raises(UserError, match="is not a run folder"):
+        training.train("digits", None, tmp_path / "run", recipe.load("default"), unwatched, tmp_path)
+    with pytest.raises(UserError, match="Say which network to train"):
+        training.train("digits", None, tmp_path / "run", recipe.load("default"), unwatched)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dense_layer_on_a_map_of_another_size_begins_anew(
+    finished_run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = tuned(finished_run, tmp_path / "run", "image_size=40", "freeze=base")
+    before, after = run_folder.load(finished_run.folder), run_folder.load(run.folder)
+    assert (after.preprocessing.height, after.preprocessing.width) == (40, 40)
+    assert before.model.get_layer("dense_1_dense").kernel.shape != after.model.get_layer("dense_1_dense").kernel.shape
+    assert "dense_1_dense (new)" in capfd.readouterr().err
+    begun = after.model.get_layer("dense_1_dense").bias
+    assert np.abs(begun.numpy()).max() > 0, "a bias begins at 0: this layer did not train"
+    kept = "dense_2_dense"
+    np.testing.assert_array_equal(before.model.get_layer(kept).kernel, after.model.get_layer(kept).kernel)
+
+
+# ---- auxiliary heads
+
+
+def test_auxiliary_heads_train_beside_the_predictions_and_stay_behind(pictures: Path, tmp_path: Path) -> None:
+    settings = ("width=0.05", "image_size=224", "steps=2", "batch_size=2", "auxiliary=0.3")
+    run = training.train(str(pictures), "googlenet", tmp_path / "run", recipe.load("default", settings), unwatched)
+    model = run_folder.load(run.folder).model
+    assert model.output_shape == (None, 3)
+    assert not [layer.name for layer in model.layers if "auxiliary" in layer.name]
+    checkpoint = keras.models.load_model(run.checkpoints / "last.keras")
+    assert set(checkpoint.output_names) == {"predictions", "auxiliary_1", "auxiliary_2"}
+    for name in ("auxiliary_1", "auxiliary_2", "predictions"):
+        assert np.abs(checkpoint.get_layer(name).bias.numpy()).max() > 0, "biases begin at 0: this head did not train"
+    np.testing.assert_array_equal(model.get_layer("predictions").bias, checkpoint.get_layer("predictions").bias)
+    (row,) = callbacks.read_history(run.history)
+    heads = 0.3 * (row["auxiliary_1_loss"] + row["auxiliary_2_loss"])
+    assert row["total_loss"] == pytest.approx(row["loss"] + heads, rel=1e-5)
+    assert {"accuracy", "val_loss", "val_accuracy"} <= set(row)
