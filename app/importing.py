@@ -109,6 +109,7 @@ def import_weights(
         )
     except ValueError as error:
         raise UserError(str(error)) from error
+    del checkpoint  # and with it the file's pages in memory: saving takes as much again, twice
     _write(to, classifier, model, report)
     return report
 
