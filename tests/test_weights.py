@@ -1,5 +1,6 @@
 """Published weights: every importer against the code base its files come from, and what it does with bad files."""
 
+import functools
 import hashlib
 import http.server
 import importlib.util
@@ -115,13 +116,37 @@ def test_every_table_has_as_many_tensors_as_its_file() -> None:
         assert tuple(counts) == COUNTS[table.network, table.source, table.format], table
 
 
+def test_every_table_names_the_layers_of_its_file() -> None:
+    ports = {"inception_v1": "googlenet", "bn_inception": "bninception"}
+    for table in TABLES:
+        if table.format == "keras" or (table.source, table.network[:10]) == ("cadene", "inception_"):
+            continue  # numbers instead of names; and those of timm
+        for auxiliary in {False, bool(table.auxiliary)}:
+            if table.format == "tensorflow":
+                bottleneck = 512 if table.source == "facenet" else None
+                names = slim_networks.variables(table.network, auxiliary=auxiliary, bottleneck=bottleneck)
+            else:
+                library = {"facenet": "facenet-pytorch"}.get(table.source, table.source)
+                port = f"{library}/{ports.get(table.network, table.network)}"
+                names = torch_names.tensors(port, auxiliary=auxiliary)
+            separator = "." if table.format == "pytorch" else "/"
+            layers = {**table.layers, **(table.auxiliary if auxiliary else {})}
+            assert set(layers.values()) == {name.rpartition(separator)[0] for name in names}, table
+
+
 # Keras: its own applications -----------------------------------------------------------------------------------------
 
 # network, application, the smallest side
 APPLICATIONS = [
     pytest.param("inception_v3", keras.applications.InceptionV3, 75, id="inception_v3"),
-    pytest.param("inception_resnet_v2", keras.applications.InceptionResNetV2, 75, id="inception_resnet_v2"),
     pytest.param("densenet121", keras.applications.DenseNet121, 64, id="densenet121"),
+    pytest.param(
+        "inception_resnet_v2",
+        keras.applications.InceptionResNetV2,
+        75,
+        id="inception_resnet_v2",
+        marks=pytest.mark.slow,
+    ),
 ]
 
 
@@ -365,16 +390,17 @@ def test_state_dicts_give_the_logits_of_their_library(
 
 # port, network, its source, the source of the original
 SAME_WEIGHTS = [
-    pytest.param("torchvision/googlenet", "inception_v1", "torchvision", "slim", id="torchvision-googlenet"),
-    pytest.param("torchvision/inception_v3", "inception_v3", "torchvision", "slim", id="torchvision-inception_v3"),
-    pytest.param("timm/inception_v3", "inception_v3", "timm", "slim", id="timm-inception_v3"),
-    pytest.param("timm/inception_v4", "inception_v4", "timm", "slim", id="timm-inception_v4"),
-    pytest.param("timm/inception_v4", "inception_v4", "cadene", "slim", id="cadene-inception_v4"),
-    pytest.param("timm/inception_resnet_v2", "inception_resnet_v2", "timm", "slim", id="timm-inception_resnet_v2"),
-    pytest.param("timm/inception_resnet_v2", "inception_resnet_v2", "cadene", "slim", id="cadene-inception_resnet_v2"),
-    pytest.param(
-        "facenet-pytorch/inception_resnet_v1", "inception_resnet_v1", "facenet", "facenet", id="facenet-pytorch"
-    ),
+    pytest.param(port, network, source, original, id=f"{source}-{network}", marks=[pytest.mark.slow] * slow)
+    for port, network, source, original, slow in (
+        ("torchvision/googlenet", "inception_v1", "torchvision", "slim", False),
+        ("torchvision/inception_v3", "inception_v3", "torchvision", "slim", False),
+        ("timm/inception_v3", "inception_v3", "timm", "slim", True),
+        ("timm/inception_v4", "inception_v4", "timm", "slim", True),
+        ("timm/inception_v4", "inception_v4", "cadene", "slim", True),
+        ("timm/inception_resnet_v2", "inception_resnet_v2", "timm", "slim", True),
+        ("timm/inception_resnet_v2", "inception_resnet_v2", "cadene", "slim", True),
+        ("facenet-pytorch/inception_resnet_v1", "inception_resnet_v1", "facenet", "facenet", False),
+    )
 ]
 
 
@@ -441,9 +467,17 @@ def small() -> keras.Model:
     return model
 
 
-def fresh(**arguments: Any) -> keras.Model:
+@functools.cache
+def narrow_v3(**arguments: Any) -> keras.Model:
     arguments = {"classes": 7, "width": 0.05, "scale": False, "input_shape": (SIDE, SIDE, 3), **arguments}
     return NETWORKS["inception_v3"](**arguments)
+
+
+def fresh(**arguments: Any) -> keras.Model:
+    """The narrow network with other random weights; the same object for the same arguments."""
+    model = narrow_v3(**arguments)
+    randomize(model, seed=99)
+    return model
 
 
 @pytest.fixture

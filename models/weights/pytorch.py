@@ -9,6 +9,7 @@ such a pickle needs and answers each with an object of its own; any other name i
 import pickle
 import struct
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -47,6 +48,7 @@ DAMAGED = (
     RecursionError,
     struct.error,
     zipfile.BadZipFile,
+    zlib.error,
     NotImplementedError,
     RuntimeError,
     pickle.UnpicklingError,
@@ -176,7 +178,7 @@ def _from_zip(path: Path) -> tuple[Any, Callable[[Storage], Array]]:
     (pickled,) = (info for info in archive.infolist() if info.filename.split("/")[1:] == ["data.pkl"])
     folder = pickled.filename.split("/")[0]
     order = f"{folder}/byteorder"
-    if order in archive.namelist() and archive.read(order).strip() != b"little":
+    if order in archive.namelist() and archive.open(order).read(16).strip() != b"little":
         raise WeightsError(f"{path} was written on a big-endian machine: save it again on another.")
     if pickled.file_size > LONGEST_PICKLE:
         raise ValueError("its pickle is too long for a state dict")
