@@ -61,8 +61,14 @@ def named_by(table: Any, model: keras.Model) -> dict[str, Array]:
     return tensors
 
 
+def weights_by_name(model: keras.Model) -> dict[str, Array]:
+    """The order of the layers depends on padding, which some ports have as layers."""
+    return {f"{layer.name}/{v.name}": np.asarray(v) for layer in model.layers for v in layer.weights}
+
+
 def same_weights(a: keras.Model, b: keras.Model) -> bool:
-    return all(np.array_equal(x, y) for x, y in zip(a.get_weights(), b.get_weights(), strict=True))
+    x, y = weights_by_name(a), weights_by_name(b)
+    return x.keys() == y.keys() and all(np.array_equal(x[name], y[name]) for name in x)
 
 
 # The number of tensors in each file, without `global_step`: slim's and facenet's are those of their variable listings,
@@ -416,18 +422,16 @@ def test_a_port_s_state_dict_is_slim_s_checkpoint(
     if (source, network) == ("cadene", "inception_resnet_v2"):
         state = {name.replace("classif.", "last_linear."): state[name] for name in state}
     write_torch(tmp_path / "a.pth", state)
-    model = None
-    imported = []
+    imported: list[keras.Model] = []
     for path, from_whom in (
         (write_tensorflow(tmp_path / "model.ckpt", tensors, 2), original),
         (tmp_path / "a.pth", source),
     ):
         checkpoint = read(path, network, from_whom)
-        if model is None:
-            model = build(checkpoint, 75, 75, scale=True)
+        model = build(checkpoint, 75, 75, scale=True)
         assign(model, checkpoint)
-        imported.append(model.get_weights())
-    assert all(np.array_equal(x, y) for x, y in zip(*imported, strict=True))
+        imported.append(model)
+    assert same_weights(*imported)
 
 
 @pytest.mark.parametrize("port", ["torchvision/resnet18", "torchvision/densenet121", "cadene/bninception"])
@@ -556,6 +560,27 @@ def test_gamma_that_the_model_does_not_have_is_refused(slim_tensors: dict[str, A
         assign(fresh(), checkpoint)
 
 
+def test_one_gamma_that_is_missing_among_others_is_not_one(small: keras.Model, tmp_path: Path) -> None:
+    model = fresh(scale=True)
+    tensors = named_by(table("inception_v3", "slim"), model)
+    lost = "InceptionV3/Mixed_5b/Branch_0/Conv2d_0a_1x1/BatchNorm/gamma"
+    path = write_tensorflow(tmp_path / "model.ckpt", without(tensors, lost), 2)
+    with pytest.raises(WeightsError, match=f"has no {lost} for inception_a_1_b0_bn/gamma"):
+        assign(fresh(scale=True), read(path, "inception_v3", "slim"))
+
+
+def test_a_model_that_pads_as_another_port_is_refused(
+    slim_tensors: dict[str, Array], torch_tensors: dict[str, Array], tmp_path: Path
+) -> None:
+    slim = read(write_tensorflow(tmp_path / "model.ckpt", slim_tensors, 2), "inception_v3", "slim")
+    write_torch(tmp_path / "a.pth", torch_tensors)
+    timm = read(tmp_path / "a.pth", "inception_v3", "timm")
+    with pytest.raises(WeightsError, match="timm pads inception_v3 differently: build it with ported_from='timm'"):
+        assign(fresh(), timm)
+    with pytest.raises(WeightsError, match="slim pads inception_v3 differently: build it with ported_from=None"):
+        assign(fresh(ported_from="timm"), slim)
+
+
 def without(tensors: dict[str, Array], *names: str) -> dict[str, Array]:
     return {name: tensors[name] for name in tensors if name not in names}
 
@@ -649,7 +674,7 @@ def test_state_dicts_in_every_format(
     write(tmp_path / name, torch_tensors)
     checkpoint = read(tmp_path / name, "inception_v3", "timm")
     assert checkpoint.arguments == {"classes": 7, "scale": False, "ported_from": "timm"}
-    model = fresh()
+    model = fresh(ported_from="timm")
     report = assign(model, checkpoint)
     assert same_weights(model, small)
     assert {row.how for row in report.skipped} == {"counts the training steps"}
@@ -662,11 +687,12 @@ def test_half_precision(dtype: str, small: keras.Model, torch_tensors: dict[str,
         name: torch_tensors[name].astype("float16" if dtype == "float16" else "float32") for name in torch_tensors
     }
     write_torch(tmp_path / "a.pth", halves, bfloat16=dtype == "bfloat16")
-    model = fresh()
+    model = fresh(ported_from="timm")
     assign(model, read(tmp_path / "a.pth", "inception_v3", "timm"))
-    for value, expected in zip(model.get_weights(), small.get_weights(), strict=True):
+    expected = weights_by_name(small)
+    for name, value in weights_by_name(model).items():
         assert value.dtype == np.float32
-        np.testing.assert_allclose(value, expected, rtol=1e-2, atol=1e-4)
+        np.testing.assert_allclose(value, expected[name], rtol=1e-2, atol=1e-4)
     assert not same_weights(model, small)
 
 
@@ -675,10 +701,11 @@ def test_half_precision_in_safetensors(small: keras.Model, torch_tensors: dict[s
 
     halves = {name: torch_tensors[name].astype(ml_dtypes.bfloat16) for name in torch_tensors}
     safetensors.numpy.save_file(halves, tmp_path / "a.safetensors")
-    model = fresh()
+    model = fresh(ported_from="timm")
     assign(model, read(tmp_path / "a.safetensors", "inception_v3", "timm"))
-    for value, expected in zip(model.get_weights(), small.get_weights(), strict=True):
-        np.testing.assert_allclose(value, expected, rtol=1e-2, atol=1e-4)
+    expected = weights_by_name(small)
+    for name, value in weights_by_name(model).items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-2, atol=1e-4)
 
 
 class Evil:

@@ -13,6 +13,8 @@ from .tensors import Array, Shape, Tensor, WeightsError
 # The layers that have one output per class, and those that a network without top leaves out.
 CLASSIFIERS = ("predictions", "auxiliary")
 TOP = ("predictions", "bottleneck_dense", "bottleneck_bn")
+# The networks that pad nothing themselves, while their ports do; the padding is layers called `..._pad`.
+PADDED_PORTS = ("inception_v1", "bn_inception", "inception_v3")
 
 
 class Row(NamedTuple):
@@ -61,11 +63,12 @@ def assign(
             of classes; a damaged file.
     """
     plan = _Plan(checkpoint, auxiliary, partial, drop_background)
+    plan.check_port(model)
     plan.check_classes(model)
     plan.match(model)
     plan.account_for_the_rest(model)
     if plan.problems:
-        others = f" ({len(plan.problems) - 1} more of this kind)" if len(plan.problems) > 1 else ""
+        others = f", and {len(plan.problems) - 1} more" if len(plan.problems) > 1 else ""
         raise WeightsError(f"{checkpoint.path}: {plan.problems[0]}{others}; {plan.way_out()}.")
     for step in plan.steps:
         if step.tensor is not None:
@@ -83,7 +86,7 @@ class _Plan:
         self.checkpoint = checkpoint
         self.table = checkpoint.table
         self.auxiliary = auxiliary
-        self.partial = partial
+        self.partial = tuple(partial)
         self.drop_background = drop_background
         self.layers: Mapping[str, str] = {**self.table.layers, **(self.table.auxiliary if auxiliary else {})}
         self.report = Report()
@@ -92,6 +95,15 @@ class _Plan:
         self.used: set[str] = set()
         if auxiliary and not self.table.auxiliary:
             raise WeightsError(f"{checkpoint.path}: {checkpoint.network} takes no auxiliary head from such a file.")
+
+    def check_port(self, model: keras.Model) -> None:
+        """Refuses a model that pads where the file's code base does not, or the reverse: every shape would fit."""
+        pads = any(layer.name.endswith("_pad") for layer in model.layers)
+        if self.checkpoint.network in PADDED_PORTS and pads != bool(self.table.ported_from):
+            raise WeightsError(
+                f"{self.checkpoint.path}: {self.checkpoint.source} pads {self.checkpoint.network} differently: "
+                f"build it with ported_from={self.table.ported_from!r}."
+            )
 
     def check_classes(self, model: keras.Model) -> None:
         classes = self.checkpoint.classes
@@ -125,7 +137,7 @@ class _Plan:
             if converted.shape == shape:
                 self.steps.append(step)
                 self.report.loaded.append(Row(tensor.name, target, shape, how))
-            elif self.is_partial(key, target):
+            elif self.is_partial(key, tensor.name, target):
                 self.report.skipped.append(Row(tensor.name, "", tensor.shape, f"partial: {target} is {shape}"))
                 self.report.missing.append(Row("", target, shape, "partial: as it was"))
             else:
@@ -133,8 +145,7 @@ class _Plan:
 
     def without_tensor(self, layer: str, variable: Any, key: str, target: str) -> None:
         shape = tuple(variable.shape)
-        normalized = layer in self.layers and self.table.tensor(self.layers[layer], "moving_mean")
-        if variable.name == "gamma" and normalized in self.checkpoint.tensors:
+        if variable.name == "gamma" and layer in self.layers and not self.checkpoint.arguments.get("scale", True):
             self.steps.append(Step(layer, variable, None))
             self.report.missing.append(Row("", target, shape, "set to 1: the file has no gamma"))
         elif self.is_partial(key, target):
@@ -173,8 +184,8 @@ class _Plan:
             else:
                 self.problems.append(f"the model has no place for {tensor.name} of shape {tensor.shape}")
 
-    def is_partial(self, key: str, target: str) -> bool:
-        return bool(self.partial) and (key.startswith(self.partial) or target.startswith(self.partial))
+    def is_partial(self, *names: str) -> bool:
+        return any(name.startswith(self.partial) for name in names)
 
     def way_out(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.checkpoint.arguments.items())

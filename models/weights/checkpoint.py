@@ -13,7 +13,7 @@ from .tables import TABLES, Format, Table
 from .tensors import Array, Tensor, WeightsError
 
 SOURCES = ("slim", "keras", "torchvision", "timm", "facenet", "cadene")
-PYTORCH_SUFFIXES = (".pth", ".pt", ".bin", ".tar")
+PYTORCH_SUFFIXES = (".pth", ".pt", ".safetensors")
 
 # What training leaves in a file beside the weights.
 BOOKKEEPING = (
@@ -61,7 +61,7 @@ def read(path: Path | str, network: str, source: str) -> Checkpoint:
         known = sorted({table.network for table in TABLES if table.source == source})
         raise WeightsError(f"{source} has no weights of {network!r}: it has {', '.join(known)}.")
     # facenet has two formats; TensorFlow's files have no suffix to go by.
-    in_pytorch = path.suffix in (*PYTORCH_SUFFIXES, ".safetensors")
+    in_pytorch = path.suffix in PYTORCH_SUFFIXES
     table = next((table for table in tables if (table.format == "pytorch") == in_pytorch), tables[0])
     tensors = _tensors(path, table.format)
     _check_network(path, table, tensors)
