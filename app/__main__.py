@@ -112,13 +112,11 @@ def import_(
     if as_json:
         _print_json(importing.as_json(report))
         return
-    for title, rows in (("loaded", report.loaded), ("skipped", report.skipped), ("missing", report.missing)):
-        if rows:
-            table = Table("source", "target", "shape", "how", title=f"{title}: {len(rows)} tensors")
-            for row in rows:
-                shape = " x ".join(str(side) for side in row.shape) or "scalar"
-                table.add_row(row.source or "", row.target or "", shape, row.how)
-            output.print(table)
+    # Lines, not a table: nobody reads a thousand rows, but many will search them for a name.
+    for what in ("loaded", "skipped", "missing"):
+        for row in getattr(report, what):
+            shape = " x ".join(str(side) for side in row.shape) or "scalar"
+            output.print(f"{what}: {row.source or '-'} -> {row.target or '-'}  {shape}  ({row.how})", soft_wrap=True)
     output.print(f"Imported {to}: {len(report.loaded)} tensors loaded, {len(report.skipped)} skipped", soft_wrap=True)
 
 

@@ -13,11 +13,9 @@ import argparse
 import itertools
 import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -29,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 import models
+from benchmarks.machine import machine
 
 BATCH, SIDE, CHANNELS, DEPTH, RATE = 8, 56, 64, 8, 0.01
 WARM_UP = 3
@@ -125,21 +124,6 @@ def table(found: dict[str, list[float]]) -> list[dict[str, Any]]:
         row("stock", found["stock"], paired("stock", "none"), "none", limit),
         row("fused - none", added("fused"), share, "stock - none", copies),
     ]
-
-
-def machine() -> str:
-    cpu = platform.processor() or platform.machine()
-    listing = Path("/proc/cpuinfo")
-    if listing.exists():
-        cpu = next(
-            (
-                line.split(":", 1)[1].strip()
-                for line in listing.read_text().splitlines()
-                if line.startswith("model name")
-            ),
-            cpu,
-        )
-    return f"{cpu}, {os.cpu_count()} cores, TensorFlow {tf.__version__}, Keras {keras.__version__}"
 
 
 def verdict(name: str, figure: float, largest: float) -> str:

@@ -19,6 +19,14 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import numpy as np
+import safetensors.numpy
+import tensorflow as tf
+
+from benchmarks.machine import machine
+from models import NETWORKS
+from models.weights.tables import TABLES
+
 NETWORK = "inception_resnet_v2"
 LONGEST, LARGEST = 15.0, 3.2  # seconds; times the file
 # Linux keeps the peak in /proc; `getrusage` would count what the parent had in memory when it forked.
@@ -39,13 +47,6 @@ print(json.dumps({"seconds": time.perf_counter() - start, "bytes": peak() - befo
 
 def write_files(folder: Path) -> dict[str, Path]:
     """One file per source, with random weights."""
-    import numpy as np
-    import safetensors.numpy
-    import tensorflow as tf
-
-    from models import NETWORKS
-    from models.weights.tables import TABLES
-
     files = {"slim": folder / "model.ckpt", "timm": folder / "model.safetensors"}
     for source, file in files.items():
         (table,) = (table for table in TABLES if (table.network, table.source) == (NETWORK, source))
@@ -110,8 +111,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(arguments.rounds, Path(folder))
     if arguments.json:
-        from benchmarks.batch_normalization import machine
-
         print(json.dumps({"machine": machine(), "rows": rows}, indent=1))
         return
     for row in rows:
