@@ -20,6 +20,8 @@ SETTINGS: dict[str, tuple[str, Any]] = {
     "dropout": ("0.1", 0.1),
     "precision": ("mixed_bfloat16", "mixed_bfloat16"),
     "label_smoothing": ("0.1", 0.1),
+    "auxiliary": ("0.3", 0.3),
+    "freeze": ("base", "base"),
     "optimizer.name": ("adamw", "adamw"),
     "optimizer.rate": ("3e-4", 3e-4),
     "optimizer.momentum": ("0.5", 0.5),
