@@ -925,12 +925,17 @@ def narrow(monkeypatch: pytest.MonkeyPatch, server: Server, small: keras.Model, 
     return files
 
 
-def test_published_files_are_fetched_once(server: Server, narrow: object, small: keras.Model) -> None:
+def test_published_files_are_fetched_once(
+    server: Server, narrow: object, small: keras.Model, capsys: pytest.CaptureFixture[str]
+) -> None:
     for _ in range(2):
         model = fresh()
         published.imagenet(model, "inception_v3")
         assert same_weights(model, small)
     assert server.requests == [("/v3/weights.h5", None)]
+    printed = capsys.readouterr()
+    size = len(server.files["/v3/weights.h5"])
+    assert (printed.out, printed.err.count(f"{size}/{size}")) == ("", 1)  # the bar, and only where results are not
     server.files.clear()
     published.imagenet(fresh(), "inception_v3")  # without the network
     assert len(server.requests) == 1
@@ -979,7 +984,7 @@ def test_offline_says_which_file_to_put_where(server: Server, narrow: object, mo
 
 
 def archive(path: Path, member: str, raw: bytes) -> bytes:
-    with tarfile.open(path, "w:gz") as files:
+    with tarfile.open(path, "w:gz", compresslevel=1) as files:
         info = tarfile.TarInfo(member)
         info.size = len(raw)
         files.addfile(info, io.BytesIO(raw))
@@ -1035,6 +1040,22 @@ def test_slim_archives(
     with pytest.raises(WeightsError, match="has no InceptionV3/Logits/Conv2d_1c_1x1/biases"):
         published.imagenet(fresh(classes=1000), "inception_v3")
     assert not (cache / "inception_v3.ckpt.sha256").exists()
+
+
+def test_a_builder_fetches_its_published_weights(server: Server, tmp_path: Path) -> None:
+    tensors = slim_networks.made_up(slim_networks.variables("inception_v1"), seed=5)
+    raw = write_tensorflow(tmp_path / "inception_v1.ckpt", tensors, 1).read_bytes()
+    packed = archive(tmp_path / "v1.tar.gz", "inception_v1.ckpt", raw)
+    server.files["/inception_v1_2016_08_28.tar.gz"] = packed
+    model = NETWORKS["inception_v1"](weights="imagenet", input_shape=(65, 80, 3), classifier_activation=None)
+    x = image(65, 80)
+    expected = slim_networks.logits("inception_v1", tensors, x)[:, 1:]
+    assert relative_error(model(x, training=False), expected) < TOLERANCE
+    with pytest.raises(ValueError, match="1000 or 1001 classes, the model has 10"):
+        NETWORKS["inception_v1"](weights="imagenet", classes=10)
+    with pytest.raises(ValueError, match="slim pads inception_v1 differently: build it with ported_from=None"):
+        NETWORKS["inception_v1"](weights="imagenet", ported_from="torchvision")
+    assert len(server.requests) == 1
 
 
 REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
