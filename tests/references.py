@@ -134,6 +134,7 @@ class Reference:
     dense: tuple[int, ...] = ()
     dropout: float | None = None  # before the classification
     epsilon: float = 1e-3
+    momentum: float = 0.99  # Keras' default: what was trained with varies from code to code
     sums: dict[str, Sum] = field(default_factory=dict)
     auxiliary: dict[str, Auxiliary] = field(default_factory=dict)
     counts_with_auxiliary: dict[int, Counts] = field(default_factory=dict)
@@ -176,9 +177,9 @@ LENET_BN = Reference(
         10: Counts(45_104, 44_652),
     },
     columns={
-        "stem_1": ((Conv(6, (5, 5), padding="valid"),),),
+        "stem_1": ((Conv(6, (5, 5), padding="valid", unit="conv bn sigmoid", bias=True),),),
         "stem_2": ((Pool("average", 2, stride=2, padding="valid"),),),
-        "stem_3": ((Conv(16, (5, 5), padding="valid"),),),
+        "stem_3": ((Conv(16, (5, 5), padding="valid", unit="conv bn sigmoid", bias=True),),),
         "stem_4": ((Pool("average", 2, stride=2, padding="valid"),),),
     },
     slim={},
@@ -190,6 +191,7 @@ LENET_BN = Reference(
     },
     multiply_adds=281_640,
     epsilon=1e-5,
+    momentum=0.9,
     dense=(120, 84, 10),  # on 256 features; batch normalisation and sigmoid after the first two
 )
 
