@@ -5,6 +5,7 @@ Figures and tables are that paper's. Grid sizes are for 224 x 224 input.
 
 `GoogLeNet` is the paper's network. Where the paper leaves a figure open it follows the authors' other releases:
 - local response normalisation with the constants of the Caffe release, on five channels;
+- the stem is padded by 3 on every side, as in the Caffe release, where TensorFlow's "same" pads by 2 and 3;
 - the auxiliary heads stand on 4a and 4d, as the text says.
 
 Departures of `InceptionV1`, all of them those of the published checkpoints (TF-slim, torchvision):
@@ -140,7 +141,7 @@ def GoogLeNet(
     Raises:
         ValueError: an argument outside its range; with the heads, images below 65 x 65 pixels or of unknown size.
     """
-    style = ported(Style(width, normalization=None), ported_from, {})
+    style = ported(Style(width, normalization=None, strided_convolutions="symmetric"), ported_from, {})
     top = Top(include_top, pooling, classes, classifier_activation, dropout, auxiliary, HEADS)
     image = image_input(input_shape, default=(224, 224, 3), minimum=1)
     maps = run(STAGES, image, style)

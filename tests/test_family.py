@@ -208,9 +208,9 @@ def test_googlenet_computes_what_its_figure_draws() -> None:
     rest = iter(convolutions)
     classifier, *heads = dense
 
-    def conv(x: Any, stride: int = 1) -> Any:
+    def conv(x: Any, stride: int = 1, padding: Any = "SAME") -> Any:
         layer = next(rest)
-        return tf.nn.relu(tf.nn.conv2d(x, layer.kernel, stride, "SAME") + layer.bias)
+        return tf.nn.relu(tf.nn.conv2d(x, layer.kernel, stride, padding) + layer.bias)
 
     def inception(x: Any) -> Any:
         return tf.concat([conv(x), conv(conv(x)), conv(conv(x)), conv(tf.nn.max_pool2d(x, 3, 1, "SAME"))], -1)
@@ -225,7 +225,7 @@ def test_googlenet_computes_what_its_figure_draws() -> None:
         return x @ layer.kernel + layer.bias
 
     images = noise(2, *shape)
-    x = normalized(halved(conv(images, 2)))
+    x = normalized(halved(conv(images, 2, [[0, 0], [3, 3], [3, 3], [0, 0]])))
     x = halved(normalized(conv(conv(x))))
     maps = {}
     for module in ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b"):
