@@ -554,7 +554,7 @@ def test_networks_have_the_published_figures(outcome: Outcome) -> None:
             "source",
         }
         reference = REFERENCES[row["name"]]
-        counts = reference.counts[10 if row["name"] == "lenet_bn" else 1000]
+        counts = reference.counts[min(classes for classes in reference.counts if classes is not None)]
         assert tuple(row["input"]) == reference.input_shape
         assert (row["parameters"], row["trainable"]) == (counts.total, counts.trainable)
         assert row["multiply_adds"] == pytest.approx(reference.multiply_adds, rel=1e-3)
