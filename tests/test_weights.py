@@ -707,6 +707,15 @@ def test_half_precision_in_safetensors(small: keras.Model, torch_tensors: dict[s
         np.testing.assert_allclose(value, expected[name], rtol=1e-2, atol=1e-4)
 
 
+def test_a_state_dict_holds_tensors_alone(torch_tensors: dict[str, Array], tmp_path: Path) -> None:
+    write_torch(tmp_path / "a.pth", torch_tensors, extra=3)
+    with pytest.raises(WeightsError, match="holds extra among its tensors, which is none"):
+        read(tmp_path / "a.pth", "inception_v3", "timm")
+    write_torch(tmp_path / "b.pth", {})
+    with pytest.raises(WeightsError, match=r"b\.pth holds no state dict"):
+        read(tmp_path / "b.pth", "inception_v3", "timm")
+
+
 class Evil:
     """What a hostile file would do when it is unpickled."""
 

@@ -150,7 +150,7 @@ def torch_by_name() -> Iterator[Any]:
 
     for name in ("FloatStorage", "HalfStorage", "DoubleStorage", "BFloat16Storage", "LongStorage"):
         named(torch, name)
-    for name in ("_rebuild_tensor_v2", "_rebuild_parameter"):
+    for name in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter"):
         named(utils, name)
     setattr(torch, "_utils", utils)  # noqa: B010
     sys.modules.update({"torch": torch, "torch._utils": utils})
@@ -193,15 +193,11 @@ def write_torch(
             key = str(i)
             storages[key], counts[key] = flat.tobytes(), len(flat)
             strides = tuple(int(np.prod(array.shape[:axis])) for axis in range(array.ndim))
-            tensor = Reduced(
-                torch._utils._rebuild_tensor_v2,
-                StorageReference(kind, key, len(flat)),
-                3,
-                array.shape,
-                strides,
-                False,
-                OrderedDict(),
-            )
+            place = (StorageReference(kind, key, len(flat)), 3, array.shape, strides)
+            if legacy and i % 2:  # of before version 0.4
+                tensor = Reduced(torch._utils._rebuild_tensor, *place)
+            else:
+                tensor = Reduced(torch._utils._rebuild_tensor_v2, *place, False, OrderedDict())
             state[name] = (
                 Reduced(torch._utils._rebuild_parameter, tensor, True, OrderedDict()) if parameters else tensor
             )

@@ -89,7 +89,7 @@ class StorageType:
 
 
 class Rebuild:
-    """Stands for `torch._utils._rebuild_tensor_v2`."""
+    """Stands for `torch._utils._rebuild_tensor_v2`, and for `_rebuild_tensor` of before version 0.4."""
 
     __slots__ = ()
 
@@ -112,6 +112,7 @@ class RebuildParameter:
 
 KNOWN: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
+    ("torch._utils", "_rebuild_tensor"): Rebuild(),
     ("torch._utils", "_rebuild_tensor_v2"): Rebuild(),
     ("torch._utils", "_rebuild_parameter"): RebuildParameter(),
     **{("torch", name): StorageType(dtype) for name, dtype in STORAGES.items()},
@@ -166,11 +167,12 @@ def tensors(path: Path) -> dict[str, Tensor]:
 def _state_dict(path: Path, loaded: Any) -> dict[str, Reference]:
     if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
         loaded = loaded["state_dict"]
-    if isinstance(loaded, Mapping):
-        state = {name: value for name, value in loaded.items() if isinstance(value, Reference)}
-        if state and all(isinstance(name, str) for name in state):
-            return state
-    raise WeightsError(f"{path} holds no state dict: save `network.state_dict()`.")
+    if not isinstance(loaded, Mapping) or not any(isinstance(value, Reference) for value in loaded.values()):
+        raise WeightsError(f"{path} holds no state dict: save `network.state_dict()`.")
+    for name, value in loaded.items():
+        if not isinstance(name, str) or not isinstance(value, Reference):
+            raise WeightsError(f"{path} holds {name} among its tensors, which is none: save `network.state_dict()`.")
+    return dict(loaded)
 
 
 def _from_zip(path: Path) -> tuple[Any, Callable[[Storage], Array]]:
