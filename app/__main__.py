@@ -40,8 +40,10 @@ def networks(as_json: JsonOption = False) -> None:
     if as_json:
         _print_json(rows)
         return
-    columns = ("network", "paper", "input", "parameters", "multiply-adds", "top-1", "top-5", "of", "published weights")
-    table = Table(*columns)
+    table = Table()
+    table.add_column("network", no_wrap=True)
+    for title in ("paper", "input", "parameters", "multiply-adds", "top-1", "top-5", "of", "published weights"):
+        table.add_column(title)
     for row in rows:
         accuracy = ["" if row[key] is None else f"{row[key]:.1%}" for key in ("top_1", "top_5")]
         size = " x ".join(str(side) for side in row["input"])

@@ -119,7 +119,7 @@ def in_pytorch(library: str, theirs: str, settings: dict[str, Any], x: Array, fo
     images, answers = folder / "images.npy", folder / "answers.npz"
     np.save(images, x)
     program = Path(__file__).with_name("pytorch_forward.py")
-    command = [sys.executable, str(program), library, theirs, json.dumps(settings), str(images), str(answers)]
+    command: list[str | Path] = [sys.executable, program, library, theirs, json.dumps(settings), images, answers]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
