@@ -5,6 +5,7 @@ the activations what the plain formula does in eight; every other backend runs t
 """
 
 import math
+from numbers import Real
 from typing import Any
 
 import keras
@@ -45,13 +46,19 @@ class BatchNormalization(keras.layers.Layer):
     `training` says. A batch without values (m = 0) leaves the moving averages alone; with a single value per channel
     (m = 1) the variance is 0, since m / (m - 1) does not exist.
 
+    `synchronized=True` takes the sums over all replicas of `tf.distribute`, which then normalise by the joint batch. m
+    counts what each replica really has, so an uneven last batch is weighted rightly. With one replica, and outside of a
+    strategy, nothing changes.
+
+    `mask`, of the input's shape without its last axis, says which positions count in training. All are normalised.
+
     `momentum` is Keras' convention: the weight of the past. PyTorch's is one minus this.
 
     Weights, in this order: gamma (if `scale`), beta (if `center`), moving_mean, moving_variance; each (channels,).
 
     Raises:
         ValueError: `momentum` outside [0, 1], or `epsilon` not above 0; an axis that the input does not have, or of
-            unknown size.
+            unknown size; a mask of another rank; `synchronized` on a backend other than TensorFlow.
     """
 
     def __init__(
@@ -62,34 +69,45 @@ class BatchNormalization(keras.layers.Layer):
         center: bool = True,
         scale: bool = True,
         unbiased: bool = True,
+        synchronized: bool = False,
         beta_initializer: Any = "zeros",
         gamma_initializer: Any = "ones",
         moving_mean_initializer: Any = "zeros",
         moving_variance_initializer: Any = "ones",
         beta_regularizer: Any = None,
         gamma_regularizer: Any = None,
+        beta_constraint: Any = None,
+        gamma_constraint: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not 0 <= momentum <= 1:
+        if not isinstance(axis, int):
+            raise ValueError(f"axis={axis!r} must be an integer: the one axis whose entries are normalised apart.")
+        if not isinstance(momentum, Real) or not 0 <= momentum <= 1:
             raise ValueError(
                 f"momentum={momentum} is outside [0, 1]. It is the weight of the past, as in Keras: "
                 "PyTorch's 0.1 is 0.9 here."
             )
-        if not epsilon > 0:
+        if not isinstance(epsilon, Real) or not epsilon > 0:
             raise ValueError(f"epsilon={epsilon} must be above 0: a channel that is constant in a batch divides by it.")
+        if synchronized and keras.backend.backend() != "tensorflow":
+            raise ValueError("synchronized=True needs the TensorFlow backend: its replicas are those of tf.distribute.")
+        self.supports_masking = True
         self.axis = axis
         self.momentum = momentum
         self.epsilon = epsilon
         self.center = center
         self.scale = scale
         self.unbiased = unbiased
+        self.synchronized = synchronized
         self.beta_initializer = keras.initializers.get(beta_initializer)
         self.gamma_initializer = keras.initializers.get(gamma_initializer)
         self.moving_mean_initializer = keras.initializers.get(moving_mean_initializer)
         self.moving_variance_initializer = keras.initializers.get(moving_variance_initializer)
         self.beta_regularizer = keras.regularizers.get(beta_regularizer)
         self.gamma_regularizer = keras.regularizers.get(gamma_regularizer)
+        self.beta_constraint = keras.constraints.get(beta_constraint)
+        self.gamma_constraint = keras.constraints.get(gamma_constraint)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         rank = len(input_shape)
@@ -102,13 +120,15 @@ class BatchNormalization(keras.layers.Layer):
             )
         self.gamma = self.beta = None
         if self.scale:
-            self.gamma = self._vector("gamma", channels, self.gamma_initializer, regularizer=self.gamma_regularizer)
+            options = {"regularizer": self.gamma_regularizer, "constraint": self.gamma_constraint}
+            self.gamma = self._vector("gamma", channels, self.gamma_initializer, **options)
         if self.center:
-            self.beta = self._vector("beta", channels, self.beta_initializer, regularizer=self.beta_regularizer)
-        self.moving_mean = self._vector("moving_mean", channels, self.moving_mean_initializer, trainable=False)
-        self.moving_variance = self._vector(
-            "moving_variance", channels, self.moving_variance_initializer, trainable=False
-        )
+            options = {"regularizer": self.beta_regularizer, "constraint": self.beta_constraint}
+            self.beta = self._vector("beta", channels, self.beta_initializer, **options)
+        # Replicas of tf.distribute that are not synchronised each have their averages; what is kept is their mean.
+        options = {"trainable": False, "aggregation": "mean"}
+        self.moving_mean = self._vector("moving_mean", channels, self.moving_mean_initializer, **options)
+        self.moving_variance = self._vector("moving_variance", channels, self.moving_variance_initializer, **options)
         self.input_spec = keras.layers.InputSpec(ndim=rank, axes={self.axis: channels})
 
     def _vector(self, name: str, channels: int, initializer: Any, **options: Any) -> Any:
@@ -118,15 +138,30 @@ class BatchNormalization(keras.layers.Layer):
             name=name, shape=(channels,), dtype=dtype, initializer=initializer, autocast=False, **options
         )
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         # A frozen layer is inference, whatever the call says: its statistics belong to the weights it was trained with.
         from_batch = bool(training) and self.trainable
-        normalize = self._fused if self._fits_the_kernel(inputs, from_batch) else self._plain
+        on_the_kernel = self._fits_the_kernel(inputs, from_batch)
         if not from_batch:
+            normalize = self._fused if on_the_kernel else self._plain
             return normalize(inputs, self.moving_mean, self.moving_variance)[0]
-        outputs, mean, variance = normalize(inputs)
-        self._move(mean, variance, self._values_per_channel(inputs))
+        replicas = self._replicas() if self.synchronized else None
+        if on_the_kernel and replicas is None and mask is None:
+            m = self._values_per_channel(inputs)
+            outputs, mean, unbiased = self._fused(inputs)
+        else:
+            # Cast once: the gradients of two casts would be rounded to half precision before they are added.
+            x = ops.cast(inputs, self.moving_mean.dtype)
+            mean, biased, m = self._moments(x, mask, replicas)
+            outputs = ops.cast(self._plain(x, mean, biased)[0], inputs.dtype)
+            unbiased = biased * (m / ops.maximum(m - 1, 1))
+        self._move(mean, unbiased, m)
         return outputs
+
+    def _replicas(self) -> Any:
+        """Where this replica meets the others, or None where there are none."""
+        context = tf.distribute.get_replica_context()
+        return context if context is not None and context.num_replicas_in_sync > 1 else None
 
     def _fits_the_kernel(self, inputs: Any, from_batch: bool) -> bool:
         rank = len(inputs.shape)
@@ -168,28 +203,54 @@ class BatchNormalization(keras.layers.Layer):
             outputs.set_shape(inputs.shape)
         return outputs, mean, variance
 
-    def _plain(self, inputs: Any, mean: Any = None, variance: Any = None) -> tuple[Any, Any, Any]:
-        """The equations above. Its variance is the unbiased one, as the kernel's."""
-        axis = self.axis % len(inputs.shape)
-        others = [i for i in range(len(inputs.shape)) if i != axis]
-        per_channel = [1] * len(inputs.shape)
-        per_channel[axis] = -1
+    def _moments(self, x: Any, mask: Any, replicas: Any) -> tuple[Any, Any, Any]:
+        """Mean and biased variance (channels,) of Algorithm 1, and m: a scalar, or (channels,) under a mask."""
+        others, per_channel = self._axes(x)
+        counts = None
+        if mask is not None:
+            if len(mask.shape) != len(x.shape) - 1:
+                raise ValueError(
+                    f"{self.name}: a mask of shape {mask.shape} does not fit an input of shape {x.shape}; "
+                    "it must have all axes but the last."
+                )
+            counts = ops.broadcast_to(ops.cast(ops.expand_dims(mask, -1), "bool"), ops.shape(x))
+
+        def over_all_replicas(value: Any) -> Any:
+            # Its gradient is the sum of the replicas' gradients, as it has to be: each replica's loss depends on it.
+            return value if replicas is None else replicas.all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+        m = self._values_per_channel(x) if counts is None else ops.sum(ops.cast(counts, x.dtype), axis=others)
+        m = over_all_replicas(m)
+
+        def mean_of(values: Any) -> Any:
+            if counts is None and replicas is None:
+                return ops.mean(values, axis=others)
+            values = values if counts is None else ops.where(counts, values, ops.zeros_like(values))
+            return over_all_replicas(ops.sum(values, axis=others)) / ops.maximum(m, 1)
+
+        mean = mean_of(x)
+        # Two passes: the mean of squares minus the square of the mean cancels for channels far from zero.
+        return mean, mean_of(ops.square(x - ops.reshape(mean, per_channel))), m
+
+    def _plain(self, inputs: Any, mean: Any, variance: Any) -> tuple[Any, Any, Any]:
+        """Normalises by the given figures; these come back as from the kernel."""
+        _, per_channel = self._axes(inputs)
         x = ops.cast(inputs, self.moving_mean.dtype)
-        if mean is None:
-            mean = ops.mean(x, axis=others)
-            # Two passes: the mean of squares minus the square of the mean cancels for channels far from zero.
-            biased = ops.mean(ops.square(x - ops.reshape(mean, per_channel)), axis=others)
-            m = self._values_per_channel(inputs)
-            unbiased = biased * (m / ops.maximum(m - 1, 1))
-        else:
-            biased = unbiased = ops.convert_to_tensor(variance)
-        factor = ops.rsqrt(biased + self.epsilon)
+        factor = ops.rsqrt(ops.convert_to_tensor(variance) + self.epsilon)
         if self.gamma is not None:
             factor = factor * self.gamma
         outputs = (x - ops.reshape(mean, per_channel)) * ops.reshape(factor, per_channel)
         if self.beta is not None:
             outputs = outputs + ops.reshape(self.beta, per_channel)
-        return ops.cast(outputs, inputs.dtype), mean, unbiased
+        return ops.cast(outputs, inputs.dtype), mean, variance
+
+    def _axes(self, inputs: Any) -> tuple[list[int], list[int]]:
+        """The axes that are summed over, and the shape that lays (channels,) along the normalised one."""
+        rank = len(inputs.shape)
+        axis = self.axis % rank
+        per_channel = [1] * rank
+        per_channel[axis] = -1
+        return [i for i in range(rank) if i != axis], per_channel
 
     def _move(self, mean: Any, variance: Any, m: Any) -> None:
         """Moves both averages towards the batch's figures, by `1 - momentum`."""
@@ -212,10 +273,13 @@ class BatchNormalization(keras.layers.Layer):
             "center": self.center,
             "scale": self.scale,
             "unbiased": self.unbiased,
+            "synchronized": self.synchronized,
             "beta_initializer": keras.initializers.serialize(self.beta_initializer),
             "gamma_initializer": keras.initializers.serialize(self.gamma_initializer),
             "moving_mean_initializer": keras.initializers.serialize(self.moving_mean_initializer),
             "moving_variance_initializer": keras.initializers.serialize(self.moving_variance_initializer),
             "beta_regularizer": keras.regularizers.serialize(self.beta_regularizer),
             "gamma_regularizer": keras.regularizers.serialize(self.gamma_regularizer),
+            "beta_constraint": keras.constraints.serialize(self.beta_constraint),
+            "gamma_constraint": keras.constraints.serialize(self.gamma_constraint),
         }

@@ -418,6 +418,150 @@ def test_compiled_by_xla_the_layer_gives_the_same_numbers_far_from_zero_too() ->
         assert_statistics(layer, *moved([x], 0.9, unbiased=True))
 
 
+# ---- masks
+
+MASK = np.random.default_rng(8).random(IMAGE[:-1]) < 0.4
+
+
+def test_what_a_mask_leaves_out_does_not_count() -> None:
+    x = uneven(IMAGE)
+    wild = np.where(MASK[..., np.newaxis], x, np.float32(1e4))
+    layer = ready(x, momentum=0.9)
+    y = layer(wild, training=True, mask=tf.constant(MASK))
+    counted = x[MASK]
+    assert_within(tolerance(counted), y.numpy()[MASK], trained(counted, 1e-3))
+    assert_statistics(layer, *moved([counted], 0.9, unbiased=True))
+
+
+def test_gradients_under_a_mask_are_those_of_the_closed_form_on_what_counts() -> None:
+    x, upstream = uneven(IMAGE), uneven_noise(IMAGE, 6).astype("float32") * MASK[..., np.newaxis]
+    layer, values = ready(x), tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(values)
+        y = layer(values, training=True, mask=tf.constant(MASK))
+    to_x, *others = tape.gradient(y, [values, layer.gamma, layer.beta], tf.constant(upstream))
+    counted = x[MASK]
+    assert_gradients((to_x.numpy()[MASK], *others), counted, training_gradients(counted, upstream[MASK], 1e-3))
+    np.testing.assert_array_equal(to_x.numpy()[~MASK], 0)
+
+
+def test_under_a_mask_the_biased_layer_equals_that_of_keras() -> None:
+    x, mask = uneven((4, 9, 5)), tf.constant(np.random.default_rng(9).random((4, 9)) < 0.5)
+    ours, keras_own = ready(x, unbiased=False), ready(x, keras.layers.BatchNormalization)
+    assert_within(
+        2 * tolerance(x),
+        ours(x, training=True, mask=mask),
+        keras_own(x, training=True, mask=mask).numpy().astype(float),
+    )
+    assert_statistics(ours, *(value.astype("float64") for value in moments_of(keras_own)))
+
+
+def test_a_mask_reaches_the_layer_and_those_after_it() -> None:
+    x = uneven((4, 9, 5))
+    x[:, 6:] = 0
+    layer = ready(x, momentum=0.0)
+    y = layer(keras.layers.Masking(0.0)(x), training=True)
+    assert_statistics(layer, *moved([x[:, :6]], 0.0, unbiased=True))
+    np.testing.assert_array_equal(y._keras_mask, np.arange(9) < np.full((4, 1), 6))
+
+
+def test_a_mask_that_lets_nothing_count_leaves_the_moving_averages_alone() -> None:
+    x = uneven(IMAGE)
+    layer = ready(x)
+    layer(x, training=True, mask=tf.zeros(IMAGE[:-1], bool))
+    np.testing.assert_array_equal(layer.moving_mean, P.mean)
+    np.testing.assert_array_equal(layer.moving_variance, P.variance)
+
+
+def test_inference_does_not_ask_the_mask() -> None:
+    x = uneven(IMAGE)
+    layer = ready(x)
+    np.testing.assert_array_equal(layer(x, mask=tf.constant(MASK)), layer(x))
+
+
+# ---- replicas
+
+REPLICAS = """
+import sys
+import numpy as np, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import models
+
+folder = sys.argv[1]
+given = np.load(folder + "/given.npz")
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+found = {}
+for first in (4, 6, 7):
+    for kind, options in {
+        "synchronized": {"synchronized": True}, "apart": {},
+        "float16": {"synchronized": True, "dtype": "mixed_float16"},
+    }.items():
+        with strategy.scope():
+            layer = models.BatchNormalization(momentum=0.5, **options)
+            layer.build(given["x"].shape)
+            layer.set_weights([given[name] for name in ("gamma", "beta", "mean", "variance")])
+
+        def share(values):
+            parts = np.split(values.astype("float16" if kind == "float16" else "float32"), [first])
+            return strategy.experimental_distribute_values_from_function(
+                lambda context: tf.constant(parts[context.replica_id_in_sync_group]))
+
+        @tf.function
+        def step(x, upstream):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = layer(x, training=True)
+            return y, *tape.gradient(y, [x, layer.gamma, layer.beta], upstream)
+
+        if kind == "apart" and first == 7:
+            continue  # the kernel refuses a replica without images
+        y, to_x, to_gamma, to_beta = map(
+            strategy.experimental_local_results, strategy.run(step, (share(given["x"]), share(given["upstream"]))))
+        results = np.concatenate(y), np.concatenate(to_x), sum(to_gamma), sum(to_beta), *layer.get_weights()[2:]
+        found.update({f"{kind}_{first}_{i}": result for i, result in enumerate(results)})
+np.savez(folder + "/found.npz", **found)
+"""
+
+
+def test_two_synchronized_replicas_are_one_with_the_joint_batch(
+    tmp_path: Path, fresh_process: Callable[..., str]
+) -> None:
+    x, upstream = uneven((7, 3, 4, 5)).astype("float16"), uneven_noise((7, 3, 4, 5), 6).astype("float16")
+    np.savez(tmp_path / "given.npz", x=x, upstream=upstream, **P._asdict())
+    fresh_process(REPLICAS, tmp_path)
+    found = np.load(tmp_path / "found.npz")
+    x, upstream = x.astype("float32"), upstream.astype("float32")
+    mean, variance = moved([x], 0.5, unbiased=True)
+
+    def check(kind: str, first: int) -> None:
+        y, to_x, to_gamma, to_beta, moving_mean, moving_variance = (found[f"{kind}_{first}_{i}"] for i in range(6))
+        assert_outputs(y, x, 1e-3)
+        assert_gradients((to_x, to_gamma, to_beta), x, training_gradients(x, upstream, 1e-3))
+        assert_within(1e-5 * (np.abs(mean) + np.sqrt(variance)), moving_mean, mean)
+        assert_within(1e-5 * variance, moving_variance, variance)
+
+    for first in (4, 6, 7):  # 4 and 3 images; 6 and 1; all and none
+        check("synchronized", first)
+    assert found["float16_4_0"].dtype == np.float16
+    right = trained(x, 1e-3)
+    assert_within(half_a_unit(right, np.float16) + tolerance(x), found["float16_4_0"], right)
+    for first in (4, 6):
+        with pytest.raises(AssertionError, match="times the tolerance"):
+            check("apart", first)
+
+
+def test_with_one_replica_synchronized_changes_nothing() -> None:
+    x, upstream = uneven(IMAGE), uneven_noise(IMAGE, 6).astype("float32")
+    alone, synchronized = ready(x), ready(x, synchronized=True)
+    y, gradients = outputs_and_gradients(alone, x, upstream)
+    same, same_gradients = outputs_and_gradients(synchronized, x, upstream)
+    for right, found in zip((y, *gradients), (same, *same_gradients), strict=True):
+        np.testing.assert_array_equal(found, right)
+    spec = tf.TensorSpec(IMAGE)
+    assert "FusedBatchNormV3" in kinds(step_of(synchronized, True), spec)
+
+
 # ---- inference and freezing
 
 
@@ -535,12 +679,15 @@ CHANGED = {
     "center": False,
     "scale": False,
     "unbiased": False,
+    "synchronized": True,
     "beta_initializer": keras.initializers.Constant(2.0),
     "gamma_initializer": keras.initializers.Constant(3.0),
     "moving_mean_initializer": keras.initializers.Constant(4.0),
     "moving_variance_initializer": keras.initializers.Constant(5.0),
     "beta_regularizer": keras.regularizers.L2(0.125),
     "gamma_regularizer": keras.regularizers.L1(0.5),
+    "beta_constraint": keras.constraints.MaxNorm(6),
+    "gamma_constraint": keras.constraints.NonNeg(),
 }
 
 
@@ -663,6 +810,8 @@ def test_the_output_has_the_shape_of_the_input() -> None:
         ({"momentum": 1.5}, None, r"momentum=1.5 is outside \[0, 1\].*PyTorch's 0.1 is 0.9 here"),
         ({"momentum": -0.1}, None, r"momentum=-0.1 is outside"),
         ({"momentum": float("nan")}, None, r"momentum=nan is outside"),
+        ({"momentum": "auto"}, None, r"momentum=auto is outside"),
+        ({"axis": [1, 2]}, None, r"axis=\[1, 2\] must be an integer"),
         ({"epsilon": 0.0}, None, r"epsilon=0.0 must be above 0"),
         ({"epsilon": -1e-3}, None, r"epsilon=-0.001 must be above 0"),
         ({"epsilon": float("nan")}, None, r"epsilon=nan must be above 0"),
@@ -674,6 +823,12 @@ def test_the_output_has_the_shape_of_the_input() -> None:
 def test_a_mistake_is_named(options: dict[str, Any], shape: tuple[int | None, ...] | None, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         BatchNormalization(**options).build(shape or (2, 5))
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 7), (4, 7, 6, 5)])
+def test_a_mask_of_another_rank_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"here: a mask of shape .* does not fit an input of shape"):
+        ready(uneven(IMAGE), name="here")(uneven(IMAGE), training=True, mask=tf.ones(shape, bool))
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 3, 4), (2, 5)])
