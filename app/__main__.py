@@ -203,6 +203,92 @@ def verify(
         raise typer.Exit(1)
 
 
+batch_norm_app = typer.Typer(
+    help="Look at, repair, or move to another domain the statistics of batch normalisation.", no_args_is_help=True
+)
+app.add_typer(batch_norm_app, name="batch-norm")
+ExactOption = Annotated[
+    bool,
+    typer.Option("--exact", help="Layer after layer, each with the ones before it in use: any split, same result."),
+]
+
+
+@batch_norm_app.command(name="report")
+def batch_norm_report(run: RunArgument, data: DataArgument, as_json: JsonOption = False) -> None:
+    """Moving averages against the real statistics, per layer, and what they cost in accuracy."""
+    with _tensorflow():
+        from app import batch_norm_runs
+        from app.progress import watch
+    found = batch_norm_runs.report(run, data, watch)
+    if as_json:
+        _print_json(found)
+        return
+    table = Table("layer", "distance", "worst channel", "dead channels", "averages", "export")
+    for row in found["layers"]:
+        table.add_row(
+            row["name"],
+            f"{row['distance']:.3g}",
+            f"{row['worst']:.3g}",
+            f"{row['dead']} of {row['channels']}",
+            "frozen" if row["frozen"] else "moving",
+            "folds" if row["foldable"] else "stays",
+        )
+    output.print(table)
+    output.print(found["sentence"], soft_wrap=True)
+
+
+@batch_norm_app.command(name="recalibrate")
+def batch_norm_recalibrate(
+    run: RunArgument, data: DataArgument, exact: ExactOption = False, as_json: JsonOption = False
+) -> None:
+    """Replace the moving averages by the statistics of the training images (Algorithm 2 of the paper)."""
+    with _tensorflow():
+        from app import batch_norm_runs
+        from app.progress import watch
+    found = batch_norm_runs.recalibrate(run, data, exact, watch)
+    if as_json:
+        _print_json(found)
+        return
+    _print_population(found)
+    if found.get("spread"):
+        output.print(
+            f"In batches of {found['spread']['batch_size']} they would differ by {found['spread']['median']:.1e} "
+            f"deviations at the median, {found['spread']['worst']:.1e} at worst ({found['spread']['layer']})",
+            soft_wrap=True,
+        )
+
+
+@batch_norm_app.command(name="adapt")
+def batch_norm_adapt(
+    run: RunArgument,
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="As for `train`, or a folder of images without class folders.")
+    ],
+    to: Annotated[Path, typer.Option(help="The run folder to write.")],
+    exact: ExactOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take the statistics of images from a new domain, without looking at labels; RUN stays as it is."""
+    with _tensorflow():
+        from app import batch_norm_runs
+        from app.progress import watch
+    found = batch_norm_runs.adapt(run, data, to, exact, watch)
+    if as_json:
+        _print_json(found)
+        return
+    _print_population(found)
+    if found["note"]:
+        output.print(found["note"], soft_wrap=True)
+    output.print(f"Adapted {to}", soft_wrap=True)
+
+
+def _print_population(found: dict[str, Any]) -> None:
+    how = "layer by layer" if found["form"] == "exact" else f"in {found['batches']} batches of {found['batch_size']}"
+    output.print(f"{len(found['layers'])} layers measured on {found['images']} images, {how}", soft_wrap=True)
+    if found["before"] is not None:
+        output.print(f"top-1 {found['before']:.4f} before, {found['after']:.4f} after", soft_wrap=True)
+
+
 def _print_certificate(headline: str, found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         _print_json(found)

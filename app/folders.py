@@ -99,6 +99,19 @@ def load(root: Path, watch: Watch) -> Data:
     )
 
 
+def unlabelled(root: Path, watch: Watch) -> tuple[FileSplit, list[tuple[str, str]]]:
+    """All images below `root` with the label 0, whatever folders they lie in; and those left out, with the reason.
+
+    Raises:
+        UserError: there are none, or none that can be read.
+    """
+    files, unreadable, _ = _scan(root, [(None, root)], watch)
+    if not files:
+        path, why = unreadable[0]
+        raise UserError(f"None of the {len(unreadable)} images in {root} can be read. The first is {path}: {why}")
+    return FileSplit(tuple(str(file.path) for file in files), (0,) * len(files)), unreadable
+
+
 def _class_folders(root: Path) -> list[tuple[str | None, Path]]:
     """The class folders below `root`, each with the split it belongs to, or None where the folders do not say."""
     top = _folders(root)
@@ -127,9 +140,9 @@ def _scan(
         paths = sorted(path for path in folder.rglob("*") if path.is_file() and not _hidden(path.relative_to(folder)))
         pictures = [path for path in paths if path.suffix.lower() in images.SUFFIXES]
         if not pictures:
+            kind = "folder" if folder == root else "class folder"
             raise UserError(
-                f"The class folder {folder} has no images ({', '.join(sorted(images.SUFFIXES))}): "
-                "add some or remove it."
+                f"The {kind} {folder} has no images ({', '.join(sorted(images.SUFFIXES))}): add some or remove it."
             )
         ignored += len(paths) - len(pictures)
         found += [(split, folder.name, path) for path in pictures]

@@ -6,7 +6,7 @@ python -m app train DATA --network bn_inception --recipe photos --set optimizer.
 import importlib.util
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -48,9 +48,21 @@ class Schedule(Part):
 
 
 class BatchNorm(Part):
-    """`momentum` is the weight of the past in the moving averages, Keras' convention."""
+    """`momentum` is the weight of the past in the moving averages, Keras' convention; "auto" derives it from the length
+    of the run, see `resolved`. `recalibrate` says when the averages give way to population statistics (Algorithm 2 of
+    1502.03167): "end" is before the final evaluation, "epoch" also before every validation."""
 
-    momentum: float = Field(default=0.9, ge=0, lt=1)
+    momentum: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] = 0.9
+    recalibrate: Literal["never", "end", "epoch"] = "end"
+
+    def resolved(self, steps: int) -> float:
+        """The momentum of a run of so many steps.
+
+        "auto" remembers the last tenth of the run, 1 / (1 - momentum) = steps / 10, so that exp(-10) of the initial
+        values is left at its end; but no more than 100 steps, the 0.99 of the layer: some 10^3 images suffice
+        (https://arxiv.org/abs/2105.07576), and the weights move on.
+        """
+        return min(0.99, max(0.0, 1 - 10 / steps)) if self.momentum == "auto" else self.momentum
 
 
 class Augmentation(Part):
@@ -129,7 +141,11 @@ def load(name: str, settings: Iterable[str] = ()) -> Recipe:
 def _complaint(error: ValidationError) -> str:
     """`key=value: what is wrong`, of the first thing that is."""
     first = error.errors()[0]
-    return f"{'.'.join(str(part) for part in first['loc'])}={first['input']}: {first['msg'].lower()}"
+    # Behind the key stands which of several types was tried.
+    parts = [str(part) for part in first["loc"]]
+    while len(parts) > 1 and ".".join(parts) not in set(_keys(Recipe)):
+        parts.pop()
+    return f"{'.'.join(parts)}={first['input']}: {first['msg'].lower()}"
 
 
 def _keys(part: type[Part], prefix: str = "") -> Iterator[str]:

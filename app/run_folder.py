@@ -7,6 +7,7 @@ import.json       of imported weights: what became of every tensor of their file
 auxiliary.keras   the network with its auxiliary heads, where they were imported
 metrics.json      the figures on the test images
 report.html       curves, confusion matrix, predictions; opens without a server
+batch_norm.json   how the statistics of batch normalisation were measured, where they were
 golden/           test images that exports are compared on
 checkpoints/      best and last, while training lasts and after
 unreadable.csv    images left out, where there were any
@@ -102,6 +103,10 @@ class Run:
     @property
     def report(self) -> Path:
         return self.folder / "report.html"
+
+    @property
+    def batch_norm(self) -> Path:
+        return self.folder / "batch_norm.json"
 
     @property
     def golden(self) -> Path:

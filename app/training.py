@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from PIL import Image
 
-from app import datasets, evaluation, fine_tuning
+from app import batch_norm, batch_norm_runs, datasets, evaluation, fine_tuning
 from app.callbacks import (
     PREDICTIONS,
     Checkpoints,
@@ -113,7 +113,7 @@ def _describe(
     arguments: dict[str, Any] = {"input_shape": (side, side, 3), "classes": len(data.labels)}
     taken = inspect.signature(NETWORKS[network]).parameters
     if "momentum" in taken:  # GoogLeNet came before batch normalisation
-        arguments["momentum"] = recipe.batch_norm.momentum
+        arguments["momentum"] = recipe.batch_norm.resolved(total_steps(data, recipe))
     preprocessing = Preprocessing(height=side, width=side)
     if source:
         arguments = {**source.arguments, **arguments}
@@ -145,6 +145,11 @@ def _describe(
     )
 
 
+def total_steps(data: Data, recipe: Recipe) -> int:
+    """The optimizer steps of a whole run."""
+    return recipe.steps or recipe.epochs * steps_per_epoch(data.train, recipe)
+
+
 def _check_same(run: Run, wanted: Classifier) -> None:
     """A run goes on with what it began with, or not at all."""
     found = run.read_classifier()
@@ -168,7 +173,7 @@ def _build(classifier: Classifier, recipe: Recipe) -> keras.Model:
 
 def _fit(model: keras.Model, data: Data, classifier: Classifier, recipe: Recipe, run: Run) -> None:
     steps = steps_per_epoch(data.train, recipe)
-    total = recipe.steps or recipe.epochs * steps
+    total = total_steps(data, recipe)
     checkpoints = Checkpoints(run.checkpoints, math.inf)
     first_epoch = 0
     loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
@@ -201,6 +206,8 @@ def _fit(model: keras.Model, data: Data, classifier: Classifier, recipe: Recipe,
         History(run.history),
         checkpoints,
     ]
+    if recipe.batch_norm.recalibrate == "epoch" and batch_norm.moves(model):
+        callbacks.append(batch_norm_runs.before_validations(data, classifier.preprocessing, recipe))
     if importlib.util.find_spec("tensorboard"):
         callbacks.append(keras.callbacks.TensorBoard(run.folder / "tensorboard"))
     classes = len(data.labels)
@@ -278,6 +285,9 @@ def _finish(data: Data, classifier: Classifier, recipe: Recipe, run: Run, watch:
     model = classifier.build()
     for layer in model.layers:
         layer.set_weights(kept.get_layer(layer.name).get_weights())
+    for layer in batch_norm.layers_of(model):
+        layer.trainable = kept.get_layer(layer.name).trainable  # a frozen layer keeps the statistics it came with
+    batch_norm_runs.after_training(model, data, classifier.preprocessing, recipe, run)
     with whole(run.model) as beside:
         model.save(beside)
     trained = load(run.folder)

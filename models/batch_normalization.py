@@ -5,7 +5,6 @@ the activations what the plain formula does in eight; every other backend runs t
 """
 
 import math
-from numbers import Real
 from typing import Any
 
 import keras
@@ -83,12 +82,12 @@ class BatchNormalization(keras.layers.Layer):
         super().__init__(**kwargs)
         if not isinstance(axis, int):
             raise ValueError(f"axis={axis!r} must be an integer: the one axis whose entries are normalised apart.")
-        if not isinstance(momentum, Real) or not 0 <= momentum <= 1:
+        if isinstance(momentum, str) or not 0 <= momentum <= 1:
             raise ValueError(
                 f"momentum={momentum} is outside [0, 1]. It is the weight of the past, as in Keras: "
                 "PyTorch's 0.1 is 0.9 here."
             )
-        if not isinstance(epsilon, Real) or not epsilon > 0:
+        if isinstance(epsilon, str) or not epsilon > 0:
             raise ValueError(f"epsilon={epsilon} must be above 0: a channel that is constant in a batch divides by it.")
         if synchronized and keras.backend.backend() != "tensorflow":
             raise ValueError("synchronized=True needs the TensorFlow backend: its replicas are those of tf.distribute.")

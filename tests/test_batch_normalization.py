@@ -235,7 +235,7 @@ def test_the_measure_far_from_zero_rejects_the_one_pass_variance() -> None:
 
 
 class NoVariance(BatchNormalization):
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         return (inputs - keras.ops.mean(inputs, axis=range(len(inputs.shape) - 1))) * self.gamma + self.beta
 
 

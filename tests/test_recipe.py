@@ -30,6 +30,7 @@ SETTINGS: dict[str, tuple[str, Any]] = {
     "schedule.name": ("constant", "constant"),
     "schedule.warmup": ("1.5", 1.5),
     "batch_norm.momentum": ("0.99", 0.99),
+    "batch_norm.recalibrate": ("epoch", "epoch"),
     "augmentation.flip": ("yes", True),
     "augmentation.crop_area": ("0.3", 0.3),
     "checkpoint.use": ("best", "best"),
@@ -98,6 +99,8 @@ def test_an_unknown_key_lists_the_known_ones(key: str) -> None:
         ("optimizer.weight_decay", "-1e-4"),
         ("schedule.name", "step"),
         ("batch_norm.momentum", "1"),
+        ("batch_norm.momentum", "often"),
+        ("batch_norm.recalibrate", "often"),
         ("augmentation.crop_area", "0"),
         ("augmentation.crop_area", "1.1"),
     ],
@@ -177,3 +180,18 @@ def test_a_recipe_does_not_change() -> None:
 def test_a_recipe_survives_json() -> None:
     wanted = load("photos", ["seed=3", "steps=10"])
     assert Recipe.model_validate_json(wanted.model_dump_json()) == wanted
+
+
+@pytest.mark.parametrize(
+    ("steps", "momentum"), [(1, 0.0), (10, 0.0), (100, 0.9), (200, 0.95), (1000, 0.99), (10**6, 0.99)]
+)
+def test_the_automatic_momentum_remembers_a_tenth_of_the_run_and_a_hundred_steps_at_most(
+    steps: int, momentum: float
+) -> None:
+    found = load("default", ["batch_norm.momentum=auto"]).batch_norm.resolved(steps)
+    assert found == pytest.approx(momentum)
+    assert 1 / (1 - found) <= max(1, steps / 10) * (1 + 1e-12)
+
+
+def test_a_momentum_that_is_a_number_stays_that_number() -> None:
+    assert load("default", ["batch_norm.momentum=0.75"]).batch_norm.resolved(3) == 0.75
