@@ -8,6 +8,7 @@ process training batches with the finished weights, and average over these.
 Everything is measured on a copy. The network changes when all has been measured, or not at all.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -167,7 +168,7 @@ def inspect(model: keras.Model, labelled: Iterable[tuple[Any, Any]]) -> Inspecti
         for images, labels in labelled:
             if not truth or len(labels) >= len(truth[0]):
                 truth.append(np.asarray(labels))
-                moving.append(model.predict_on_batch(np.asarray(images)).argmax(axis=1))
+                moving.append(model(np.asarray(images), training=False).numpy().argmax(axis=1))
                 yield images
 
     found, totals, outputs = _as_in_training(model, batches(), frozen_too=True)
@@ -314,33 +315,26 @@ def _pass(
     they are wanted."""
     wanted = {"inputs": {layer.name: layer.input for layer in layers}, "outputs": copy.outputs[: int(outputs)]}
     probe = keras.Model(copy.inputs, wanted)
-    axes = {layer.name: layer.axis for layer in layers}
-
-    def measure(images: Any) -> tuple[Any, Any]:
-        found = probe(images, training=False)
-        return {name: _moments(x, axes[name]) for name, x in found["inputs"].items()}, found["outputs"]
-
-    signature = [tf.TensorSpec(copy.inputs[0].shape, copy.inputs[0].dtype)]
-    measure = tf.function(measure, input_signature=signature, autograph=False)
     some = False
     for images in batches:
         some = True
-        moments, found = measure(tf.cast(images, copy.inputs[0].dtype))
-        measured = {name: _Moments(int(moments[name][0]), *(x.numpy() for x in moments[name][1:])) for name in axes}
-        yield len(images), measured, found[0].numpy() if outputs else np.empty(0)
+        # Not compiled: tracing the network costs more than it would save on the batches that statistics need.
+        found = probe(tf.cast(images, copy.inputs[0].dtype), training=False)
+        measured = {layer.name: _moments(found["inputs"][layer.name], layer.axis) for layer in layers}
+        yield len(images), measured, found["outputs"][0].numpy() if outputs else np.empty(0)
     if not some:
         raise UserError("There are no images to take the statistics of batch normalisation from.")
 
 
-def _moments(x: Any, axis: int) -> tuple[Any, ...]:
-    """m, mean, sum of squared deviations, smallest and largest per channel: two passes, in float64."""
+def _moments(x: Any, axis: int) -> _Moments:
+    """Two passes, in float64: the mean of squares minus the square of the mean would cancel far from zero."""
     x = tf.cast(x, tf.float64)
     rank = len(x.shape)
     others = [i for i in range(rank) if i != axis % rank]
-    m = tf.size(x, tf.int64) // x.shape[axis]
     mean = tf.reduce_mean(x, others, keepdims=True)
     squares = tf.reduce_sum(tf.square(x - mean), others)
-    return m, tf.reshape(mean, [-1]), squares, tf.reduce_min(x, others), tf.reduce_max(x, others)
+    figures = (tf.reshape(mean, [-1]), squares, tf.reduce_min(x, others), tf.reduce_max(x, others))
+    return _Moments(math.prod(x.shape[i] for i in others), *(figure.numpy() for figure in figures))
 
 
 def _copy(model: keras.Model, by_batch: bool) -> tuple[keras.Model, list[keras.layers.Layer]]:

@@ -319,8 +319,10 @@ def labelled(x: Array) -> list[tuple[Array, Array]]:
     return [(part, np.arange(len(part)) % 3) for part in split(x, 8)]
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("weight", ["moving_mean", "moving_variance"])
+@pytest.mark.parametrize(
+    ("name", "weight"),
+    [("bottom", "moving_mean"), ("bottom", "moving_variance"), ("right_1", "moving_mean"), ("left", "moving_variance")],
+)
 def test_a_layer_with_falsified_averages_is_the_only_one_that_stands_out(name: str, weight: str) -> None:
     model, x = network(), images()
     batch_norm.recalibrate(model, split(x, 8))
