@@ -27,6 +27,7 @@ Array = NDArray[np.float64]
 Form = Literal["paper", "exact"]
 # The output of a channel without deviation is one number: nothing after it can tell two images apart by it.
 DEAD = 1e-3  # deviations
+FARTHEST = 1e9  # deviations: averages that are not numbers, in a number that JSON has
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,8 @@ def distances(a: Statistics, b: Statistics, epsilon: float) -> Array:
     """How far two statistics are apart, per channel: the difference of the means in deviations of `b`, plus the
     logarithm of the ratio of the deviations. A deviation is what the layer divides by, sqrt(variance + epsilon)."""
     ours, theirs = np.sqrt(np.maximum(a.variance, 0) + epsilon), np.sqrt(b.variance + epsilon)
-    return np.abs(a.mean - b.mean) / theirs + np.abs(np.log(ours / theirs))
+    apart = np.abs(a.mean - b.mean) / theirs + np.abs(np.log(ours / theirs))
+    return np.where(np.isfinite(apart), apart, FARTHEST)
 
 
 def _dead(layer: keras.layers.Layer, real: Statistics, total: "_Moments") -> NDArray[np.bool_]:
@@ -264,9 +266,7 @@ def _as_in_training(
     model: keras.Model, batches: Iterable[Any], frozen_too: bool = False
 ) -> tuple[Population, dict[str, _Moments], NDArray[Any]]:
     """The paper's form; the moments of all values together; the network's outputs, one row per image."""
-    copy, layers = _copy(model, by_batch=True)
-    if frozen_too:
-        layers = layers_of(copy)
+    copy, layers = _copy(model, by_batch=True, frozen_too=frozen_too)
     sums: dict[str, Statistics] = {}
     totals: dict[str, _Moments] = {}
     outputs: list[NDArray[Any]] = []
@@ -337,8 +337,8 @@ def _moments(x: Any, axis: int) -> _Moments:
     return _Moments(math.prod(x.shape[i] for i in others), *(figure.numpy() for figure in figures))
 
 
-def _copy(model: keras.Model, by_batch: bool) -> tuple[keras.Model, list[keras.layers.Layer]]:
-    """The network once more, with its weights, and the copy's batch normalisations that are not frozen."""
+def _copy(model: keras.Model, by_batch: bool, frozen_too: bool = False) -> tuple[keras.Model, list[keras.layers.Layer]]:
+    """The network once more, with its weights, and the copy's batch normalisations to measure."""
     graph = keras.Model(model.inputs, model.outputs, name=model.name)
     top = layers_of(graph)
     if inner := [
@@ -347,7 +347,7 @@ def _copy(model: keras.Model, by_batch: bool) -> tuple[keras.Model, list[keras.l
         raise UserError(f"{inner[0].name} lies inside another model; batch normalisation is measured in flat networks.")
     if not top:
         raise UserError(f"The network {model.name} has no batch normalisation.")
-    if not moves(graph):
+    if not (frozen_too or moves(graph)):
         raise UserError(
             f"All {len(top)} batch normalisations of {model.name} are frozen: their statistics stay as they came."
         )
@@ -367,7 +367,7 @@ def _copy(model: keras.Model, by_batch: bool) -> tuple[keras.Model, list[keras.l
 
     copy = keras.models.clone_model(graph, clone_function=twin)
     copy.set_weights(graph.get_weights())
-    return copy, [copy.get_layer(layer.name) for layer in top if layer.trainable]
+    return copy, [copy.get_layer(layer.name) for layer in top if layer.trainable or frozen_too]
 
 
 def _levels(copy: keras.Model, layers: Sequence[keras.layers.Layer]) -> list[list[keras.layers.Layer]]:

@@ -115,8 +115,14 @@ def report(folder: Path, data_name: str, watch: Watch = unwatched) -> dict[str, 
 
 def sentence(found: Inspection, remedy: str) -> str:
     """Whether batch normalisation is the reason of a gap between training and use."""
-    far = max(found.layers, key=lambda layer: layer.distance)
-    usual = float(np.median([layer.distance for layer in found.layers]))
+    moving = [layer for layer in found.layers if not layer.frozen]
+    if not moving:
+        return (
+            f"Batch normalisation is not the reason of a gap: all {len(found.layers)} layers are frozen, and use the "
+            "same statistics in training."
+        )
+    far = max(moving, key=lambda layer: layer.distance)
+    usual = float(np.median([layer.distance for layer in moving]))
     off = (
         f"these are {usual:.2g} deviations off in the median layer and {far.distance:.2g} deviations off in {far.name}"
     )
@@ -164,9 +170,9 @@ def recalibrate(folder: Path, data_name: str, exact: bool = False, watch: Watch 
     batch_norm.adopt(trained.model, found)
     with whole(run.model) as beside:
         trained.model.save(beside)
-    after = _accuracy(trained.model, data.test, trained.preprocessing, truth, watch)
+    probabilities, labels = evaluation.predict(trained.model, data.test, trained.preprocessing, watch)
+    after = _top_1(probabilities, labels, truth)
     if record and run.metrics.is_file():
-        probabilities, labels = evaluation.predict(trained.model, data.test, trained.preprocessing, watch)
         figures = evaluation.metrics(probabilities, labels, data.labels)
         run_report.write(run, run.read_classifier(), figures, probabilities, labels, data.test)
         write_json(run.metrics, figures)
@@ -342,10 +348,11 @@ def _positions(data: Data, labels: Sequence[str]) -> NDArray[Any] | None:
 def _accuracy(
     model: keras.Model, split: Split, preprocessing: Preprocessing, truth: NDArray[Any] | None, watch: Watch
 ) -> float | None:
-    if truth is None:
-        return None
-    probabilities, labels = evaluation.predict(model, split, preprocessing, watch)
-    return float(np.mean(probabilities.argmax(axis=1) == truth[labels]))
+    return None if truth is None else _top_1(*evaluation.predict(model, split, preprocessing, watch), truth)
+
+
+def _top_1(probabilities: NDArray[Any], labels: NDArray[Any], truth: NDArray[Any] | None) -> float | None:
+    return None if truth is None else float(np.mean(probabilities.argmax(axis=1) == truth[labels]))
 
 
 def _described(model: keras.Model, found: Population, batches: Batches, data_name: str) -> dict[str, Any]:
