@@ -27,6 +27,7 @@ Array = NDArray[np.float64]
 Form = Literal["paper", "exact"]
 # The output of a channel without deviation is one number: nothing after it can tell two images apart by it.
 DEAD = 1e-3  # deviations
+UNCOMPILED = 8  # batches: tracing a deep network takes as long as so many
 FARTHEST = 1e9  # deviations: averages that are not numbers, in a number that JSON has
 
 
@@ -315,11 +316,16 @@ def _pass(
     they are wanted."""
     wanted = {"inputs": {layer.name: layer.input for layer in layers}, "outputs": copy.outputs[: int(outputs)]}
     probe = keras.Model(copy.inputs, wanted)
+
+    def forward(images: Any) -> Any:
+        return probe(images, training=False)
+
+    signature = [tf.TensorSpec(copy.inputs[0].shape, copy.inputs[0].dtype)]
+    compiled = tf.function(forward, input_signature=signature, autograph=False)
     some = False
-    for images in batches:
+    for position, images in enumerate(batches):
         some = True
-        # Not compiled: tracing the network costs more than it would save on the batches that statistics need.
-        found = probe(tf.cast(images, copy.inputs[0].dtype), training=False)
+        found = (forward if position < UNCOMPILED else compiled)(tf.cast(images, copy.inputs[0].dtype))
         measured = {layer.name: _moments(found["inputs"][layer.name], layer.axis) for layer in layers}
         yield len(images), measured, found["outputs"][0].numpy() if outputs else np.empty(0)
     if not some:
@@ -328,12 +334,13 @@ def _pass(
 
 def _moments(x: Any, axis: int) -> _Moments:
     """Two passes, in float64: the mean of squares minus the square of the mean would cancel far from zero."""
-    x = tf.cast(x, tf.float64)
     rank = len(x.shape)
     others = [i for i in range(rank) if i != axis % rank]
+    ends = tf.reduce_min(x, others), tf.reduce_max(x, others)
+    x = tf.cast(x, tf.float64)
     mean = tf.reduce_mean(x, others, keepdims=True)
     squares = tf.reduce_sum(tf.square(x - mean), others)
-    figures = (tf.reshape(mean, [-1]), squares, tf.reduce_min(x, others), tf.reduce_max(x, others))
+    figures = (tf.reshape(mean, [-1]), squares, *(tf.cast(end, tf.float64) for end in ends))
     return _Moments(math.prod(x.shape[i] for i in others), *(figure.numpy() for figure in figures))
 
 
