@@ -21,7 +21,7 @@ demo: $(READY)
 	@echo "Open runs/demo/report.html in a browser."
 
 test: $(READY)
-	.venv/bin/python -m pytest -m "not slow"
+	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: $(READY)
 	.venv/bin/python -m pytest -m slow
@@ -34,6 +34,7 @@ lint: $(READY)
 
 bench: $(READY)
 	.venv/bin/python -m benchmarks.batch_normalization
+	.venv/bin/python -m benchmarks.weights_import
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -578,7 +578,7 @@ def darkened(pictures: Path, to: Path, flat: bool) -> Path:
     return to
 
 
-@pytest.mark.parametrize("flat", [True, False])
+@pytest.mark.parametrize("flat", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_adapt_takes_the_statistics_of_new_images_and_leaves_the_run_alone(
     flat: bool, run: Run, pictures: Path, tmp_path: Path
 ) -> None:

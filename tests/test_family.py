@@ -432,6 +432,7 @@ def test_a_bottleneck_out_of_place_is_refused(options: dict[str, Any], words: st
 # ---- published weights
 
 
+@pytest.mark.slow
 def test_published_weights_are_asked_for_by_the_name_of_the_publication(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     module = types.ModuleType("models.weights")

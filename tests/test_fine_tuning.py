@@ -115,6 +115,7 @@ def test_a_dense_layer_on_a_map_of_another_size_begins_anew(
 # ---- auxiliary heads
 
 
+@pytest.mark.slow
 def test_auxiliary_heads_train_beside_the_predictions_and_stay_behind(pictures: Path, tmp_path: Path) -> None:
     settings = ("width=0.05", "image_size=224", "steps=2", "batch_size=2", "auxiliary=0.3")
     run = training.train(str(pictures), "googlenet", tmp_path / "run", recipe.load("default", settings), unwatched)

@@ -146,6 +146,7 @@ def test_an_import_says_where_it_came_from_and_what_became_of_every_tensor(impor
     assert report["missing"] == []
 
 
+@pytest.mark.slow
 def test_an_imported_network_predicts_and_is_exported_with_its_proof(imported: Run, tmp_path: Path) -> None:
     picture = imported.golden / read_golden(imported)[0]["file"]
     (row,) = prediction.predict(imported.folder, [picture], 5, unwatched)

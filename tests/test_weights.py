@@ -145,7 +145,7 @@ def test_every_table_names_the_layers_of_its_file() -> None:
 # network, application, the smallest side
 APPLICATIONS = [
     pytest.param("inception_v3", keras.applications.InceptionV3, 75, id="inception_v3"),
-    pytest.param("densenet121", keras.applications.DenseNet121, 64, id="densenet121"),
+    pytest.param("densenet121", keras.applications.DenseNet121, 64, id="densenet121", marks=pytest.mark.slow),
     pytest.param(
         "inception_resnet_v2",
         keras.applications.InceptionResNetV2,
