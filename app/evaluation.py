@@ -47,13 +47,23 @@ def evaluate(folder: Path, data_name: str | None, watch: Watch = unwatched) -> d
 def predict(
     model: keras.Model, split: Split, preprocessing: Preprocessing, watch: Watch = unwatched
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Probabilities (count, classes) and true labels (count,) of every image of a split, in order."""
+    """Probabilities (count, classes) and true labels (count,) of every image of a split, in order.
+
+    Raises:
+        UserError: probabilities that are not numbers, which no figure can be made of.
+    """
     probabilities, labels = [], []
     batches = evaluation_batches(split, preprocessing, BATCH).as_numpy_iterator()
     for images, indices in watch(batches, -(-split.count // BATCH), "Evaluating"):
         probabilities.append(model.predict_on_batch(images))
         labels.append(indices)
-    return np.concatenate(probabilities), np.concatenate(labels)
+    found = np.concatenate(probabilities)
+    if broken := int(np.isnan(found).any(axis=1).sum()):
+        raise UserError(
+            f"The network's answers to {broken} of {len(found)} images are not numbers: its training diverged. Train "
+            "again into another folder, with a lower rate, as in --set optimizer.rate=0.005."
+        )
+    return found, np.concatenate(labels)
 
 
 def metrics(probabilities: NDArray[Any], truth: NDArray[Any], labels: Sequence[str]) -> dict[str, Any]:

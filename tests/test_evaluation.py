@@ -141,3 +141,12 @@ def test_data_that_changed_since_the_training_is_refused_unless_asked_for(
     with pytest.raises(UserError, match="changed since the training"):
         evaluation.evaluate(folder, None)
     assert evaluation.evaluate(folder, str(data))["count"] > 0
+
+
+def test_answers_that_are_not_numbers_are_said_to_be_none(finished_run: Run, pictures: Path) -> None:
+    trained = run_folder.load(finished_run.folder)
+    classifier = trained.model.get_layer("predictions")
+    classifier.bias.assign(np.array([np.nan, 0, 0]))
+    split = datasets.load(str(pictures)).test
+    with pytest.raises(UserError, match=rf"answers to {split.count} of {split.count} images are not numbers"):
+        evaluation.predict(trained.model, split, trained.preprocessing)
