@@ -15,7 +15,7 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 # under a falling rate the moving averages have arrived by themselves.
 demo: $(READY)
 	rm -rf runs/demo exports/demo
-	.venv/bin/python -m app train digits --network bn_inception --to runs/demo --set epochs=10 --set image_size=48 --set batch_norm.recalibrate=never --set seed=$(SEED)
+	.venv/bin/python -m app train digits --network bn_inception --to runs/demo --set epochs=8 --set batch_norm.recalibrate=never --set seed=$(SEED)
 	.venv/bin/python -m app export runs/demo --to exports
 	.venv/bin/python -m app verify exports/demo
 	.venv/bin/python -m app predict exports/demo runs/demo/golden/00.png
