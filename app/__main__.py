@@ -43,10 +43,21 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the figures as J
 
 
 @app.command()
-def networks(as_json: JsonOption = False) -> None:
+def networks(
+    diagram: Annotated[
+        str | None, typer.Option(metavar="NETWORK", help="Draw this one, block by block, as an SVG file.")
+    ] = None,
+    to: Annotated[Path | None, typer.Option(help="The file of the diagram; NETWORK.svg if left out.")] = None,
+    as_json: JsonOption = False,
+) -> None:
     """The family: paper, input, parameters, multiply-adds, published accuracy, who publishes weights."""
     with quiet.tensorflow():
         from app.networks import describe
+    if diagram is not None:
+        from app import diagrams
+
+        output.print(f"Wrote {diagrams.of_the_family(diagram, to or Path(f'{diagram}.svg'))}", soft_wrap=True)
+        return
     rows = describe()
     if as_json:
         _print_json(rows)
