@@ -1,6 +1,6 @@
 """What an answer of inception_v3 costs: from our artefacts, Keras' own export, ONNX Runtime and OpenVINO.
 
-    python -m benchmarks.inference [--rounds 20] [--peers-python PATH] [--json]
+    python -m benchmarks.inference [--rounds 20] [--json]
 
 The network alone, at 299 pixels, with 1000 classes and random weights; nothing is read or decoded in the time measured.
 
@@ -15,14 +15,17 @@ called in turn, in another order, so that one at a time works. Milliseconds per 
 within a round. The limit is what the network's multiply-adds take at the rate of a float32 product of two matrices,
 measured in the same rounds; int8 may well be below.
 
-The peers are no dependencies of this project. They go into an environment of their own:
+The peers come with the extra `benchmarks`, best in an environment of its own; one that is not there is left out:
 
-    python -m venv peers && peers/bin/pip install onnxruntime tf2onnx "tensorflow==2.21.*" openvino nncf
-    python -m benchmarks.inference --peers-python peers/bin/python
+    python -m venv peers && peers/bin/pip install -c constraints.txt -e ".[app,benchmarks]"
+    peers/bin/python -m benchmarks.inference
+
+NNCF reports to Intel that it was used; `peers/bin/opt_in_out --opt_out` beforehand keeps it from doing so.
 """
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import os
 import statistics
@@ -75,7 +78,7 @@ CONTESTANTS = {
     OPENVINO: ("openvino", "openvino.xml"),
     OPENVINO_INT8: ("openvino_int8", "openvino_int8.xml"),
 }
-PEERS = {ONNX_RUNTIME: ("onnxruntime", "tf2onnx", "tensorflow"), OPENVINO: ("openvino", "nncf")}  # what they need
+PEERS = {ONNX_RUNTIME: ("onnxruntime", "tf2onnx"), OPENVINO: ("openvino", "nncf")}  # what they need
 INTEGERS = (DYNAMIC, INT8)
 # Of these the fastest, against whom, batch -> largest ratio.
 WANTED = (
@@ -145,37 +148,33 @@ def write_artefacts(folder: Path) -> int:
     return multiply_adds(network)
 
 
-def write_peers(folder: Path, python: str) -> list[str]:
-    """The files of the peers that `python` has; a sentence for each that is left out."""
+def write_peers(folder: Path) -> list[str]:
+    """The files of the peers that are installed; a sentence for each that is left out."""
     commands = {
         ONNX_RUNTIME: ["tf2onnx.convert", "--saved-model", "network", "--output", "network.onnx"],
         OPENVINO: ["benchmarks.inference_openvino", "network", "samples.npy", "openvino.xml", "openvino_int8.xml"],
     }
-    find = "import importlib.util, sys; print(*(name for name in sys.argv[1:] if not importlib.util.find_spec(name)))"
     missing = []
     for peer, needed in PEERS.items():
-        absent = subprocess.run(
-            [python, "-c", find, *needed], capture_output=True, text=True, check=True
-        ).stdout.split()
-        if absent:
-            missing.append(f"{peer} is left out: {python} has no {' and no '.join(absent)}; see --peers-python.")
+        if absent := [name for name in needed if not importlib.util.find_spec(name)]:
+            missing.append(
+                f"{peer} is left out, since {' and '.join(absent)} cannot be imported; the extra `benchmarks` has it."
+            )
             continue
         progress.console.print(f"Writing the files of {peer}")
-        module, *arguments = commands[peer]
-        done = subprocess.run(
-            [python, "-m", module, *arguments],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        command = [sys.executable, "-m", *commands[peer]]
+        done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"{done.stderr}\nThe files of {peer} could not be written.")
     return missing
 
 
-def measure(folder: Path, python: str, batch: int, rounds: int) -> Measured:
+def environment() -> dict[str, str]:
+    """For a process that works in another folder, and finds this checkout."""
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def measure(folder: Path, batch: int, rounds: int) -> Measured:
     """Of all whose files are in `folder`."""
     present = {name: (kind, file) for name, (kind, file) in CONTESTANTS.items() if (folder / file).exists()}
     matrix = tf.random.stateless_normal((PRODUCT, PRODUCT), seed=(0, 1))
@@ -183,17 +182,10 @@ def measure(folder: Path, python: str, batch: int, rounds: int) -> Measured:
     with contextlib.ExitStack() as stack:
         workers = {}
         for name, (kind, file) in present.items():
-            interpreter = python if name in (*PEERS, OPENVINO_INT8) else sys.executable
-            command = [interpreter, "-m", "benchmarks.inference_worker", kind, file, f"pixels-{batch}.npy"]
+            command = [sys.executable, "-m", "benchmarks.inference_worker", kind, file, f"pixels-{batch}.npy"]
+            pipe = subprocess.PIPE
             workers[name] = stack.enter_context(
-                subprocess.Popen(
-                    command,
-                    cwd=folder,
-                    env={**os.environ, "PYTHONPATH": str(ROOT)},
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    text=True,
-                )
+                subprocess.Popen(command, cwd=folder, env=environment(), stdin=pipe, stdout=pipe, text=True)
             )
         said = {name: reply(name, worker) for name, worker in workers.items()}
         compare({name: np.array(found["probabilities"]) for name, found in said.items()})
@@ -269,22 +261,19 @@ def verdicts(times: dict[str, list[float]], batch: int) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20, help="two at least")
-    parser.add_argument("--peers-python", default=sys.executable, metavar="PATH", help="the Python that has the peers")
     parser.add_argument("--json", action="store_true", help="figures for other programs")
     arguments = parser.parse_args()
     if arguments.rounds < 2:
         parser.error("--rounds must be at least 2: a spread needs two.")
-    # Not resolved: a virtual environment's Python is a link, and known by its place.
-    python = str(Path(arguments.peers_python).absolute())
     tf.config.threading.set_intra_op_parallelism_threads(THREADS)
     rows, said, versions = [], [], set()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         progress.console.print(f"Building {NETWORK} and writing its artefacts")
         multiplications = write_artefacts(folder)
-        missing = write_peers(folder, python)
+        missing = write_peers(folder)
         for batch in CALLS:
-            found = measure(folder, python, batch, arguments.rounds)
+            found = measure(folder, batch, arguments.rounds)
             rows += table(found, batch, multiplications)
             said += verdicts(found.times, batch)
             versions |= {*found.versions}
@@ -292,7 +281,7 @@ def main() -> None:
     if arguments.json:
         Console().print_json(json.dumps({"machine": measured_on, "rows": rows}))
         return
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 140)
     title = f"{NETWORK} at {SIDE} pixels, {THREADS} threads, milliseconds per image"
     console.print(printed(rows, title, f"{measured_on}; {arguments.rounds} rounds"))
     for sentence in (*said, *missing):

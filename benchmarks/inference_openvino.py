@@ -1,4 +1,4 @@
-"""OpenVINO's files for `benchmarks.inference`, written by its own tools, with the Python that has them.
+"""OpenVINO's files for `benchmarks.inference`, written by its own tools.
 
     python -m benchmarks.inference_openvino NETWORK SAMPLES FLOAT32 INT8
 

@@ -6,7 +6,7 @@ KIND is one of `KINDS`, FILE what it runs, PIXELS a NumPy file of pictures, uint
 JSON object: `probabilities`, (batch, classes), `version` of the runtime, and `note`, what a reader of its times should
 know. Then, for each line on standard input, a number of calls, it makes them and prints their median in milliseconds.
 
-Each kind imports its own runtime alone: the Python that has the peers need not have TensorFlow.
+Each kind imports its own runtime alone.
 """
 
 import functools
@@ -74,13 +74,13 @@ def litert(file: str, pixels: Any) -> Contestant:
 
     from ai_edge_litert.interpreter import Interpreter
 
-    with quiet.native():
-        interpreter = Interpreter(file, num_threads=THREADS)
+    interpreter = Interpreter(file, num_threads=THREADS)
     (image,), (probabilities,) = interpreter.get_input_details(), interpreter.get_output_details()
     together = len(pixels) == 1 or image["shape_signature"][0] == -1
     parts = [pixels] if together else np.split(pixels, len(pixels))
-    interpreter.resize_tensor_input(image["index"], parts[0].shape)
-    interpreter.allocate_tensors()
+    with quiet.native():
+        interpreter.resize_tensor_input(image["index"], parts[0].shape)
+        interpreter.allocate_tensors()
 
     def answer(part: Any) -> Any:
         interpreter.set_tensor(image["index"], part)
