@@ -43,10 +43,21 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the figures as J
 
 
 @app.command()
-def networks(as_json: JsonOption = False) -> None:
+def networks(
+    diagram: Annotated[
+        str | None, typer.Option(metavar="NETWORK", help="Draw this one, block by block, as an SVG file.")
+    ] = None,
+    to: Annotated[Path | None, typer.Option(help="The file of the diagram; NETWORK.svg if left out.")] = None,
+    as_json: JsonOption = False,
+) -> None:
     """The family: paper, input, parameters, multiply-adds, published accuracy, who publishes weights."""
     with quiet.tensorflow():
         from app.networks import describe
+    if diagram is not None:
+        from app import diagrams
+
+        output.print(f"Wrote {diagrams.of_the_family(diagram, to or Path(f'{diagram}.svg'))}", soft_wrap=True)
+        return
     rows = describe()
     if as_json:
         _print_json(rows)
@@ -275,13 +286,16 @@ def export(
     max_drop: Annotated[
         float, typer.Option("--max-drop", min=0, help="Points of accuracy that the smaller file may lose.")
     ] = 0.5,
+    precision: Annotated[
+        str, typer.Option(help="What the SavedModel computes in: float32, or bfloat16 for processors that have it.")
+    ] = "float32",
     as_json: JsonOption = False,
 ) -> None:
     """Write a SavedModel for TensorFlow Serving and a LiteRT file, with the proof that they answer as the network."""
     with quiet.tensorflow():
         from app import exporting
         from app.progress import watch
-    folder, found = exporting.export(run, to, formats.split(","), version, quantize, max_drop, watch)
+    folder, found = exporting.export(run, to, formats.split(","), version, quantize, max_drop, watch, precision)
     _print_certificate(f"Exported {folder}", folder, found, as_json)
 
 
@@ -292,11 +306,17 @@ def verify(
     ],
     as_json: JsonOption = False,
 ) -> None:
-    """Run an export's golden images again, each artefact in a fresh process; exit code 1 when one disagrees."""
+    """Ask an export's artefacts again, each in a fresh process, about the golden images and, where the run and its data
+    are there, about those held out; exit code 1 when one disagrees or is another file."""
     with quiet.tensorflow():
         from app import exporting
-    folder, found = exporting.verify(export_)
+        from app.progress import console, watch
+    folder, found = exporting.verify(export_, watch)
+    if found["not_repeated"]:
+        console.print(f"Only the golden images were compared: {found['not_repeated']}.")
     headline = f"Verified {folder}" if found["ok"] else f"{folder} DISAGREES with its network"
+    if found["changed"]:
+        headline += f"; not the files that were certified: {', '.join(found['changed'])}"
     _print_certificate(headline, folder, found, as_json)
     if not found["ok"]:
         raise typer.Exit(1)
@@ -440,17 +460,20 @@ def _print_certificate(headline: str, folder: Path, found: dict[str, Any], as_js
     if as_json:
         _print_json(found)
         return
-    table = Table("artefact", "top-1 agreement", "max difference", "tolerance", "accuracy", "MB", "ms / image")
+    table = Table("artefact", "images", "agreement", "max difference", "tolerance", "accuracy", "MB", "ms / image")
     for row in found["rows"]:
-        table.add_row(
-            row["artefact"],
-            f"{row['top_1_agreement']:.1%}",
-            f"{row['max_difference']:.1e}",
-            "" if row["tolerance"] is None else f"{row['tolerance']:.0e}",
-            "" if row["accuracy"] is None else f"{row['accuracy']:.1%}",
-            f"{row['bytes'] / 1e6:.1f}",
-            f"{row['milliseconds']:.1f}",
-        )
+        measured = [("golden", row)] + ([("held out", row["held_out"])] if row["held_out"] else [])
+        for what, part in measured:
+            table.add_row(
+                row["artefact"],
+                f"{part['images']} {what}",
+                f"{part['top_1_agreement']:.1%}",
+                f"{part['max_difference']:.1e}",
+                "" if row["tolerance"] is None else f"{row['tolerance']:.0e}",
+                "" if part["accuracy"] is None else f"{part['accuracy']:.1%}",
+                f"{row['bytes'] / 1e6:.1f}",
+                f"{row['milliseconds']:.1f}",
+            )
     output.print(table)
     _print_preprocessing(folder)
     output.print(headline, soft_wrap=True)

@@ -9,11 +9,14 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import tensorflow as tf
 
 from app.errors import UserError
+
+if TYPE_CHECKING:
+    from app.run_folder import Run
 
 Watch = Callable[[Iterable[Any], int, str], Iterable[Any]]  # (items, how many, what is done) -> items, with progress
 
@@ -103,6 +106,21 @@ def load(name: str, watch: Watch = unwatched, quarantine: Path | None = None) ->
     from app import image_files
 
     return image_files.load(name, listing(name), watch, quarantine)
+
+
+def of_run(run: "Run", watch: Watch = unwatched) -> Data:
+    """What the run was trained on.
+
+    Raises:
+        UserError: it was imported, or its data is not there any more, or not what it was.
+    """
+    record = run.read_classifier().data
+    if record is None:
+        raise UserError(f"{run.folder} was imported, so its data is not known here.")
+    data = load(record.name, watch, run.quarantine_of(record.name))
+    if data.fingerprint != record.fingerprint:
+        raise UserError(f"{record.name} is not what {run.folder} was trained on any more.")
+    return data
 
 
 def listing(name: str) -> Listing:

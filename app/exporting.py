@@ -2,27 +2,29 @@
 
 import json
 import os
+import re
 import shutil
-import time
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
+import psutil
 import tensorflow as tf
 
-from app import quantizing, run_folder
+from app import certifying, quantizing, run_folder
 from app.datasets import Watch, unwatched
 from app.errors import UserError
-from app.files import whole, write_json
+from app.files import whole
 from app.image_files import reason
 from app.progress import console
-from app.reports import model_card
 from app.run_folder import Run, Trained, digest, read_golden
-from export import certificate, folding, saved_model, serving, tflite
+from export import certificate, folding, half_precision, saved_model, serving, tflite
 
 FORMATS = ("saved_model", "tflite")
+PRECISIONS = ("float32", "bfloat16")
+COMPARED = 8  # golden images that show what folding changed
 
 
 def export(
@@ -33,24 +35,34 @@ def export(
     quantize: str | None = None,
     max_drop: float = 0.5,
     watch: Watch = unwatched,
+    precision: str = "float32",
 ) -> tuple[Path, dict[str, Any]]:
     """Writes `to`/<name of the run>/<version>, the next free version unless one is asked for; returns it and the
     certificate. The version appears whole, after its artefacts gave the trained network's answers, or not at all.
 
     `quantize` asks for a quantised LiteRT file beside the float32 one, of at most `max_drop` percentage points less
-    accuracy (see `quantizing.quantize`).
+    accuracy (see `quantizing.quantize`). `precision` is what the SavedModel computes in.
 
     Raises:
-        UserError: not a finished run; an unknown format; a target that exists or cannot be a folder; artefacts that
-            disagree with the network.
+        UserError: not a finished run; an unknown format or precision; labels that do not fit the network; a target that
+            exists or cannot be a folder; a network that LiteRT cannot take; artefacts that disagree with the network.
     """
     for name in formats:
         if name not in FORMATS:
             raise UserError(f"There is no format '{name}'. The formats are {', '.join(FORMATS)}.")
     if quantize and "tflite" not in formats:
         raise UserError(f"--quantize {quantize} makes a LiteRT file from the float32 one; add tflite to --formats.")
+    if precision not in PRECISIONS:
+        raise UserError(f"There is no precision '{precision}'. The precisions are {', '.join(PRECISIONS)}.")
+    if precision != "float32" and "saved_model" not in formats:
+        raise UserError(f"--precision {precision} is the SavedModel's; add saved_model to --formats.")
     run = Run(folder)
     trained = run_folder.load(folder)
+    if trained.model.output_shape[-1] != len(trained.labels):
+        raise UserError(
+            f"{run.classifier} names {len(trained.labels)} labels, and the network in {run.model} has "
+            f"{trained.model.output_shape[-1]} outputs; put the right labels there, in the order of the training."
+        )
     root = to / run.folder.resolve().name
     for place in (to, root):
         if place.exists() and not place.is_dir():
@@ -66,12 +78,14 @@ def export(
     # TensorFlow Serving looks at folders named by integers only: this one is invisible until it is renamed.
     beside = root / f".incomplete-{number}-{os.getpid()}"
     try:
+        _clear(root)
         beside.mkdir(parents=True)
         quantized = None
-        _write_artefacts(run, trained, beside, formats)
+        for step in watch(*_steps(run, trained, beside, formats, precision), "Writing artefacts"):
+            step()
         if quantize:
             quantized = quantizing.quantize(run, trained, beside / "model.tflite", quantize, max_drop, watch)
-        found = _certify(run, trained, beside, quantized)
+        found = certifying.certify(run, trained, beside, quantized, precision, watch)
         if not found["ok"]:
             raise UserError(f"Nothing was exported: {_disagreement(found['rows'])}.")
         if "saved_model" in formats:
@@ -79,7 +93,7 @@ def export(
                 with whole(root / name) as file:
                     file.write_text(text)
         beside.rename(target)
-    except certificate.ArtefactError as error:
+    except (certificate.ArtefactError, tflite.ConversionError) as error:
         raise UserError(f"Nothing was exported: {error}.") from error
     except (OSError, tf.errors.OpError) as error:
         raise UserError(f"Nothing was exported, {root} could not be written: {reason(error)}.") from error
@@ -88,8 +102,10 @@ def export(
     return target, found
 
 
-def verify(path: Path) -> tuple[Path, dict[str, Any]]:
-    """Runs the certificate of an export again, in fresh processes; returns the version folder and the result.
+def verify(path: Path, watch: Watch = unwatched) -> tuple[Path, dict[str, Any]]:
+    """Runs the certificate of an export again, in fresh processes; returns the version folder and the result: `ok`,
+    `rows`, `changed` (files that are not those the certificate was written for) and `not_repeated`, why there is no
+    row of the trained network or of held-out images, or None.
 
     Raises:
         UserError: not an export, or one that does not load.
@@ -97,19 +113,27 @@ def verify(path: Path) -> tuple[Path, dict[str, Any]]:
     version = newest(path)
     try:
         written = json.loads((version / "certificate.json").read_text())
-        golden = json.loads((version / "golden" / "golden.json").read_text())
-    except (OSError, ValueError) as error:
+        golden = certificate.golden(version)
+        hashes, labels, precision = (written[key] for key in ("sha256", "labels", "precision"))
+    except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{version} has no readable certificate: {error}. Export the run again.") from error
     run = Run(Path(written["run"]))
-    rows = []
-    if run.model.is_file() and digest(run.model) == written["model_sha256"]:
-        trained = run_folder.load(run.folder)
-        rows.append(_reference_row(trained, run, version / "golden", golden))
-    try:
-        rows += certificate.rows(version, written["labels"])
-    except certificate.ArtefactError as error:
-        raise UserError(f"{error}.") from error
-    return version, {"ok": all(certificate.passes(row) for row in rows), "rows": rows}
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as elsewhere:
+        held_out: list[dict[str, Any]] = []
+        not_repeated: str | None = f"{run.folder} does not hold the network any more"
+        if run.model.is_file() and digest(run.model) == hashes["model"]:
+            trained = run_folder.load(run.folder)
+            held_out, not_repeated = certifying.held_out(run, trained, Path(elsewhere), written["held_out"], watch)
+            rows.append(certifying.reference_row(trained, run, golden, held_out))
+        try:
+            rows += certificate.rows(version, labels, precision, held_out, watch)
+        except certificate.ArtefactError as error:
+            raise UserError(f"{error}.") from error
+    found = certifying.hashes(version)
+    changed = [name for name, value in hashes["files"].items() if found.get(name) != value]
+    ok = all(certificate.passes(row) for row in rows) and not changed
+    return version, {"ok": ok, "rows": rows, "changed": changed, "not_repeated": not_repeated}
 
 
 def newest(path: Path) -> Path:
@@ -130,44 +154,39 @@ def _versions(root: Path) -> list[int]:
     return [int(folder.name) for folder in root.iterdir() if folder.name.isdecimal()] if root.is_dir() else []
 
 
-def _write_artefacts(run: Run, trained: Trained, folder: Path, formats: Sequence[str]) -> None:
-    golden = read_golden(run)
-    folded = _folded(trained, [(run.golden / image["file"]).read_bytes() for image in golden])
-    if "saved_model" in formats:
-        console.print("Writing the SavedModel")
-        saved_model.write(folded, trained.preprocessing, trained.labels, folder)
-        smallest = min(((run.golden / image["file"]).read_bytes() for image in golden), key=len)
-        serving.write_warmup(folder, run.folder.resolve().name, smallest)
-    if "tflite" in formats:
-        console.print("Converting to LiteRT")
+def _clear(root: Path) -> None:
+    """Away with what exports left that were killed."""
+    for left in root.glob(".incomplete-*") if root.is_dir() else ():
+        number = re.fullmatch(r"\.incomplete-\d+-(\d+)", left.name)
+        if number and not psutil.pid_exists(int(number[1])):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _steps(
+    run: Run, trained: Trained, folder: Path, formats: Sequence[str], precision: str
+) -> tuple[list[Callable[[], None]], int]:
+    """What writes the artefacts into the folder, one after the other, and how many steps these are."""
+    pictures = [(run.golden / image["file"]).read_bytes() for image in read_golden(run)]
+    networks = []
+
+    def fold() -> None:
+        networks.append(_folded(trained, pictures[:COMPARED]))
+
+    def write_saved_model() -> None:
+        (folded,) = networks
+        served = half_precision.in_bfloat16(folded) if precision == "bfloat16" else folded
+        saved_model.write(served, trained.preprocessing, trained.labels, folder)
+        serving.write_warmup(folder, run.folder.resolve().name, min(pictures, key=len))
+
+    def convert() -> None:
+        (folded,) = networks
         tflite.write(folded, trained.preprocessing, trained.labels, folder / "model.tflite")
 
-
-def _certify(run: Run, trained: Trained, folder: Path, quantized: dict[str, Any] | None) -> dict[str, Any]:
-    console.print("Asking the network and its artefacts about the golden images")
-    golden = read_golden(run)
-    shutil.copytree(run.golden, folder / "golden")
-    for image in golden:
-        encoded = (run.golden / image["file"]).read_bytes()
-        image["probabilities"] = _probabilities(trained, encoded)
-    write_json(folder / "golden" / "golden.json", golden)
-    reference = _reference_row(trained, run, folder / "golden", golden)
-    rows = [reference, *certificate.rows(folder, trained.labels)]
-    found = {"ok": all(certificate.passes(row) for row in rows), "rows": rows}
-    classifier = run.read_classifier()
-    details = {
-        "network": classifier.network,
-        "labels": trained.labels,
-        "preprocessing": trained.preprocessing.model_dump(),
-        "versions": classifier.versions,
-        "run": str(run.folder.resolve()),
-        "model_sha256": digest(run.model),
-        "quantization": quantized,
-    }
-    write_json(folder / "certificate.json", {**found, **details})
-    figures = json.loads(run.metrics.read_text()) if run.metrics.is_file() else None
-    model_card.write(folder, run.folder.resolve().name, classifier, trained.preprocessing, figures, rows)
-    return found
+    writers = {"saved_model": write_saved_model, "tflite": convert}
+    steps = [fold, *(writers[name] for name in dict.fromkeys(formats))]
+    if precision == "bfloat16" and half_precision.machine_has_it() is False:
+        console.print("This machine has no bfloat16 instructions: the SavedModel will be slow here.")
+    return steps, len(steps)
 
 
 def _folded(trained: Trained, pictures: Sequence[bytes]) -> keras.Model:
@@ -189,28 +208,14 @@ def _folded(trained: Trained, pictures: Sequence[bytes]) -> keras.Model:
     return folded
 
 
-def _probabilities(trained: Trained, encoded: bytes) -> list[float]:
-    image = trained.preprocessing(trained.preprocessing.decode(encoded))
-    return trained.model.predict_on_batch(image[np.newaxis])[0].tolist()
-
-
-def _reference_row(trained: Trained, run: Run, folder: Path, golden: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The trained network against its own answers of the day of the export."""
-    answers, seconds = [], []
-    for image in golden:
-        encoded = (folder / image["file"]).read_bytes()
-        started = time.perf_counter()
-        answers.append(_probabilities(trained, encoded))
-        seconds.append(time.perf_counter() - started)
-    reply = {"answers": answers, "milliseconds": float(np.median(seconds)) * 1000}
-    return certificate.compare("trained network", golden, trained.labels, reply, run.model.stat().st_size)
-
-
 def _disagreement(rows: Sequence[dict[str, Any]]) -> str:
     worst = next(row for row in rows if not certificate.passes(row))
+    seen = min((worst, worst["held_out"] or worst), key=lambda found: found["top_1_agreement"])
+    apart = max(found["max_difference"] for found in (worst, worst["held_out"] or worst))
     agrees = (
-        f"{worst['artefact']} agrees with the trained network on {worst['top_1_agreement']:.1%} of the golden images"
+        f"{worst['artefact']} agrees with the trained network on {seen['top_1_agreement']:.1%} of "
+        f"{'the golden' if seen is worst else 'held-out'} images"
     )
     if worst["tolerance"] is None:
         return agrees
-    return f"{agrees}, with differences up to {worst['max_difference']:.2g} where {worst['tolerance']:.0g} is allowed"
+    return f"{agrees}, with differences up to {apart:.2g} where {worst['tolerance']:.0g} is allowed"

@@ -42,13 +42,13 @@ def quantize(
     """
     if asked not in LADDER:
         raise UserError(f"There is no quantisation '{asked}'. The kinds are {', '.join(LADDER)}.")
-    data = _data(run)
+    data = datasets.of_run(run, watch)
     samples = _pictures(data, trained)
     held_out = [
         (trained.preprocessing.decode(encoded).numpy(), int(label))
         for encoded, label in data.validation.in_order().take(HELD_OUT).as_numpy_iterator()
     ]
-    network, labels = trained.model.name, trained.labels
+    network = trained.model.name
     noisiest = quantization.errors(source, network, samples) if asked == "int8" else []
     truth = np.array([label for _, label in held_out])
     reference = _best(source, held_out, watch)
@@ -62,7 +62,7 @@ def quantize(
     for kind, mixed in LADDER[asked]:
         in_float = [tensor for tensor, _ in noisiest[: max(1, int(IN_FLOAT * len(noisiest)))]] if mixed else []
         file = source.with_name(f"model.{kind}.tflite")
-        quantization.write(source, kind, file, network, labels, samples, in_float)
+        quantization.write(source, kind, file, network, samples, in_float)
         best = _best(file, held_out, watch)
         drop = 100 * float(np.mean(reference == truth) - np.mean(best == truth))
         agreement = float(np.mean(reference == best))
@@ -80,18 +80,6 @@ def quantize(
         f"Nothing was exported: quantised, the network loses more than --max-drop {max_drop:g} points ({losses}). "
         "Allow more, or leave --quantize out."
     )
-
-
-def _data(run: Run) -> Data:
-    record = run.read_classifier().data
-    if record is None:
-        raise UserError(f"{run.folder} was imported, so nobody knows its data, and quantisation needs some to measure.")
-    data = datasets.load(record.name, quarantine=run.quarantine_of(record.name))
-    if data.fingerprint != record.fingerprint:
-        raise UserError(
-            f"{record.name} is not what {run.folder} was trained on any more; quantisation has to measure on it."
-        )
-    return data
 
 
 def _pictures(data: Data, trained: Trained) -> list[Any]:

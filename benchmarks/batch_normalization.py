@@ -1,6 +1,6 @@
 """What batch normalisation costs in a training step: none, ours on the fused kernel, Keras' own.
 
-    python -m benchmarks.batch_normalization [--network inception_v3] [--rounds N] [--json]
+    python -m benchmarks.batch_normalization [--network inception_v3 --precision float32] [--rounds N] [--json]
 
 Without a network: eight times convolution 3x3, batch normalisation, ReLU: forward, backward and SGD, float32, without
 XLA. The three are timed in turn within one process, in another order every round; ratios are medians over the rounds.
@@ -8,7 +8,7 @@ XLA. The three are timed in turn within one process, in another order every roun
 The limit is the machine's: a normalisation has to read its input twice and write once in the forward step, and to read
 input and gradient twice and write once in the backward step. That moves eight activations, as much as four copies.
 
-With a network, the whole of it at 149 pixels and batches of 16, in float32 and mixed_bfloat16; each kind in a process
+With a network, the whole of it at 149 pixels and batches of 16, in float32 or mixed_bfloat16; each kind in a process
 of its own (see network_step), one after the other in every round, with the peak of its memory. The limit is the network
 without normalisation.
 """
@@ -172,6 +172,7 @@ def verdict(name: str, figure: float, largest: float) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", choices=models.NETWORKS, metavar="NAME", help="a name from `networks`")
+    parser.add_argument("--precision", choices=LARGEST_OF_NETWORK, default="float32", help="of the network")
     parser.add_argument("--rounds", type=int, help="two at least; 30, or 3 with --network, if left out")
     parser.add_argument("--json", action="store_true", help="figures for other programs")
     arguments = parser.parse_args()
@@ -179,14 +180,13 @@ def main() -> None:
     if rounds < 2:
         parser.error("--rounds must be at least 2: a spread needs two.")
     if arguments.network:
-        title = f"Training step of {arguments.network}"
-        rows, verdicts = [], []
-        for precision, largest in LARGEST_OF_NETWORK.items():
-            found = network_table(arguments.network, precision, measure_network(arguments.network, precision, rounds))
-            rows += found
-            verdicts.append(verdict(f"fused / stock, {precision}", found[1]["ratio"], largest))
-            memory = found[1]["megabytes"] / found[2]["megabytes"]
-            verdicts.append(verdict(f"peak memory of fused / stock, {precision}", memory, 1.0))
+        precision = arguments.precision
+        title = f"Training step of {arguments.network} in {precision}"
+        rows = network_table(arguments.network, precision, measure_network(arguments.network, precision, rounds))
+        verdicts = [
+            verdict("fused / stock", rows[1]["ratio"], LARGEST_OF_NETWORK[precision]),
+            verdict("peak memory of fused / stock", rows[1]["megabytes"] / rows[2]["megabytes"], 1.0),
+        ]
     else:
         title = f"Step of {DEPTH} x (conv 3x3 - BN - ReLU) on {BATCH} x {SIDE} x {SIDE} x {CHANNELS}"
         rows = table(measure(rounds))

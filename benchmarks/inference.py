@@ -4,7 +4,7 @@
 
 The network alone, at 299 pixels, with 1000 classes and random weights; nothing is read or decoded in the time measured.
 
-    SavedModel             `predict_pixels`, of uint8: it resizes and scales as well
+    SavedModel             `predict_pixels`, of uint8: it resizes and scales as well; bfloat16 where the machine has it
     LiteRT                 float32, dynamic int8 and full int8, of uint8: they resize and scale as well
     Keras' export          `keras.applications.InceptionV3(weights=None).export`, of float32 scaled before
     ONNX Runtime           the folded network of our artefacts, by Keras' export and tf2onnx, of float32 scaled before
@@ -53,7 +53,7 @@ from app.networks import multiply_adds
 from benchmarks.batch_normalization import milliseconds, printed, row, verdict
 from benchmarks.inference_worker import THREADS
 from benchmarks.machine import machine
-from export import folding, quantization, saved_model, tflite
+from export import folding, half_precision, quantization, saved_model, tflite
 from models import NETWORKS
 
 ROOT = Path(__file__).parent.parent
@@ -64,12 +64,14 @@ PAUSE = 0.1  # seconds, in which the threads of the one before stop looking for 
 SAME = 1e-3  # of the largest probability: more, and two do not compute the same network
 PRODUCT = 1024  # rows and columns of the matrices
 
-OURS, FLOAT32, DYNAMIC, INT8 = "SavedModel", "LiteRT float32", "LiteRT dynamic", "LiteRT int8"
+OURS, BFLOAT16 = "SavedModel", "SavedModel bfloat16"
+FLOAT32, DYNAMIC, INT8 = "LiteRT float32", "LiteRT dynamic", "LiteRT int8"
 KERAS, ONNX_RUNTIME, OPENVINO, OPENVINO_INT8 = "Keras' export", "ONNX Runtime", "OpenVINO", "OpenVINO int8"
 LIMIT = f"product of {PRODUCT} x {PRODUCT}"
 # Name -> the worker's kind and the file.
 CONTESTANTS = {
     OURS: ("predict_pixels", "saved_model"),
+    BFLOAT16: ("predict_pixels", "bfloat16"),
     FLOAT32: ("litert", "model.tflite"),
     DYNAMIC: ("litert", "model.dynamic.tflite"),
     INT8: ("litert", "model.int8.tflite"),
@@ -137,11 +139,13 @@ def write_artefacts(folder: Path) -> int:
     network = folding.fold(settled(NETWORKS[NETWORK](classes=CLASSES), images))
     preprocessing, labels = Preprocessing(height=SIDE, width=SIDE), [f"class {i}" for i in range(CLASSES)]
     saved_model.write(network, preprocessing, labels, folder / "saved_model")
+    if half_precision.machine_has_it():
+        saved_model.write(half_precision.in_bfloat16(network), preprocessing, labels, folder / "bfloat16")
     source = folder / "model.tflite"
     with quiet.native():
         tflite.write(network, preprocessing, labels, source)
         for kind in ("dynamic", "int8"):
-            quantization.write(source, kind, folder / f"model.{kind}.tflite", network.name, labels, samples)
+            quantization.write(source, kind, folder / f"model.{kind}.tflite", network.name, samples)
     network.export(folder / "network", verbose=False)
     theirs = settled(keras.applications.InceptionV3(weights=None, classes=CLASSES), images)
     theirs.export(folder / "keras", verbose=False)

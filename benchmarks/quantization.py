@@ -57,7 +57,7 @@ def write_files(trained: Trained, folder: Path) -> dict[str, Path]:
         tflite.write(folding.fold(trained.model), trained.preprocessing, trained.labels, source)
         for kind in quantization.KINDS:
             files[kind] = folder / f"model.{kind}.tflite"
-            quantization.write(source, kind, files[kind], trained.model.name, trained.labels, samples)
+            quantization.write(source, kind, files[kind], trained.model.name, samples)
     return files
 
 

@@ -8,18 +8,20 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 RUNNER = Path(__file__).with_name("run_artefact.py")
-TOLERANCE = 1e-4  # of a probability, float32: kernels sum in another order, and oneDNN's differ in the last bits
-# Of the quantised LiteRT files. Integers move single probabilities far: of them only the best class is asked for, where
-# the network is not itself undecided between two.
+# By what an artefact computes in: the largest difference of a probability. Kernels of float32 sum in another order, and
+# oneDNN's differ in the last bits. Integers move single probabilities far: of them only the best class is asked for,
+# where the network is not itself undecided between two.
 TOLERANCES: dict[str, float | None] = {
-    "LiteRT model.float16.tflite": 1e-2,
-    "LiteRT model.dynamic.tflite": None,
-    "LiteRT model.int8.tflite": None,
+    "float32": 1e-5,
+    "bfloat16": 1e-2,
+    "float16": 1e-2,
+    "dynamic": None,
+    "int8": None,
 }
 UNDECIDED = 0.1
 AGREEMENT = 0.99
@@ -29,40 +31,94 @@ class ArtefactError(Exception):
     """An artefact that does not load or does not answer."""
 
 
-def rows(version: Path, labels: Sequence[str]) -> list[dict[str, Any]]:
+def golden(version: Path) -> list[dict[str, Any]]:
+    """The golden images of a version folder: `file`, absolute; `label`, or None; `probabilities`, in label order."""
+    images = json.loads((version / "golden" / "golden.json").read_text())
+    return [image | {"file": str((version / "golden" / image["file"]).resolve())} for image in images]
+
+
+def artefacts(version: Path) -> dict[Path, int]:
+    """The artefacts of a version folder and their bytes; the folder itself is the SavedModel.
+
+    Raises:
+        ArtefactError: there is none.
+    """
+    found = {file: file.stat().st_size for file in sorted(version.glob("*.tflite"))}
+    if (version / "saved_model.pb").exists():
+        parts = [version / "saved_model.pb", *(version / "variables").iterdir()]
+        found = {version: sum(part.stat().st_size for part in parts), **found}
+    if not found:
+        raise ArtefactError(f"{version} holds no saved_model.pb and no .tflite file")
+    return found
+
+
+def rows(
+    version: Path,
+    labels: Sequence[str],
+    precision: str = "float32",
+    held_out: Sequence[dict[str, Any]] = (),
+    watch: Callable[[Iterable[Any], int, str], Iterable[Any]] = lambda items, count, what: items,
+) -> list[dict[str, Any]]:
     """Runs every artefact of the version folder on its golden images, each in a fresh process; a row for each.
+
+    `precision` is what the SavedModel computes in; `held_out` are further images, as `golden` gives them.
 
     Raises:
         ArtefactError: one does not load or does not answer.
     """
-    golden = json.loads((version / "golden" / "golden.json").read_text())
-    files = [str(version / "golden" / image["file"]) for image in golden]
-    artefacts = {file: file.stat().st_size for file in sorted(version.glob("*.tflite"))}
-    if (version / "saved_model.pb").exists():
-        parts = [version / "saved_model.pb", *(version / "variables").iterdir()]
-        artefacts = {version: sum(part.stat().st_size for part in parts), **artefacts}
-    if not artefacts:
-        raise ArtefactError(f"{version} holds no saved_model.pb and no .tflite file")
-    return [
-        compare(name, golden, labels, reply, size)
-        for artefact, size in artefacts.items()
-        for name, reply in _run(artefact, files).items()
-    ]
+    images, found = golden(version), artefacts(version)
+    files = [image["file"] for image in (*images, *held_out)]
+    compared = []
+    for path, size in watch(found.items(), len(found), "Asking the artefacts"):
+        kind = precision if path == version else _kind(path)
+        served_in = f", {precision}" if path == version and precision != "float32" else ""
+        for name, reply in _run(path, files).items():
+            compared.append(compare(name + served_in, images, labels, reply, size, kind, held_out))
+    return compared
+
+
+def _kind(file: Path) -> str:
+    """Of model.int8.tflite, int8."""
+    return file.suffixes[0][1:] if len(file.suffixes) > 1 else "float32"
 
 
 def compare(
-    name: str, golden: Sequence[dict[str, Any]], labels: Sequence[str], reply: dict[str, Any], size: int
+    name: str,
+    golden: Sequence[dict[str, Any]],
+    labels: Sequence[str],
+    reply: dict[str, Any],
+    size: int,
+    precision: str = "float32",
+    held_out: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    """The row of one artefact. `reply` is what `run_artefact` prints of it; an answer may leave out the lower scores.
+    """The row of one artefact. `reply` is what `run_artefact` prints of it, of the golden images and then of those held
+    out; an answer may leave out the lower scores.
 
-    Two answers agree when the artefact's best class is the network's, or as probable within the tolerance. The accuracy
-    is None where no golden image has a label; the tolerance where no difference of a probability is too large.
+    Two answers agree when the artefact's best class is the network's, or as probable within the tolerance. An accuracy
+    is None where no image has a label; the tolerance where no difference of a probability is too large.
     """
-    tolerance = TOLERANCES.get(name, TOLERANCE)
+    tolerance = TOLERANCES[precision]
+    answers = reply["answers"]
+    if len(answers) != len(golden) + len(held_out):
+        raise ValueError(f"{name} gave {len(answers)} answers to {len(golden) + len(held_out)} images")
+    return {
+        "artefact": name,
+        "precision": precision,
+        "tolerance": tolerance,
+        **_agreement(golden, labels, answers[: len(golden)], tolerance),
+        "held_out": _agreement(held_out, labels, answers[len(golden) :], tolerance) if held_out else None,
+        "bytes": size,
+        "milliseconds": reply["milliseconds"],
+    }
+
+
+def _agreement(
+    images: Sequence[dict[str, Any]], labels: Sequence[str], answers: Sequence[Any], tolerance: float | None
+) -> dict[str, Any]:
     margin = UNDECIDED if tolerance is None else tolerance
     agreed = correct = labelled = 0
     largest = 0.0
-    for image, answer in zip(golden, reply["answers"], strict=True):
+    for image, answer in zip(images, answers, strict=True):
         expected = dict(zip(labels, image["probabilities"], strict=True))
         given = answer if isinstance(answer, dict) else dict(zip(labels, answer, strict=True))
         best = max(given, key=given.__getitem__)
@@ -75,30 +131,35 @@ def compare(
             largest, *(difference if difference == difference else float("inf") for difference in differences)
         )
     return {
-        "artefact": name,
-        "top_1_agreement": agreed / len(golden),
+        "images": len(images),
+        "top_1_agreement": agreed / len(images),
         "max_difference": largest,
-        "tolerance": tolerance,
-        "images": len(golden),
         "accuracy": correct / labelled if labelled else None,
-        "bytes": size,
-        "milliseconds": reply["milliseconds"],
     }
 
 
 def passes(row: dict[str, Any]) -> bool:
-    if row["tolerance"] is None:
+    return all(_agrees(found, row["tolerance"]) for found in (row, row.get("held_out")) if found)
+
+
+def _agrees(found: dict[str, Any], tolerance: float | None) -> bool:
+    if tolerance is None:
         # One of few images proves nothing.
-        allowed = max(1, (1 - AGREEMENT) * row["images"])
-        return bool((1 - row["top_1_agreement"]) * row["images"] <= allowed + 1e-9 and row["max_difference"] <= 1)
-    return bool(row["top_1_agreement"] == 1 and row["max_difference"] <= row["tolerance"])
+        allowed = max(1, (1 - AGREEMENT) * found["images"])
+        return bool((1 - found["top_1_agreement"]) * found["images"] <= allowed + 1e-9 and found["max_difference"] <= 1)
+    return bool(found["top_1_agreement"] == 1 and found["max_difference"] <= tolerance)
 
 
 def _run(artefact: Path, files: Sequence[str]) -> dict[str, Any]:
     # -I: neither the current folder nor PYTHONPATH is searched, so nothing of this project can be imported.
-    command = [sys.executable, "-I", str(RUNNER), str(artefact), *files]
+    command = [sys.executable, "-I", str(RUNNER), str(artefact)]
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        command,
+        input=json.dumps(files),
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
     )
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit code {done.returncode}"

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 
 class Preprocessing(Protocol):
-    """Three functions in TensorFlow operations, for one image."""
+    """Functions in TensorFlow operations, and what they do in a line for people."""
 
     def decode(self, encoded: Any) -> tf.Tensor:
         """Scalar string -> uint8 (height, width, 3)."""
@@ -15,4 +15,6 @@ class Preprocessing(Protocol):
         """uint8 (height, width, 3), any size -> float32 network input (H, W, 3)."""
 
     def on_device(self, pixels: tf.Tensor) -> tf.Tensor:
-        """As `__call__`, in operations that LiteRT has."""
+        """As `__call__` for a batch of images of one size, in operations that LiteRT has."""
+
+    def described(self) -> str: ...

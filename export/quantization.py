@@ -22,7 +22,7 @@ from litert_quantizer.qtyping import TFLOperationName
 from litert_quantizer.recipe import AlgorithmName
 from litert_quantizer.utils.validation_utils import ValidationErrorMetric
 
-from . import tflite
+from . import metadata, tflite
 
 Kind = Literal["float16", "dynamic", "int8"]
 KINDS: tuple[Kind, ...] = ("float16", "dynamic", "int8")
@@ -35,7 +35,6 @@ def write(
     kind: Kind,
     file: Path,
     network: str,
-    labels: Sequence[str],
     samples: Iterable[Any] = (),
     in_float: Sequence[str] = (),
 ) -> None:
@@ -49,7 +48,7 @@ def write(
         ranges = made.calibrate(_by_signature(source, samples), num_threads=THREADS) if made.need_calibration else None
         result = made.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
         result.export_model(str(file), overwrite=True)
-    tflite.append_labels(file, labels)
+    metadata.carry(source, file)
 
 
 def errors(source: Path, network: str, samples: Sequence[Any]) -> list[tuple[str, float]]:

@@ -1,10 +1,10 @@
 """A program of its own: runs an artefact on image files in a process that cannot import this project.
 
-    python -I run_artefact.py ARTEFACT FILE...
+    python -I run_artefact.py ARTEFACT < FILES.json
 
-ARTEFACT is a SavedModel folder or a .tflite file. Prints one JSON object: for each way to ask the artefact its
-`answers`, a list per file of names mapped to scores or of scores in label order, and `milliseconds`, the median time
-for one image. A picture that has to be decoded outside is decoded by Pillow.
+ARTEFACT is a SavedModel folder or a .tflite file; FILES.json is a list of image files. Prints one JSON object: for each
+way to ask the artefact its `answers`, a list per file of names mapped to scores or of scores in label order, and
+`milliseconds`, the median time for one image. A picture that has to be decoded outside is decoded by Pillow.
 """
 
 import json
@@ -38,6 +38,10 @@ def pixels(file: Path) -> Any:
             # 16 bits of grey, of which Pillow would cut off all above 255: the graph's decoder takes the upper eight.
             image = Image.fromarray((np.asarray(opened) >> 8).astype(np.uint8))
         image = ImageOps.exif_transpose(image)
+        if image.mode == "CMYK":
+            # Rounded down, as TensorFlow does; Pillow's colours differ by up to one level.
+            inks = 255 - np.asarray(image).astype(np.uint16)
+            image = Image.fromarray((inks[..., :3] * inks[..., 3:] // 255).astype(np.uint8))
         if image.has_transparency_data:
             white = Image.new("RGBA", image.size, "white")
             white.alpha_composite(image.convert("RGBA"))
@@ -95,7 +99,8 @@ def tflite(artefact: str) -> dict[str, Answer]:
     return {f"LiteRT {Path(artefact).name}": answer}
 
 
-def main(artefact: str, *files: str) -> None:
+def main(artefact: str) -> None:
+    files = json.load(sys.stdin)
     for name in PROJECT:
         sys.modules[name] = None  # type: ignore[assignment]  # importing it fails from here on
     replies = {}
@@ -111,4 +116,4 @@ def main(artefact: str, *files: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1])

@@ -1,11 +1,12 @@
-"""A LiteRT file: decoded pixels in, scores out; resizing and scaling are inside, the labels are in the file's tail.
+"""A LiteRT file: decoded pixels in, scores out; resizing, scaling, labels and a description of it are inside.
 
-input   uint8 [1, height, width, 3], RGB, resized by the caller's `resize_tensor_input` to the picture's own size
-output  float32 [1, classes], probabilities in label order
+input   uint8 [N, height, width, 3], RGB, resized by the caller's `resize_tensor_input` to the pictures' own size
+output  float32 [N, classes], probabilities in label order
 """
 
 import os
-import zipfile
+import re
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,31 +16,41 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+from tensorflow.lite.python.convert_phase import ConverterError
 
+from . import metadata
 from .preprocessing import Preprocessing
 
 
+class ConversionError(Exception):
+    """A network that LiteRT cannot take: the operations, in one sentence."""
+
+
 def write(model: keras.Model, preprocessing: Preprocessing, labels: Sequence[str], file: Path) -> None:
-    """Writes the float32 LiteRT file of `model`, which takes preprocessed images and gives probabilities."""
+    """Writes the float32 LiteRT file of `model`, which takes preprocessed images and gives probabilities.
 
-    @tf.function(input_signature=[tf.TensorSpec([1, None, None, 3], tf.uint8, name="image")])
+    Raises:
+        ConversionError: it has operations that LiteRT has not.
+    """
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="image")])
     def classify(image: Any) -> dict[str, Any]:
-        prepared = preprocessing.on_device(image[0])
-        return {"probabilities": model(prepared[tf.newaxis], training=False)}
+        return {"probabilities": model(preprocessing.on_device(image), training=False)}
 
-    # Made constant first: the converter leaves Keras 3 variables as variables of the file, which a runtime finds
-    # uninitialised.
-    frozen = convert_variables_to_constants_v2(classify.get_concrete_function())
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen], tf.Module())
-    file.write_bytes(converter.convert())
-    append_labels(file, labels)
-
-
-def append_labels(file: Path, labels: Sequence[str]) -> None:
-    # A zip archive behind the FlatBuffer is where LiteRT's tools look for the labels.
-    with zipfile.ZipFile(file, "a") as archive:
-        archive.writestr("labels.txt", "".join(f"{label}\n" for label in labels))
+    classifier = tf.Module()
+    # The variables themselves: behind a Keras model the converter does not find their values.
+    classifier.weights = [variable.value for variable in model.variables]
+    # By way of a SavedModel, which the converter reads by itself: given a function, it copies all weights many times.
+    with tempfile.TemporaryDirectory(dir=file.parent, prefix=".") as folder:
+        tf.saved_model.save(classifier, folder, signatures=classify)
+        try:
+            content = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
+        except ConverterError as error:
+            missing = ", ".join(sorted(set(re.findall(r"'(tf\.\w+)' op is neither", str(error))))) or "what it computes"
+            raise ConversionError(f"LiteRT has no {missing}, which {model.name} needs") from error
+    file.write_bytes(content)
+    text = f"{model.name}: which of {len(labels)} classes a picture shows. Inside: {preprocessing.described()}."
+    metadata.write(file, model.name, text, labels)
 
 
 class Network:

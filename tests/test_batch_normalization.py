@@ -15,6 +15,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.eager import context
 from tensorflow.python.framework.config import disable_op_determinism
 
 from models import BatchNormalization, batch_normalization
@@ -836,3 +837,22 @@ def test_an_input_unlike_the_first_is_refused(shape: tuple[int, ...]) -> None:
     layer = ready(uneven(IMAGE))
     with pytest.raises(ValueError, match="incompatible with the layer"):
         layer(np.zeros(shape, "float32"))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_one_image_is_normalised_apart_from_its_convolution(batch: int) -> None:
+    """TensorFlow's joint kernel of both is many times slower than the two, for a batch of one alone."""
+    image = keras.Input((8, 8, 4), batch_size=batch)
+    model = keras.Model(image, BatchNormalization()(keras.layers.Conv2D(4, 3, use_bias=False)(image)))
+    network = tf.function(lambda x: model(x, training=False), autograph=False)
+    x = tf.random.stateless_normal((batch, 8, 8, 4), seed=(0, 1))
+    context.enable_run_metadata()
+    try:
+        network(x)
+        metadata = context.export_run_metadata()
+    finally:
+        context.disable_run_metadata()
+    graphs = [*metadata.partition_graphs, *(found.post_optimization_graph for found in metadata.function_graphs)]
+    joint = {node.op for graph in graphs for node in graph.node if "FusedConv2D" in node.op}
+    assert graphs
+    assert bool(joint) == (batch > 1)

@@ -351,14 +351,25 @@ def test_resizing_is_pillows_to_a_rounding(source: Any, target: Any) -> None:
     assert np.abs(found - np.asarray(pillow, np.float64)).max() <= 1.01
 
 
+def alone_on_device(preprocessing: Preprocessing) -> Any:
+    return lambda pixels: preprocessing.on_device(pixels[tf.newaxis])[0]
+
+
 @WAYS
 @pytest.mark.parametrize(("source", "target"), SIZES)
 def test_what_runs_on_a_device_computes_the_same(source: Any, target: Any, way: Any) -> None:
     pixels, preprocessing = noise(*source), Preprocessing(height=target[0], width=target[1])
     right = resized_in_float64(pixels, *target) / 127.5 - 1.0
-    found = way(preprocessing.on_device, pixels)
+    found = way(alone_on_device(preprocessing), pixels)
     np.testing.assert_allclose(found, right, rtol=0, atol=1e-5)
     np.testing.assert_allclose(found, preprocessing(pixels), rtol=0, atol=1e-5)
+
+
+def test_a_device_prepares_each_picture_of_a_batch_for_itself() -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, (3, 20, 31, 3), dtype=np.uint8)
+    preprocessing = Preprocessing(height=12, width=40, aspect="keep", crop=0.875)
+    right = [preprocessing(picture) for picture in pixels]
+    np.testing.assert_allclose(preprocessing.on_device(pixels), right, rtol=0, atol=1e-5)
 
 
 def test_black_is_minus_one_and_white_is_one() -> None:
@@ -366,7 +377,7 @@ def test_black_is_minus_one_and_white_is_one() -> None:
     pixels[:, 7:] = 255
     for size in (5, 30):
         preprocessing = Preprocessing(height=size, width=size)
-        for found in (preprocessing(pixels).numpy(), preprocessing.on_device(pixels).numpy()):
+        for found in (preprocessing(pixels).numpy(), alone_on_device(preprocessing)(pixels).numpy()):
             assert np.abs(found).max() <= 1 + 1e-6
             np.testing.assert_allclose(found[:, 0], -1, atol=1e-6)
             np.testing.assert_allclose(found[:, -1], 1, atol=1e-6)
@@ -448,7 +459,7 @@ def test_a_device_computes_every_way_the_same(source: tuple[int, int], options: 
     pixels, preprocessing = noise(*source), Preprocessing(height=40, width=56, **options)
     right = preprocessing(pixels).numpy()
     scale = 127.5 / min(preprocessing.deviation)
-    found = prepare_in_a_pipeline(preprocessing.on_device, pixels)
+    found = prepare_in_a_pipeline(alone_on_device(preprocessing), pixels)
     np.testing.assert_allclose(found, right, rtol=0, atol=2e-5 * scale)
 
 

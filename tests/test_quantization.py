@@ -35,7 +35,7 @@ def files(exported: Path, samples: list[Any], tmp_path_factory: pytest.TempPathF
     folder = tmp_path_factory.mktemp("quantised")
     made = {kind: folder / f"{kind}.tflite" for kind in quantization.KINDS}
     for kind, file in made.items():
-        quantization.write(exported / "model.tflite", kind, file, "lenet_bn", LABELS, samples)
+        quantization.write(exported / "model.tflite", kind, file, "lenet_bn", samples)
     return made | {"float32": exported / "model.tflite"}
 
 
@@ -52,7 +52,7 @@ def test_a_quantised_file_is_smaller_and_takes_pixels_to_probabilities(
     (image,), (probabilities,) = (
         getattr(tflite.interpreter(file), f"get_{end}_details")() for end in ("input", "output")
     )
-    assert (image["dtype"], image["shape_signature"].tolist()) == (np.uint8, [1, -1, -1, 3])
+    assert (image["dtype"], image["shape_signature"].tolist()) == (np.uint8, [-1, -1, -1, 3])
     assert (probabilities["dtype"], probabilities["shape"].tolist()) == (np.float32, [1, 3])
     assert zipfile.ZipFile(file).read("labels.txt").decode().splitlines() == list(LABELS)
 
@@ -81,8 +81,8 @@ def test_a_quantised_file_answers_nearly_as_the_float_file(
 
 def test_ranges_come_from_the_samples(exported: Path, samples: list[Any], tmp_path: Path) -> None:
     dark = [sample // 16 for sample in samples]
-    quantization.write(exported / "model.tflite", "int8", tmp_path / "dark.tflite", "lenet_bn", LABELS, dark)
-    quantization.write(exported / "model.tflite", "int8", tmp_path / "light.tflite", "lenet_bn", LABELS, samples)
+    quantization.write(exported / "model.tflite", "int8", tmp_path / "dark.tflite", "lenet_bn", dark)
+    quantization.write(exported / "model.tflite", "int8", tmp_path / "light.tflite", "lenet_bn", samples)
     right = np.array([tflite.Network(exported / "model.tflite")(x) for x in samples])
     worst = [
         np.abs(np.array([tflite.Network(tmp_path / name)(x) for x in samples]) - right).max()
@@ -99,7 +99,7 @@ def test_the_noisiest_operations_can_stay_in_float(exported: Path, samples: list
     assert all(name.startswith("lenet_bn") for name, _ in noisiest)
     in_float = [name for name, _ in noisiest[:2]]
     for name, chosen in (("all", []), ("mixed", in_float)):
-        quantization.write(source, "int8", tmp_path / name, "lenet_bn", LABELS, samples, chosen)
+        quantization.write(source, "int8", tmp_path / name, "lenet_bn", samples, chosen)
     assert types(tmp_path / "mixed")["float32"] > types(tmp_path / "all")["float32"]
     assert (tmp_path / "mixed").stat().st_size > (tmp_path / "all").stat().st_size
 
