@@ -283,7 +283,7 @@ def dream(
     octaves: Annotated[int, typer.Option(min=1, max=16, help="How many sizes, from small to large.")] = 4,
     octave_scale: Annotated[float, typer.Option(min=1.01, max=4, help="How much larger each is.")] = 1.4,
     steps: Annotated[int, typer.Option(min=1, help="Steps in each octave.")] = 20,
-    rate: Annotated[float, typer.Option(min=0, help="Grey levels by which a step changes the picture.")] = 2.0,
+    rate: Annotated[float, typer.Option(min=0, help="Grey levels by which a step changes the picture.")] = 1.0,
     laplacian: Annotated[
         int, typer.Option(min=0, max=12, help="Bands of frequencies given the same strength; 4 is usual, 0 is none.")
     ] = 0,

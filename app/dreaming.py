@@ -72,7 +72,7 @@ class Dream(BaseModel):
     octaves: PositiveInt = Field(default=4, le=16)
     octave_scale: float = Field(default=1.4, ge=1.01, le=4)
     steps: PositiveInt = 20
-    rate: PositiveFloat = 2.0
+    rate: PositiveFloat = 1.0
     laplacian: int = Field(default=0, ge=0, le=12)
     parametrization: Literal["pixels", "fourier"] = "pixels"
     roll: bool = True

@@ -15,7 +15,7 @@ Parametrization = Callable[[Array], Array]  # (height, width, 3) -> the same sha
 # A square root of the covariance of the colours of natural images: a column is a colour that varies independently of
 # the others. Lucid's figures, measured on ImageNet; only their proportions matter here.
 COLOURS = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], np.float32)
-GREY, CONTRAST = 127.5, 25.0  # mean and deviation of the noise that a dream begins with
+GREY, CONTRAST = 127.5, 10.0  # mean and deviation of the noise that a dream begins with
 
 
 def pixels(gradient: Array) -> Array:
