@@ -19,7 +19,7 @@ from app.dreams import objectives, transformations
 from app.dreams.ascent import Gradient, ascend, octave_sizes
 from app.dreams.laplacian import equalized, resized
 from app.dreams.objectives import Objective
-from app.dreams.parametrizations import PARAMETRIZATIONS, Array, noise
+from app.dreams.parametrizations import PARAMETRIZATIONS, Array, noise, rounded
 from app.dreams.tiles import TiledGradient
 from app.errors import UserError
 from app.files import whole
@@ -183,14 +183,14 @@ def drawn(
         pixels = noise(rng, recipe.size, recipe.size, parametrization)
     else:
         height, width = (max(1, round(side * recipe.size / max(start.shape[:2]))) for side in start.shape[:2])
-        pixels = _rounded(resized(start, height, width))
+        pixels = rounded(resized(start, height, width).copy())
 
     def direction(by_pixels: Array) -> Array:
         return parametrization(equalized(by_pixels, recipe.laplacian) if recipe.laplacian else by_pixels)
 
     sizes = octave_sizes(*pixels.shape[:2], recipe.octaves, recipe.octave_scale)
     picture, values = ascend(pixels, sizes, recipe.steps, recipe.rate, gradient, direction, rng, watch)
-    return _rounded(picture), values
+    return rounded(picture), values
 
 
 def convolutions(model: keras.Model, layer: str | None = None) -> list[dict[str, Any]]:
@@ -242,7 +242,3 @@ def _objective(model: keras.Model, text: str, guide: tf.Tensor | None) -> Object
     if channel is not None:
         return objectives.channel(model, name, int(channel), weight)
     return objectives.layer(model, name, weight)
-
-
-def _rounded(picture: Array) -> NDArray[np.uint8]:
-    return np.rint(np.clip(picture, 0, 255)).astype(np.uint8)

@@ -45,13 +45,12 @@ def ascend(
     for i, step in watch(plan, len(plan), "Dreaming"):
         if step == 0:
             added = picture - resized(start, *sizes[i - 1]) if i else None
-            picture = resized(start, *sizes[i])
+            picture = resized(start, *sizes[i]).copy()
             if added is not None:
                 picture += resized(added, *sizes[i])
-                del added  # a large picture counts
-        value, by_pixels = gradient(picture, rng)
+        value, change = gradient(picture, rng)
         values.append(value)
-        change = direction(by_pixels)
+        change = direction(change)
         size = root_mean_square(change)
         if not math.isfinite(size):
             raise UserError("The network's gradients are not numbers: its training diverged.")
@@ -60,4 +59,5 @@ def ascend(
         change *= rate / size
         picture += change
         np.clip(picture, 0, 255, out=picture)
+        del change  # the next gradient is to have its memory
     return picture, values

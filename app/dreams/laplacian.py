@@ -4,24 +4,28 @@ Of a plain gradient the high frequencies are the strongest, and a dream drowns i
 Burt and Adelson 1983, https://doi.org/10.1109/TCOM.1983.1095851, with a triangle for its filter.
 """
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from app.dreams.parametrizations import Array, normalized
 
 
 def equalized(gradient: Array, bands: int) -> Array:
-    """The gradient (height, width, 3) with its upper `bands` octaves of frequencies, and what is left below them, at a
-    root mean square of 1 each."""
+    """The gradient (height, width, 3), in place, with its upper `bands` octaves of frequencies, and what is left below
+    them, at a root mean square of 1 each."""
     height, width = gradient.shape[:2]
     if bands == 0 or min(height, width) < 2:
-        return normalized(gradient.copy())
+        return normalized(gradient)
     low = resized(gradient, height // 2, width // 2)
-    high = normalized(gradient - resized(low, height, width))
-    high += resized(equalized(low, bands - 1), height, width)
-    return high
+    gradient -= resized(low, height, width)
+    normalized(gradient)
+    gradient += resized(equalized(low.copy(), bands - 1), height, width)
+    return gradient
 
 
-def resized(picture: Array | np.ndarray, height: int, width: int) -> Array:
-    """A picture at another size, float32; bilinear, antialiased where it shrinks."""
-    return np.array(tf.image.resize(picture, (height, width), antialias=True))
+def resized(picture: NDArray[Any], height: int, width: int) -> Array:
+    """A picture at another size, float32, to be read only; bilinear, antialiased where it shrinks."""
+    return np.asarray(tf.image.resize(picture, (height, width), antialias=True))

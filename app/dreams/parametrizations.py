@@ -1,4 +1,4 @@
-"""How a step may change a picture: a gradient by pixels in, a direction by pixels out.
+"""How a step may change a picture: a gradient by pixels in, a direction by pixels out, in the same memory.
 
 Another parametrisation of a picture is another metric for its gradient. With picture = L z, a step along the gradient
 by z changes the picture by L Lᵀ times the gradient by pixels: that is all that a step needs of L, and the picture
@@ -33,12 +33,12 @@ def fourier(gradient: Array) -> Array:
     height, width = gradient.shape[:2]
     frequency = np.hypot(np.fft.fftfreq(height)[:, np.newaxis], np.fft.rfftfreq(width))
     gain = (1 / np.maximum(frequency, 1 / max(height, width))).astype(np.float32)
-    direction = np.zeros_like(gradient)
-    for colour in COLOURS.T:  # one after the other: a spectrum of all three takes as much memory as the picture
-        spectrum = np.fft.rfft2(gradient @ colour)
+    direction = gradient @ COLOURS
+    for colour in range(3):  # one after the other: a spectrum of all three takes as much memory as the picture
+        spectrum = np.fft.rfft2(direction[..., colour])
         spectrum *= gain
-        direction += np.fft.irfft2(spectrum, (height, width))[..., np.newaxis] * colour
-    return direction
+        direction[..., colour] = np.fft.irfft2(spectrum, (height, width))
+    return np.matmul(direction, COLOURS.T, out=gradient)
 
 
 PARAMETRIZATIONS: Mapping[str, Parametrization] = {"pixels": pixels, "fourier": fourier}
@@ -46,8 +46,15 @@ PARAMETRIZATIONS: Mapping[str, Parametrization] = {"pixels": pixels, "fourier": 
 
 def noise(rng: np.random.Generator, height: int, width: int, parametrization: Parametrization) -> NDArray[np.uint8]:
     """A picture (height, width, 3) to begin with: grey, and as much of every direction as a step may take."""
-    white = rng.standard_normal((height, width, 3), np.float32)
-    return np.clip(GREY + CONTRAST * normalized(parametrization(white)), 0, 255).astype(np.uint8)
+    picture = normalized(parametrization(rng.standard_normal((height, width, 3), np.float32)))
+    picture *= CONTRAST
+    picture += GREY
+    return rounded(picture)
+
+
+def rounded(picture: Array) -> NDArray[np.uint8]:
+    """As a file holds it; in place, but for the last step."""
+    return np.rint(np.clip(picture, 0, 255, out=picture), out=picture).astype(np.uint8)
 
 
 def root_mean_square(x: Array) -> float:

@@ -19,7 +19,9 @@ from app.errors import UserError
 from app.images import Preprocessing
 from export import folding
 
-TILE = 256  # pixels: the longest side of a tile, unless the network needs more
+# Pixels: the longest side of a tile, unless the network needs more. A picture of up to a third more is seen whole; a
+# larger one takes memory itself, beside its tiles.
+TILE = 192
 
 
 class TiledGradient:
@@ -56,7 +58,8 @@ class TiledGradient:
         """The mean value over the tiles, and its gradient, of the picture's shape."""
         sides = picture.shape[:2]
         starts = rng.integers(sides) if self.roll else (0, 0)
-        rows, columns = (self._spans(side, int(start)) for side, start in zip(sides, starts, strict=True))
+        tile = self.tile if max(sides) > self.tile * 4 // 3 else max(sides)
+        rows, columns = (self._spans(side, int(start), tile) for side, start in zip(sides, starts, strict=True))
         gradient = np.empty_like(picture)
         values = []
         for down in rows:
@@ -67,9 +70,9 @@ class TiledGradient:
                 values.append(float(value))
         return float(np.mean(values)), gradient
 
-    def _spans(self, side: int, start: int) -> list[NDArray[np.int64]]:
+    def _spans(self, side: int, start: int, tile: int) -> list[NDArray[np.int64]]:
         """The indices of tiles of one size that cover a side from `start` on, and around its end."""
-        count = -(-side // self.tile)
+        count = -(-side // tile)
         size = max(self.smallest, -(-side // count))
         size += -size % self.multiple
         return [(start + i * side // count + np.arange(size)) % side for i in range(count)]
