@@ -188,7 +188,7 @@ def drawn(
     def direction(by_pixels: Array) -> Array:
         return parametrization(equalized(by_pixels, recipe.laplacian) if recipe.laplacian else by_pixels)
 
-    sizes = octave_sizes(*pixels.shape[:2], recipe.octaves, recipe.octave_scale)
+    sizes = octave_sizes(pixels.shape[0], pixels.shape[1], recipe.octaves, recipe.octave_scale)
     picture, values = ascend(pixels, sizes, recipe.steps, recipe.rate, gradient, direction, rng, watch)
     return rounded(picture), values
 

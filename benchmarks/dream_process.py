@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the program does
@@ -27,7 +28,11 @@ from app.networks import CARDS
 from app.run_folder import Trained
 from models import NETWORKS
 
-FORMS = {"plain": {}, "laplacian": {"laplacian": 4}, "fourier": {"parametrization": "fourier"}}
+FORMS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "laplacian": {"laplacian": 4},
+    "fourier": {"parametrization": "fourier"},
+}
 
 
 def bare(model: keras.Model, recipe: Dream) -> None:
@@ -63,7 +68,7 @@ def main(network: str, form: str, side: str, octaves: str, steps: str) -> None:
     model = NETWORKS[network]()
     height, width = model.input.shape[1:3]
     trained = Trained(model, model, (), Preprocessing(height=height, width=width))
-    choices = {"size": int(side), "octaves": int(octaves), "steps": int(steps), **FORMS.get(form, {})}
+    choices: dict[str, Any] = {"size": int(side), "octaves": int(octaves), "steps": int(steps), **FORMS.get(form, {})}
     recipe = Dream(model="", layers=PRESETS[network], **choices)
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     before, started = memory("VmRSS"), time.perf_counter()

@@ -265,6 +265,7 @@ def test_tiles_cover_a_picture_of_any_size(network: keras.Model, sides: tuple[in
         assert side % options.get("multiple", 1) == 0
 
 
+@pytest.mark.slow
 def test_cadenes_port_dreams_at_sizes_that_it_does_not_take() -> None:
     keras.utils.set_random_seed(0)
     model = NETWORKS["bn_inception"](width=0.25, input_shape=(64, 64, 3), ported_from="cadene")
@@ -331,7 +332,7 @@ def test_a_step_changes_the_picture_by_the_rate_in_the_direction_asked_for() -> 
     picture, values = ascend(
         start, [(20, 30)], 3, 1.5, gradient, parametrizations.pixels, np.random.default_rng(0), unwatched
     )
-    change = (picture - start) / 3
+    change = ((picture - start) / 3).astype(np.float32)
     assert root_mean_square(change) == pytest.approx(1.5, rel=1e-4)
     np.testing.assert_allclose(change, 1.5 * slope / root_mean_square(slope), rtol=1e-3, atol=1e-3)
     assert values == [pytest.approx(float((each * slope).sum())) for each in seen]

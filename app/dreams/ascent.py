@@ -45,7 +45,7 @@ def ascend(
     for i, step in watch(plan, len(plan), "Dreaming"):
         if step == 0:
             added = picture - resized(start, *sizes[i - 1]) if i else None
-            picture = resized(start, *sizes[i]).copy()
+            picture = np.require(resized(start, *sizes[i]), requirements="W")
             if added is not None:
                 picture += resized(added, *sizes[i])
         value, change = gradient(picture, rng)

@@ -27,5 +27,7 @@ def equalized(gradient: Array, bands: int) -> Array:
 
 
 def resized(picture: NDArray[Any], height: int, width: int) -> Array:
-    """A picture at another size, float32, to be read only; bilinear, antialiased where it shrinks."""
+    """A picture at another size, float32; bilinear, antialiased where it shrinks. Writable only at its own size."""
+    if picture.shape[:2] == (height, width):
+        return np.array(picture, np.float32)
     return np.asarray(tf.image.resize(picture, (height, width), antialias=True))
