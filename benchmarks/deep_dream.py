@@ -8,10 +8,13 @@ at 256 and 1024 pixels, for each form. Every measurement is a fresh process, on 
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
 from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from rich.console import Console
 
