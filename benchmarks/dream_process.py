@@ -45,7 +45,7 @@ def bare(model: keras.Model, recipe: Dream) -> None:
     def step(picture: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             tape.watch(picture)
-            value = tf.add_n([tf.reduce_mean(tf.square(x)) for x in probe(picture, training=False)])
+            value = tf.add_n([tf.reduce_mean(tf.square(x)) for x in keras.tree.flatten(probe(picture, training=False))])
         gradient = tape.gradient(value, picture)
         gradient /= tf.math.reduce_std(gradient) + 1e-30
         return tf.clip_by_value(picture + recipe.rate / 127.5 * gradient, -1, 1)
