@@ -41,6 +41,7 @@ bench: $(READY)
 	.venv/bin/python -m benchmarks.input_pipeline
 	.venv/bin/python -m benchmarks.quantization
 	.venv/bin/python -m benchmarks.inference
+	.venv/bin/python -m benchmarks.deep_dream
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache

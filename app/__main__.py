@@ -270,6 +270,88 @@ def predict(
 
 
 @app.command()
+def dream(
+    model: Annotated[Path, typer.Option(metavar="RUN", help="The run folder of the network to dream with.")],
+    image: Annotated[
+        Path | None, typer.Argument(metavar="[IMAGE]", help="A picture to begin with; noise if left out.")
+    ] = None,
+    to: Annotated[Path | None, typer.Option(metavar="FILE", help="The PNG to write.")] = None,
+    listing: Annotated[
+        bool, typer.Option("--list", help="Print every convolution, or the one of --layer, instead of dreaming.")
+    ] = False,
+    layers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--layer",
+            metavar="NAME[:CHANNEL][=WEIGHT]",
+            help="What to make more of, as in inception_4c or inception_4c:12=0.5; repeatable. A preset if left out.",
+        ),
+    ] = None,
+    guide: Annotated[
+        Path | None, typer.Option(metavar="IMAGE", help="A second picture: dream of what the layers see in it.")
+    ] = None,
+    size: Annotated[int, typer.Option(min=16, max=8192, help="The longer side, in pixels.")] = 512,
+    octaves: Annotated[int, typer.Option(min=1, max=16, help="How many sizes, from small to large.")] = 4,
+    octave_scale: Annotated[float, typer.Option(min=1.01, max=4, help="How much larger each is.")] = 1.4,
+    steps: Annotated[int, typer.Option(min=1, help="Steps in each octave.")] = 20,
+    rate: Annotated[float, typer.Option(min=0, help="Grey levels by which a step changes the picture.")] = 1.0,
+    laplacian: Annotated[
+        int, typer.Option(min=0, max=12, help="Bands of frequencies given the same strength; 4 is usual, 0 is none.")
+    ] = 0,
+    parametrization: Annotated[
+        str, typer.Option(help="What a step changes: pixels, or fourier for frequencies and decorrelated colours.")
+    ] = "pixels",
+    roll: Annotated[bool, typer.Option(help="Move the picture at random each step: tiles leave no seams.")] = True,
+    rotation: Annotated[
+        float, typer.Option(min=0, max=180, help="Turn what the network sees by up to so many degrees.")
+    ] = 0.0,
+    scale: Annotated[float, typer.Option(min=0, max=1, help="And scale it by up to this share.")] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same picture.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """DeepDream: a picture that makes more of what a layer sees, by gradient ascent; its recipe is stored in it."""
+    with quiet.tensorflow():
+        from app import dreaming, run_folder
+        from app.progress import watch
+    if listing:
+        rows = dreaming.convolutions(run_folder.load(model).model, *(layers or ())[:1])
+        if as_json:
+            _print_json(rows)
+            return
+        table = Table("convolution", "kernel", "strides", "height x width x channels")
+        for row in rows:
+            table.add_row(row["name"], *(" x ".join(map(str, row[key])) for key in ("kernel", "strides", "shape")))
+        output.print(table)
+        return
+    if to is None:
+        raise UserError("Name the picture to write with --to FILE.png, or ask for the convolutions with --list.")
+    recipe = dreaming.recipe(
+        model=str(model),
+        layers=tuple(layers or ()),
+        image=image and str(image),
+        guide=guide and str(guide),
+        size=size,
+        octaves=octaves,
+        octave_scale=octave_scale,
+        steps=steps,
+        rate=rate,
+        laplacian=laplacian,
+        parametrization=parametrization,
+        roll=roll,
+        rotation=rotation,
+        scale=scale,
+        seed=seed,
+    )
+    values = dreaming.dream(recipe, to, watch)
+    if as_json:
+        _print_json({"file": str(to), "objective": values})
+        return
+    output.print(
+        f"Dreamt {to}: objective {values[0]:.3g} at the first step, {values[-1]:.3g} at the last", soft_wrap=True
+    )
+
+
+@app.command()
 def export(
     run: RunArgument,
     to: Annotated[Path, typer.Option(help="The folder of all exports; this one becomes NAME/VERSION in it.")],

@@ -169,7 +169,8 @@ def test_help_and_misspelt_commands_do_not_import_tensorflow(
     assert done.returncode == (0 if "--help" in arguments else 2)
     assert "Traceback" not in done.stderr
     if arguments == ["--help"]:
-        for command in ("networks", "train", "check", "records", "evaluate", "predict", "export", "verify", "import"):
+        commands_of_all = "networks train check records evaluate predict export verify import dream"
+        for command in commands_of_all.split():
             assert command in done.stdout
     # The poison works: a command that computes cannot start.
     if arguments == []:
@@ -407,6 +408,11 @@ def predict_a_missing_file(stage: Stage) -> Command:
     return Command(["predict", stage.run(), stage.folder / "nosuch.jpg"], [stage.folder / "nosuch.jpg"])
 
 
+def dream_of_a_layer_that_does_not_exist(stage: Stage) -> Command:
+    to = stage.folder / "dream.png"
+    return Command(["dream", "--model", stage.finished, "--layer", "stem3", "--to", to], ["'stem3'", "stem_3"])
+
+
 def full_disk_at_the_start(stage: Stage) -> Command:
     to = stage.folder / "run"
     return Command(["train", stage.images(8, 8), "--network", "lenet_bn", "--to", to], [to / "classifier.json"], 200)
@@ -491,6 +497,7 @@ RARER_MISTAKES = (  # each is a start of TensorFlow, and tests of the functions 
     records_into_something_else,
     damaged_shard,
     check_against_no_run,
+    dream_of_a_layer_that_does_not_exist,
 )
 FULL_DISKS = (full_disk_at_the_start, full_disk_at_a_checkpoint)
 RARER_FULL_DISKS = (
