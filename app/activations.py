@@ -113,7 +113,7 @@ def activations(
 
 def of_layer(model: keras.Model, layer: keras.layers.Layer, images: NDArray[np.float32]) -> NDArray[np.float32]:
     """What the layer makes of images (batch, height, width, 3): its map (batch, rows, columns, channels)."""
-    return keras.Model(model.input, layer.output).predict_on_batch(images)
+    return keras.Model(model.input, layer.output)(images, training=False).numpy()
 
 
 def survey(

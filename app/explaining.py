@@ -40,8 +40,8 @@ SEED = 0
 # vary most decide; https://github.com/tabayashi0117/Score-CAM calls it Faster Score-CAM.
 MASKS = 64
 SAMPLES, NOISE = 25, 0.15  # of SmoothGrad; 1706.03825 finds 10 % to 20 % of the range, and little gain past 50 samples
-STEPS, RATE, JITTER = 200, 4.0, 4  # of activation maximization; grey levels a step, pixels
-BLUR = (2.0, 0.5)  # deviation of the filter on its gradient, in pixels of 64, at the first step and at the last
+STEPS, RATE, JITTER = 100, 3.0, 2  # of activation maximization; grey levels of the first step, pixels
+BLUR = (6.0, 2.0)  # deviation in pixels of the filter on its gradient, at the first step and at the last
 
 
 def explain(
@@ -228,12 +228,16 @@ def maximized(
     rng = np.random.default_rng(SEED)
     shape = (preprocessing.height, preprocessing.width, 3)
 
-    def moved(pixels: tf.Tensor) -> tf.Tensor:
-        return preprocessing.scaled(tf.roll(pixels, rng.integers(-JITTER, JITTER + 1, 2), (1, 2)))
+    @tf.function  # the library runs layer by layer, which takes several times as long
+    def logits(pixels: tf.Tensor) -> tf.Tensor:
+        return model(preprocessing.scaled(pixels), training=False)
+
+    def of_moved(pixels: tf.Tensor) -> tf.Tensor:
+        return logits(tf.roll(pixels, rng.integers(-JITTER, JITTER + 1, 2), (1, 2)))
 
     pixels = keras.Input(shape)
-    on_pixels = keras.Model([pixels], model(keras.layers.Lambda(moved)(pixels)))
-    deviations = iter(np.geomspace(*BLUR, STEPS) * min(shape[:2]) / 64)
+    on_pixels = keras.Model([pixels], keras.layers.Lambda(of_moved)(pixels))
+    deviations = iter(np.geomspace(*BLUR, STEPS))
 
     def smoothed(gradient: tf.Tensor) -> NDArray[Any]:
         deviation = next(deviations)
@@ -253,7 +257,7 @@ def maximized(
         input_modifiers=None,
         regularizers=None,
         steps=STEPS,
-        optimizer=keras.optimizers.SGD(RATE),
+        optimizer=keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(RATE, STEPS)),
         gradient_modifier=smoothed,
         callbacks=Tick(),
     )

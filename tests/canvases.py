@@ -1,41 +1,44 @@
-"""Real digits at random places of canvases three times their size, as a folder class/image."""
+"""Real digits of 8 x 8 pixels at random places of canvases three times their size, among fragments of other digits.
 
-from pathlib import Path
-from typing import NamedTuple
+On an empty canvas any network, trained or not, answers most where there is anything at all; among fragments of the same
+strokes only one that knows digits can find the whole one.
+"""
+
+from typing import Any, NamedTuple
 
 import numpy as np
 import sklearn.datasets
-from PIL import Image
 
-SIDE = 63  # of a canvas, in pixels; the digit has a third of it
+DIGIT, SIDE, FRAGMENT = 8, 24, 4  # pixels
+HELD_OUT = 360  # of the 1,797 digits
 
-
-class Planted(NamedTuple):
-    """Where the digit is, in pixels of the canvas: rows and columns `top` to `top + SIDE // 3 - 1`, and so on."""
-
-    top: int
-    left: int
-
-    @classmethod
-    def of(cls, path: Path) -> "Planted":
-        """As the file is named."""
-        _, top, left = path.stem.split("_")
-        return cls(int(top), int(left))
-
-    def holds(self, row: int, column: int) -> bool:
-        return 0 <= row - self.top < SIDE // 3 and 0 <= column - self.left < SIDE // 3
+Array = np.ndarray[Any, Any]
 
 
-def plant(root: Path, count: int, seed: int = 0) -> Path:
-    """A folder of `count` canvases, number_top_left.png."""
-    rng = np.random.default_rng(seed)
-    digits = sklearn.datasets.load_digits()
-    for number in range(count):
-        canvas = Image.new("L", (SIDE, SIDE))
-        digit = Image.fromarray(np.uint8(digits.images[number % len(digits.images)] * 15))
-        top, left = (int(place) for place in rng.integers(0, SIDE - SIDE // 3 + 1, 2))
-        canvas.paste(digit.resize((SIDE // 3, SIDE // 3), Image.Resampling.BICUBIC), (left, top))
-        folder = root / str(digits.target[number % len(digits.images)])
-        folder.mkdir(parents=True, exist_ok=True)
-        canvas.save(folder / f"{number:05}_{top}_{left}.png")
-    return root
+class Canvases(NamedTuple):
+    """`pictures`, uint8 (count, SIDE, SIDE, 3), `labels` (count,) and `places`, (count, 2): the first row and column of
+    the digit."""
+
+    pictures: Array
+    labels: Array
+    places: Array
+
+
+def planted(count: int, seed: int, held_out: bool = False, contrast: float | Array = 1.0) -> Canvases:
+    """Canvases with digits that are held out from those without `held_out`; their fragments are of any, at `contrast`, a
+    number in 0..1 for all canvases or one for each."""
+    rng, digits = np.random.default_rng(seed), sklearn.datasets.load_digits()
+    images = np.uint8(digits.images * 15)
+    fragments = np.lib.stride_tricks.sliding_window_view(images, (FRAGMENT, FRAGMENT), axis=(1, 2))
+    canvases = np.zeros((count, SIDE, SIDE), np.uint8)
+    for row in range(0, SIDE, FRAGMENT):
+        for column in range(0, SIDE, FRAGMENT):
+            chosen = (rng.integers(size, size=count) for size in fragments.shape[:3])
+            canvases[:, row : row + FRAGMENT, column : column + FRAGMENT] = fragments[tuple(chosen)]
+    canvases = np.uint8(canvases * np.broadcast_to(contrast, count)[:, np.newaxis, np.newaxis])
+    split = len(images) - HELD_OUT
+    chosen = rng.integers(split, len(images), count) if held_out else rng.integers(split, size=count)
+    places = rng.integers(0, SIDE - DIGIT + 1, (count, 2))
+    for canvas, number, (top, left) in zip(canvases, chosen, places, strict=True):
+        canvas[top : top + DIGIT, left : left + DIGIT] = images[number]
+    return Canvases(canvases[..., np.newaxis].repeat(3, axis=-1), digits.target[chosen], places)

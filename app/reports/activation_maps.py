@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 DOTS = 120  # per inch
 COLOURS = colormaps["viridis"].with_extremes(bad="white", under="#b0b0b0")
 DEAD = -1.0  # drawn grey
-FEW, ACROSS = 64, (8, 16, 32)  # tiles side by side, for up to 64, up to 256 and more channels
+FEW, ACROSS = 256, (16, 32)  # tiles side by side, for so many channels and for more
 
 
 def channels(
@@ -31,7 +31,7 @@ def channels(
 ) -> Figure:
     """All channels of a map (rows, columns, channels) as tiles, each scaled by itself, a block of tiles per branch;
     above them the picture, with what the unit in the middle of the map sees of it."""
-    across = ACROSS[0] if answer.shape[-1] <= FEW else ACROSS[1] if answer.shape[-1] <= 4 * FEW else ACROSS[2]
+    across = ACROSS[answer.shape[-1] > FEW]
     heights = [math.ceil((part.stop - part.start) / across) for part in branches.values()]
     tile = 10.0 / across  # inches
     figure = Figure(figsize=(10.6, 2.6 + sum(heights) * tile + 0.4 * len(heights)), dpi=DOTS, layout="constrained")
