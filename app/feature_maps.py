@@ -56,7 +56,8 @@ def last_stage(model: keras.Model) -> keras.layers.Layer:
     That is the top of a module, never one of its columns, with a grid of at least `GRID` x `GRID`, or with the finest
     there is.
     """
-    before, after = {}, dict.fromkeys((layer.name for layer in model.layers), 0)
+    before: dict[str, int] = {}
+    after = dict.fromkeys((layer.name for layer in model.layers), 0)
     for layer in model.layers:
         before[layer.name] = sum(before[parent.name] for parent in parents(layer)) or 1
     top = model.output._keras_history.operation.name

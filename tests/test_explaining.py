@@ -150,10 +150,10 @@ def test_saliency_is_the_largest_gradient_of_a_pixel(number: int, network: keras
 
 
 def test_smoothgrad_is_the_mean_of_saliencies_under_noise(network: keras.Model, image: Array) -> None:
-    before = np.random.get_state()[1]
+    before = np.random.get_state(legacy=False)["state"]["key"]
     found = explaining.heat_map(network, image, 1, "smoothgrad")
     np.testing.assert_array_equal(found, explaining.heat_map(network, image, 1, "smoothgrad"))
-    np.testing.assert_array_equal(np.random.get_state()[1], before)
+    np.testing.assert_array_equal(np.random.get_state(legacy=False)["state"]["key"], before)
     noise = np.random.default_rng(0).normal(0, 0.15 * (image.max() - image.min()), (200, *image.shape))
     with tf.GradientTape() as tape:
         noisy = tf.constant(np.float32(image + noise))
@@ -204,7 +204,8 @@ def test_the_maximized_picture_raises_its_class_and_is_the_same_again(
     noise = [np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 3), np.uint8) for seed in range(20)]
     for number in (0, 2):
         found = explaining.maximized(network, number, preprocessing)
-        assert (found.shape, found.dtype) == ((SIDE, SIDE, 3), np.uint8)
+        assert found.shape == (SIDE, SIDE, 3)
+        assert found.dtype == np.uint8
         np.testing.assert_array_equal(found, explaining.maximized(network, number, preprocessing))
         assert logits(found)[number] > max(logits(picture)[number] for picture in noise)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
@@ -34,8 +35,8 @@ def channels(
     across = ACROSS[answer.shape[-1] > FEW]
     heights = [math.ceil((part.stop - part.start) / across) for part in branches.values()]
     tile = 10.0 / across  # inches
-    figure = Figure(figsize=(10.6, 2.6 + sum(heights) * tile + 0.4 * len(heights)), dpi=DOTS, layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.04, hspace=0.02)  # type: ignore[union-attr]
+    layout = ConstrainedLayoutEngine(h_pad=0.04, hspace=0.02)
+    figure = Figure(figsize=(10.6, 2.6 + sum(heights) * tile + 0.4 * len(heights)), dpi=DOTS, layout=layout)
     axes = figure.subplots(1 + len(heights), 1, height_ratios=[2.3, *(height * tile for height in heights)])
     axes[0].imshow(picture)
     axes[0].axis("off")
