@@ -80,7 +80,7 @@ def support(model: keras.Model, layer: str, units: tuple[int, int]) -> tuple[tup
     with tf.GradientTape() as tape:
         tape.watch(x)
         answer = tf.reduce_sum(probe(x, training=False)[:, units[0], units[1]])
-    seen: Array = np.asarray(tape.gradient(answer, x)).any(axis=(0, 3))
+    seen: Array = np.any(tape.gradient(answer, x).numpy() != 0, axis=(0, 3))
     rows, columns = (np.flatnonzero(seen.any(axis=axis)) for axis in (1, 0))
     return (rows[0], rows[-1]), (columns[0], columns[-1])
 
