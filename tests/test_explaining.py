@@ -196,6 +196,7 @@ def test_the_maximized_picture_raises_its_class_and_is_the_same_again(
     # To this network every one of its six by six places means something else.
     monkeypatch.setattr(explaining, "BLUR", (0.1, 0.1))
     monkeypatch.setattr(explaining, "JITTER", 0)
+    monkeypatch.setattr(explaining, "STEPS", 40)
     preprocessing = Preprocessing(height=SIDE, width=SIDE, colour="BGR", mean=(120, 110, 100), deviation=(60, 50, 70))
 
     def logits(picture: Array) -> Array:
