@@ -404,6 +404,85 @@ def verify(
         raise typer.Exit(1)
 
 
+@app.command()
+def explain(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run folder.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")],
+    to: Annotated[Path, typer.Option(help="The folder to write to, a PNG per image.")],
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method",
+            metavar="METHOD",
+            help="grad-cam (the default), grad-cam++, score-cam, layer-cam, saliency, smoothgrad or "
+            "activation-maximization; repeatable, side by side.",
+        ),
+    ] = None,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option("--class", metavar="CLASS", help="A name or a number, the best class if left out; repeatable."),
+    ] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="Where the CAMs are taken; the last module with a grid of 7 x 7 if left out.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what of a picture speaks for a class. Ends with exit code 1 when a picture could not be read."""
+    with quiet.tensorflow():
+        from app import explaining
+        from app.progress import watch
+    rows = explaining.explain(model, images, to, methods or ("grad-cam",), classes or (), layer, watch)
+    if as_json:
+        _print_json(rows)
+    else:
+        for row in rows:
+            named = (f"{name} {score:.3f}" for name, score in zip(row["classes"], row["scores"], strict=True))
+            output.print(row.get("error") or f"{row['file']}: {'  '.join(named)}: {row['picture']}", soft_wrap=True)
+    if any("error" in row for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command()
+def activations(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run folder.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image file.")],
+    layer: Annotated[str, typer.Option(help="A layer with a map, such as inception_3a or one of its columns.")],
+    to: Annotated[Path, typer.Option(metavar="FILE", help="The PNG to write.")],
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="DATA", help="Show the training images' patches that channels answer most to."),
+    ] = None,
+    channels: Annotated[
+        list[int] | None,
+        typer.Option("--channel", metavar="N", help="Whose patches, the strongest on IMAGE if left out; repeatable."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a layer answers to a picture, what its units see, and which channels are dead."""
+    with quiet.tensorflow():
+        from app import activations
+        from app.progress import watch
+    found = activations.activations(model, image, layer, to, data, channels or (), watch)
+    if as_json:
+        _print_json(found)
+        return
+    field = {key: " x ".join(f"{side:g}" for side in sides) for key, sides in found["receptive_field"].items()}
+    output.print(
+        f"{layer}: {' x '.join(map(str, found['grid']))} units, {found['channels']} channels. Each unit sees "
+        f"{field['size']} pixels, every {field['stride']}; the first looks at {field['offset']}",
+        soft_wrap=True,
+    )
+    for branch in found["branches"]:
+        last = branch["first"] + branch["channels"] - 1
+        output.print(f"{branch['name']}: channels {branch['first']} to {last}")
+    numbers = f": {', '.join(map(str, found['dead']))}" if found["dead"] else ""
+    output.print(
+        f"dead on {found['images']} images: {len(found['dead'])} of {found['channels']} channels{numbers}",
+        soft_wrap=True,
+    )
+    output.print(f"Drawn: {to}", soft_wrap=True)
+
+
 batch_norm_app = typer.Typer(
     help="Look at, repair, or move to another domain the statistics of batch normalisation.", no_args_is_help=True
 )

@@ -21,7 +21,7 @@ def predict(model: Path, paths: Sequence[Path], top: int, watch: Watch) -> list[
     Raises:
         UserError: `model` is neither run nor export; a path that does not exist; a folder without pictures.
     """
-    files = [file for path in paths for file in _pictures(path)]
+    files = [file for path in paths for file in pictures(path)]
     answer = _run(model) if (model / "classifier.json").is_file() else _export(exporting.newest(model))
     rows: list[dict[str, Any]] = []
     for file in watch(files, len(files), "Predicting"):
@@ -36,7 +36,12 @@ def predict(model: Path, paths: Sequence[Path], top: int, watch: Watch) -> list[
     return rows
 
 
-def _pictures(path: Path) -> list[Path]:
+def pictures(path: Path) -> list[Path]:
+    """The image files that a path stands for: itself, or those of a folder, in order.
+
+    Raises:
+        UserError: it does not exist, or is a folder without images.
+    """
     if path.is_file():
         return [path]
     if not path.is_dir():

@@ -18,8 +18,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from litert_quantizer import quantizer
+from litert_quantizer.calibrator import Calibrator
 from litert_quantizer.qtyping import TFLOperationName
 from litert_quantizer.recipe import AlgorithmName
+from litert_quantizer.recipe_manager import RecipeManager
+from litert_quantizer.utils import qsv_utils
 from litert_quantizer.utils.validation_utils import ValidationErrorMetric
 
 from . import metadata, tflite
@@ -45,7 +48,7 @@ def write(
     """
     made = _quantizer(source, kind, network, in_float)
     with _quietly():
-        ranges = made.calibrate(_by_signature(source, samples), num_threads=THREADS) if made.need_calibration else None
+        ranges = _ranges(made, source, _by_signature(source, samples)) if made.need_calibration else None
         result = made.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
         result.export_model(str(file), overwrite=True)
     metadata.carry(source, file)
@@ -59,9 +62,7 @@ def errors(source: Path, network: str, samples: Sequence[Any]) -> list[tuple[str
     made = _quantizer(source, "int8", network, ())
     data = _by_signature(source, samples)
     with _quietly():
-        made.quantize(
-            made.calibrate(data, num_threads=THREADS), enable_progress_bar=False, enable_progress_report=False
-        )
+        made.quantize(_ranges(made, source, data), enable_progress_bar=False, enable_progress_report=False)
         compared = made.validate(data, [ValidationErrorMetric.SNR], use_xnnpack=False, num_threads=THREADS)
     (signature,) = data
     tensors = compared.get_signature_comparison_result(signature).intermediate_tensors
@@ -87,6 +88,16 @@ def _quantizer(source: Path, kind: Kind, network: str, in_float: Sequence[str]) 
         exactly = f"^{re.escape(tensor)};?$"
         made.update_quantization_recipe(exactly, everything, algorithm_key=AlgorithmName.NO_QUANTIZE)
     return made
+
+
+def _ranges(made: Any, source: Path, data: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """The smallest and the largest value of every activation. The quantizer's own way averages over the pictures, which
+    cuts off the strongest answers: five of 360 digits were lost by it, none without."""
+    recipes = RecipeManager()
+    recipes.load_quantization_recipe(made.get_quantization_recipe())
+    calibrator = Calibrator(str(source), num_threads=THREADS, qsv_update_func=qsv_utils.min_max_update)
+    calibrator.calibrate(data, recipes)
+    return calibrator.get_model_qsvs()
 
 
 def _by_signature(source: Path, samples: Iterable[Any]) -> dict[str, list[dict[str, Any]]]:
