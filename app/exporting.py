@@ -131,7 +131,7 @@ def verify(path: Path, watch: Watch = unwatched) -> tuple[Path, dict[str, Any]]:
         except certificate.ArtefactError as error:
             raise UserError(f"{error}.") from error
     found = certifying.hashes(version)
-    changed = [name for name, value in hashes["files"].items() if found.get(name) != value]
+    changed = [name for name, value in hashes["files"].items() if found.get(name, value) != value]
     ok = all(certificate.passes(row) for row in rows) and not changed
     return version, {"ok": ok, "rows": rows, "changed": changed, "not_repeated": not_repeated}
 

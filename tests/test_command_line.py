@@ -694,6 +694,8 @@ def test_a_score_is_printed_with_the_preprocessing(
 
 CERTIFICATE = {
     "artefact",
+    "precision",
+    "held_out",
     "top_1_agreement",
     "max_difference",
     "tolerance",
@@ -708,7 +710,7 @@ CERTIFICATE = {
 def test_verify_prints_its_certificate(outcome: Outcome) -> None:
     found = only_json(outcome)
     assert outcome.code == 0
-    assert set(found) == {"ok", "rows"}
+    assert set(found) == {"ok", "rows", "changed", "not_repeated"}
     assert found["ok"] is True
     assert [row["artefact"] for row in found["rows"]] == ["trained network", "LiteRT model.tflite"]
     assert all(set(row) == CERTIFICATE for row in found["rows"])

@@ -864,10 +864,6 @@ def failing(version: Path) -> list[str]:
 def test_an_untouched_export_verifies(exported: Path, tmp_path: Path) -> None:
     version = device_file_only(exported, tmp_path)
     certified = json.loads((version / "certificate.json").read_text())
-    for name in list(certified["sha256"]["files"]):
-        if not (version / name).exists():
-            del certified["sha256"]["files"][name]
-    (version / "certificate.json").write_text(json.dumps(certified))
     _, found = exporting.verify(version)
     assert (found["ok"], found["changed"], found["not_repeated"]) == (True, [], None)
     assert [row["held_out"]["images"] for row in found["rows"]] == [certified["held_out"]] * 2
