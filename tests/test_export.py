@@ -926,6 +926,7 @@ def test_another_networks_artefact_is_found(exported: Path, tmp_path: Path) -> N
     assert failing(version) == ["LiteRT model.tflite"]
 
 
+@pytest.mark.slow
 def test_swapped_labels_are_found(exported: Path, tmp_path: Path, trained: Trained) -> None:
     version = tmp_path / "pictures" / "1"
     shutil.copytree(

@@ -89,7 +89,7 @@ def assert_same(found: Array, right: Array) -> None:
     ("name", "theirs", "options"),
     [
         ("inception_v3", "InceptionV3", {"scale": False}),
-        ("inception_resnet_v2", "InceptionResNetV2", {"scale": False}),
+        pytest.param("inception_resnet_v2", "InceptionResNetV2", {"scale": False}, marks=pytest.mark.slow),
         ("densenet121", "DenseNet121", {}),
     ],
 )
@@ -300,7 +300,9 @@ def test_the_smallest_image_with_heads_works_and_one_pixel_less_is_refused(name:
             NETWORKS[name](auxiliary=True, width=0.05, classes=7, input_shape=shape)
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "inception_resnet_v2" else ()) for name in HEADS]
+)
 def test_the_heads_leave_the_predictions_alone(name: str) -> None:
     _, side = HEADS[name]
     options = {"width": 0.05, "classes": 7, "input_shape": (side, side, 3)}

@@ -581,7 +581,7 @@ def test_the_top_is_a_softmax_over_the_logits(name: str) -> None:
     np.testing.assert_allclose(found, powers / powers.sum(-1, keepdims=True), rtol=1e-4)
 
 
-@EVERY
+@NEARLY_EVERY
 def test_images_may_be_of_half_the_size_and_need_not_be_square(name: str) -> None:
     """A network of no stated size gives maps as large as one that is built for such images."""
     stated = narrowest(name)

@@ -126,7 +126,10 @@ def test_facenet_s_classifier_stands_outside_the_network_s_scope() -> None:
 
 @pytest.mark.parametrize(
     ("name", "application", "height", "width"),
-    [("inception_v3", "InceptionV3", 107, 91), ("inception_resnet_v2", "InceptionResNetV2", 91, 75)],
+    [
+        ("inception_v3", "InceptionV3", 107, 91),
+        pytest.param("inception_resnet_v2", "InceptionResNetV2", 91, 75, marks=pytest.mark.slow),
+    ],
 )
 def test_the_forward_pass_is_that_of_keras(name: str, application: str, height: int, width: int) -> None:
     """Their anonymous layers are numbered in the order of creation, which is slim's; the others are found by name."""

@@ -99,6 +99,7 @@ def test_a_training_is_what_keras_makes_of_the_same_batches(normalization: Any) 
     assert look.accuracy == pytest.approx(np.mean(logits.argmax(axis=1) == train.labels[:50]), abs=0.021)
 
 
+@pytest.mark.slow
 def test_a_training_that_begins_again_is_a_fresh_one() -> None:
     train = examples()
     options: dict[str, Any] = {"normalization": "batch", "dropout": 0.3, "cap": 50}
