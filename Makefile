@@ -25,7 +25,7 @@ test: $(READY)
 	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: $(READY)
-	.venv/bin/python -m pytest -m slow
+	.venv/bin/python -m pytest -n 2 --dist load -m slow
 
 lint: $(READY)
 	.venv/bin/ruff check .
