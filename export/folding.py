@@ -86,8 +86,12 @@ def fold(model: keras.Model) -> keras.Model:
 
 def largest_difference(model: keras.Model, folded: keras.Model, images: Any) -> float:
     """Between the outputs of both for `images`, (batch, height, width, channels) as the network takes them."""
-    # As a graph, which forgets a map when nothing needs it any more.
-    answers = (keras.tree.flatten(network.predict_on_batch(images)) for network in (model, folded))
+    # As a graph, which forgets a map when nothing needs it any more; one by one, since a graph that has seen batches is
+    # slow with a single image afterwards (see BatchNormalization).
+    answers = (
+        [y for image in images for y in keras.tree.flatten(network.predict_on_batch(image[None]))]
+        for network in (model, folded)
+    )
     pairs = zip(*answers, strict=True)
     return max(float(np.max(np.abs(np.asarray(a, np.float64) - np.asarray(b, np.float64)))) for a, b in pairs)
 
