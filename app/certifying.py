@@ -37,19 +37,17 @@ def certify(
     pictures = [(image, (run.golden / image["file"]).read_bytes()) for image in read_golden(run)]
     first = trained.preprocessing.decode(pictures[0][1]).numpy()
     pictures += [({"file": name, "label": None}, made) for name, made in specimens(first).items()]
-    kept, seconds = [], []
     for image, encoded in pictures:
         (folder / "golden" / image["file"]).write_bytes(encoded)
-        started = time.perf_counter()
-        kept.append(image | {"probabilities": probabilities(trained, encoded)})
-        seconds.append(time.perf_counter() - started)
+    reply = ask(trained, [encoded for _, encoded in pictures])
+    kept = [image | {"probabilities": answer} for (image, _), answer in zip(pictures, reply["answers"], strict=True)]
     write_json(folder / "golden" / "golden.json", kept)
-    count = min(HELD_OUT, max(1, int(SECONDS / np.median(seconds))))
+    count = min(HELD_OUT, max(1, int(1000 * SECONDS / reply["milliseconds"])))
     with tempfile.TemporaryDirectory() as elsewhere:
         others, why = held_out(run, trained, Path(elsewhere), count, watch)
         if why:
             console.print(f"Only golden images are compared: {why}.")
-        rows = [reference_row(trained, run, certificate.golden(folder), others)]
+        rows = [reference_row(trained, run, kept, others, reply)]
         rows += certificate.rows(folder, trained.labels, precision, others, watch)
     found = {"ok": all(certificate.passes(row) for row in rows), "rows": rows}
     classifier = run.read_classifier()
@@ -93,28 +91,35 @@ def held_out(
             file.write_bytes(encoded)
             found.append({"file": str(file), "label": data.labels[int(label)]})
     for image in watch(found, len(found), "Asking the network"):
-        image["probabilities"] = probabilities(trained, Path(image["file"]).read_bytes())
+        image["probabilities"] = _probabilities(trained, Path(image["file"]).read_bytes())
     return found, None
 
 
-def reference_row(
-    trained: Trained, run: Run, golden: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]
-) -> dict[str, Any]:
-    """The trained network against its own answers of the day of the export; `others` it has just been asked about."""
+def ask(trained: Trained, pictures: Sequence[bytes]) -> dict[str, Any]:
+    """What the network says to image files: `answers`, in label order, and `milliseconds`, the median for one."""
     answers, seconds = [], []
-    for image in golden:
-        encoded = Path(image["file"]).read_bytes()
+    for encoded in pictures:
         started = time.perf_counter()
-        answers.append(probabilities(trained, encoded))
+        answers.append(_probabilities(trained, encoded))
         seconds.append(time.perf_counter() - started)
-    answers += [image["probabilities"] for image in others]
-    reply = {"answers": answers, "milliseconds": float(np.median(seconds)) * 1000}
+    return {"answers": answers, "milliseconds": float(np.median(seconds)) * 1000}
+
+
+def reference_row(
+    trained: Trained,
+    run: Run,
+    golden: Sequence[dict[str, Any]],
+    others: Sequence[dict[str, Any]],
+    reply: dict[str, Any],
+) -> dict[str, Any]:
+    """The trained network, whose `reply` is to the golden images, against its own answers of the day of the export;
+    `others` it has just been asked about."""
+    all_answers = reply | {"answers": [*reply["answers"], *(image["probabilities"] for image in others)]}
     size = run.model.stat().st_size
-    return certificate.compare("trained network", golden, trained.labels, reply, size, held_out=others)
+    return certificate.compare("trained network", golden, trained.labels, all_answers, size, held_out=others)
 
 
-def probabilities(trained: Trained, encoded: bytes) -> list[float]:
-    """What the network says to the bytes of an image file, in label order."""
+def _probabilities(trained: Trained, encoded: bytes) -> list[float]:
     image = trained.preprocessing(trained.preprocessing.decode(encoded))
     return trained.model.predict_on_batch(image[np.newaxis])[0].tolist()
 

@@ -125,7 +125,8 @@ def verify(path: Path, watch: Watch = unwatched) -> tuple[Path, dict[str, Any]]:
         if run.model.is_file() and digest(run.model) == hashes["model"]:
             trained = run_folder.load(run.folder)
             held_out, not_repeated = certifying.held_out(run, trained, Path(elsewhere), written["held_out"], watch)
-            rows.append(certifying.reference_row(trained, run, golden, held_out))
+            reply = certifying.ask(trained, [Path(image["file"]).read_bytes() for image in golden])
+            rows.append(certifying.reference_row(trained, run, golden, held_out, reply))
         try:
             rows += certificate.rows(version, labels, precision, held_out, watch)
         except certificate.ArtefactError as error:
