@@ -362,7 +362,9 @@ def export(
     quantize: Annotated[
         str | None,
         typer.Option(
-            metavar="KIND", help="Also a smaller LiteRT file: float16, dynamic or int8, or what loses less, measured."
+            metavar="KIND",
+            help="Also a smaller LiteRT file: float16, dynamic or int8, or what loses less, measured. The integer ones "
+            "are the fast ones on Arm and on x86 with VNNI; on other x86 processors float32 is as fast.",
         ),
     ] = None,
     max_drop: Annotated[

@@ -17,6 +17,7 @@ from export import quantization, tflite
 from export.quantization import Kind
 
 SAMPLES = 100  # training pictures for the ranges of int8
+COMPARED = 8  # of them, to find its noisiest operations: seconds and a hundred megabytes each with a large network
 HELD_OUT = 1_000  # validation pictures at most
 IN_FLOAT = 0.1  # of the operations of int8, the noisiest, that its second try leaves in float32
 # What is tried, in this order, for what was asked.
@@ -49,7 +50,10 @@ def quantize(
         for encoded, label in data.validation.in_order().take(HELD_OUT).as_numpy_iterator()
     ]
     network = trained.model.name
-    noisiest = quantization.errors(source, network, samples) if asked == "int8" else []
+    ranges, noisiest = None, []
+    if asked == "int8":
+        ranges = quantization.ranges(source, network, watch(samples, len(samples), "Measuring ranges"))
+        noisiest = quantization.errors(source, network, ranges, samples[:COMPARED])
     truth = np.array([label for _, label in held_out])
     reference = _best(source, held_out, watch)
     found: dict[str, Any] = {
@@ -62,7 +66,7 @@ def quantize(
     for kind, mixed in LADDER[asked]:
         in_float = [tensor for tensor, _ in noisiest[: max(1, int(IN_FLOAT * len(noisiest)))]] if mixed else []
         file = source.with_name(f"model.{kind}.tflite")
-        quantization.write(source, kind, file, network, samples, in_float)
+        quantization.write(source, kind, file, network, ranges, in_float)
         best = _best(file, held_out, watch)
         drop = 100 * float(np.mean(reference == truth) - np.mean(best == truth))
         agreement = float(np.mean(reference == best))

@@ -144,8 +144,9 @@ def write_artefacts(folder: Path) -> int:
     source = folder / "model.tflite"
     with quiet.native():
         tflite.write(network, preprocessing, labels, source)
+        ranges = quantization.ranges(source, network.name, samples)
         for kind in ("dynamic", "int8"):
-            quantization.write(source, kind, folder / f"model.{kind}.tflite", network.name, samples)
+            quantization.write(source, kind, folder / f"model.{kind}.tflite", network.name, ranges)
     network.export(folder / "network", verbose=False)
     theirs = settled(keras.applications.InceptionV3(weights=None, classes=CLASSES), images)
     theirs.export(folder / "keras", verbose=False)

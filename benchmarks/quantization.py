@@ -55,9 +55,10 @@ def write_files(trained: Trained, folder: Path) -> dict[str, Path]:
     files = {FLOAT32: source}
     with quiet.native():
         tflite.write(folding.fold(trained.model), trained.preprocessing, trained.labels, source)
+        ranges = quantization.ranges(source, trained.model.name, samples)
         for kind in quantization.KINDS:
             files[kind] = folder / f"model.{kind}.tflite"
-            quantization.write(source, kind, files[kind], trained.model.name, samples)
+            quantization.write(source, kind, files[kind], trained.model.name, ranges)
     return files
 
 

@@ -28,41 +28,52 @@ from litert_quantizer.utils.validation_utils import ValidationErrorMetric
 from . import metadata, tflite
 
 Kind = Literal["float16", "dynamic", "int8"]
+Ranges = dict[str, Any]  # of each tensor, as the quantizer has them
 KINDS: tuple[Kind, ...] = ("float16", "dynamic", "int8")
 THREADS = os.cpu_count() or 1
 WITH_KERNELS = (TFLOperationName.CONV_2D, TFLOperationName.DEPTHWISE_CONV_2D, TFLOperationName.FULLY_CONNECTED)
 
 
+def ranges(source: Path, network: str, samples: Iterable[Any]) -> Ranges:
+    """The smallest and the largest value of every activation that int8 has to represent.
+
+    `source` is the float32 file that `tflite.write` made of the model `network`; samples are pictures, uint8 (height,
+    width, 3). The quantizer's own way averages over the pictures, which cuts off the strongest answers: five of 360
+    digits were lost by it, none without.
+    """
+    recipes = RecipeManager()
+    recipes.load_quantization_recipe(_quantizer(source, "int8", network, ()).get_quantization_recipe())
+    with _quietly():
+        calibrator = Calibrator(str(source), num_threads=THREADS, qsv_update_func=qsv_utils.min_max_update)
+        calibrator.calibrate(_by_signature(source, samples), recipes)
+    return calibrator.get_model_qsvs()
+
+
 def write(
-    source: Path,
-    kind: Kind,
-    file: Path,
-    network: str,
-    samples: Iterable[Any] = (),
-    in_float: Sequence[str] = (),
+    source: Path, kind: Kind, file: Path, network: str, measured: Ranges | None = None, in_float: Sequence[str] = ()
 ) -> None:
     """Writes the LiteRT file `file`, from the float32 one `source`, which `tflite.write` made of the model `network`.
 
-    `samples` are pictures for the ranges of int8, uint8 (height, width, 3); `in_float` names tensors, as `errors` does,
-    whose operations stay in float32.
+    `measured` are the `ranges`, which int8 needs; `in_float` names tensors, as `errors` does, whose operations stay in
+    float32.
     """
     made = _quantizer(source, kind, network, in_float)
     with _quietly():
-        ranges = _ranges(made, source, _by_signature(source, samples)) if made.need_calibration else None
-        result = made.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
+        known = measured if made.need_calibration else None
+        result = made.quantize(known, enable_progress_bar=False, enable_progress_report=False)
         result.export_model(str(file), overwrite=True)
     metadata.carry(source, file)
 
 
-def errors(source: Path, network: str, samples: Sequence[Any]) -> list[tuple[str, float]]:
+def errors(source: Path, network: str, measured: Ranges, samples: Sequence[Any]) -> list[tuple[str, float]]:
     """The tensors of the int8 network and the signal-to-noise ratio of each against float32, the noisiest first.
 
-    Samples are pictures, uint8 (height, width, 3); they give the ranges and are compared on.
+    Compared on samples, pictures of uint8 (height, width, 3), by kernels that keep every tensor: seconds for each.
     """
     made = _quantizer(source, "int8", network, ())
     data = _by_signature(source, samples)
     with _quietly():
-        made.quantize(_ranges(made, source, data), enable_progress_bar=False, enable_progress_report=False)
+        made.quantize(measured, enable_progress_bar=False, enable_progress_report=False)
         compared = made.validate(data, [ValidationErrorMetric.SNR], use_xnnpack=False, num_threads=THREADS)
     (signature,) = data
     tensors = compared.get_signature_comparison_result(signature).intermediate_tensors
@@ -88,16 +99,6 @@ def _quantizer(source: Path, kind: Kind, network: str, in_float: Sequence[str]) 
         exactly = f"^{re.escape(tensor)};?$"
         made.update_quantization_recipe(exactly, everything, algorithm_key=AlgorithmName.NO_QUANTIZE)
     return made
-
-
-def _ranges(made: Any, source: Path, data: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """The smallest and the largest value of every activation. The quantizer's own way averages over the pictures, which
-    cuts off the strongest answers: five of 360 digits were lost by it, none without."""
-    recipes = RecipeManager()
-    recipes.load_quantization_recipe(made.get_quantization_recipe())
-    calibrator = Calibrator(str(source), num_threads=THREADS, qsv_update_func=qsv_utils.min_max_update)
-    calibrator.calibrate(data, recipes)
-    return calibrator.get_model_qsvs()
 
 
 def _by_signature(source: Path, samples: Iterable[Any]) -> dict[str, list[dict[str, Any]]]:

@@ -6,15 +6,18 @@
     features          image_bytes string [N]              -> embedding float32 [N, d]: what the classifier is given
 
 k is the smaller of 10 and the number of classes. Files of different formats and sizes may be in one batch.
+
+The weights are constants of the graph, which TensorFlow brings once into the order that its kernels want; variables it
+would bring there at every request.
 """
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from .preprocessing import Preprocessing
 
@@ -28,20 +31,17 @@ class Servable(tf.Module):
         self, model: keras.Model, preprocessing: Preprocessing, labels: Sequence[str], labels_file: Path
     ) -> None:
         super().__init__()
-        # The variables themselves, and the model hidden in a partial: reached through a Keras model, every variable is
-        # written twice, and a session, which is how TensorFlow Serving loads, restores the one that no graph reads.
-        self.weights = [variable.value for variable in model.variables]
-        self.probabilities = functools.partial(model, training=False)
-        self.embedding = functools.partial(keras.Model(model.input, _before_the_classifier(model)), training=False)
         self.input_shape = model.inputs[0].shape[1:]
         self.preprocessing = preprocessing
         self.labels = tf.constant(labels)
         self.top = min(TOP, len(labels))
         self.labels_file = tf.saved_model.Asset(str(labels_file))
+        self.network = _frozen(model)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
     def serving_default(self, image_bytes: Any) -> dict[str, Any]:
-        scores, indices = tf.math.top_k(self._on_files(self.probabilities, image_bytes), k=self.top)
+        probabilities, _ = self._on_files(image_bytes)
+        scores, indices = tf.math.top_k(probabilities, k=self.top)
         return {"classes": tf.gather(self.labels, indices), "scores": scores}
 
     # `inputs` is the name that TensorFlow Serving's :classify looks for.
@@ -52,19 +52,32 @@ class Servable(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")])
     def predict_pixels(self, images: Any) -> dict[str, Any]:
-        return {"probabilities": self._prepared(self.probabilities, images, self.preprocessing)}
+        return {"probabilities": self._prepared(images, self.preprocessing)[0]}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
     def features(self, image_bytes: Any) -> dict[str, Any]:
-        return {"embedding": self._on_files(self.embedding, image_bytes)}
+        return {"embedding": self._on_files(image_bytes)[1]}
 
-    def _on_files(self, network: Any, image_bytes: Any) -> Any:
-        return self._prepared(network, image_bytes, lambda one: self.preprocessing(self.preprocessing.decode(one)))
+    def _on_files(self, image_bytes: Any) -> Any:
+        return self._prepared(image_bytes, lambda one: self.preprocessing(self.preprocessing.decode(one)))
 
-    def _prepared(self, network: Any, batch: Any, prepare: Any) -> Any:
+    def _prepared(self, batch: Any, prepare: Any) -> Any:
+        """Probabilities and embedding of a batch."""
         # Resized inside the map: only images of one size can be stacked.
         images = tf.map_fn(prepare, batch, fn_output_signature=tf.TensorSpec(self.input_shape, tf.float32))
-        return tf.cast(network(images), tf.float32)
+        return self.network(images)
+
+
+def _frozen(model: keras.Model) -> Any:
+    """The network as a function: prepared images (N, height, width, 3) -> [probabilities, embedding], both float32."""
+    both = keras.Model(model.input, [model.output, _before_the_classifier(model)])
+
+    @tf.function(input_signature=[tf.TensorSpec([None, *model.inputs[0].shape[1:]], tf.float32)])
+    def network(images: Any) -> list[Any]:
+        return [tf.cast(output, tf.float32) for output in both(images, training=False)]
+
+    # One function, which all signatures call, so that the weights are in the file once.
+    return convert_variables_to_constants_v2(network.get_concrete_function())
 
 
 def _before_the_classifier(model: keras.Model) -> Any:

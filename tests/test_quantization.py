@@ -34,8 +34,9 @@ def samples(pictures: Path) -> list[Any]:
 def files(exported: Path, samples: list[Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("quantised")
     made = {kind: folder / f"{kind}.tflite" for kind in quantization.KINDS}
+    ranges = quantization.ranges(exported / "model.tflite", "lenet_bn", samples)
     for kind, file in made.items():
-        quantization.write(exported / "model.tflite", kind, file, "lenet_bn", samples)
+        quantization.write(exported / "model.tflite", kind, file, "lenet_bn", ranges)
     return made | {"float32": exported / "model.tflite"}
 
 
@@ -80,10 +81,10 @@ def test_a_quantised_file_answers_nearly_as_the_float_file(
 
 
 def test_ranges_come_from_the_samples(exported: Path, samples: list[Any], tmp_path: Path) -> None:
-    dark = [sample // 16 for sample in samples]
-    quantization.write(exported / "model.tflite", "int8", tmp_path / "dark.tflite", "lenet_bn", dark)
-    quantization.write(exported / "model.tflite", "int8", tmp_path / "light.tflite", "lenet_bn", samples)
-    right = np.array([tflite.Network(exported / "model.tflite")(x) for x in samples])
+    source = exported / "model.tflite"
+    for name, seen in (("dark.tflite", [sample // 16 for sample in samples]), ("light.tflite", samples)):
+        quantization.write(source, "int8", tmp_path / name, "lenet_bn", quantization.ranges(source, "lenet_bn", seen))
+    right = np.array([tflite.Network(source)(x) for x in samples])
     worst = [
         np.abs(np.array([tflite.Network(tmp_path / name)(x) for x in samples]) - right).max()
         for name in ("dark.tflite", "light.tflite")
@@ -93,13 +94,14 @@ def test_ranges_come_from_the_samples(exported: Path, samples: list[Any], tmp_pa
 
 def test_the_noisiest_operations_can_stay_in_float(exported: Path, samples: list[Any], tmp_path: Path) -> None:
     source = exported / "model.tflite"
-    noisiest = quantization.errors(source, "lenet_bn", samples)
+    ranges = quantization.ranges(source, "lenet_bn", samples)
+    noisiest = quantization.errors(source, "lenet_bn", ranges, samples)
     ratios = [ratio for _, ratio in noisiest]
     assert ratios == sorted(ratios)
     assert all(name.startswith("lenet_bn") for name, _ in noisiest)
     in_float = [name for name, _ in noisiest[:2]]
     for name, chosen in (("all", []), ("mixed", in_float)):
-        quantization.write(source, "int8", tmp_path / name, "lenet_bn", samples, chosen)
+        quantization.write(source, "int8", tmp_path / name, "lenet_bn", ranges, chosen)
     assert types(tmp_path / "mixed")["float32"] > types(tmp_path / "all")["float32"]
     assert (tmp_path / "mixed").stat().st_size > (tmp_path / "all").stat().st_size
 

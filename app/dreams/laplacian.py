@@ -19,10 +19,15 @@ def equalized(gradient: Array, bands: int) -> Array:
     height, width = gradient.shape[:2]
     if bands == 0 or min(height, width) < 2:
         return normalized(gradient)
-    low = resized(gradient, height // 2, width // 2)
-    gradient -= resized(low, height, width)
+    # Colour by colour: all of them at once take a third copy of the picture.
+    colours = [gradient[..., i : i + 1] for i in range(3)]
+    low = np.concatenate([resized(colour, height // 2, width // 2) for colour in colours], axis=-1)
+    for i, colour in enumerate(colours):
+        colour -= resized(low[..., i : i + 1], height, width)
     normalized(gradient)
-    gradient += resized(equalized(low.copy(), bands - 1), height, width)
+    equalized(low, bands - 1)
+    for i, colour in enumerate(colours):
+        colour += resized(low[..., i : i + 1], height, width)
     return gradient
 
 

@@ -8,6 +8,7 @@ itself is the state, whatever the parametrisation.
 from collections.abc import Callable, Mapping
 
 import numpy as np
+import scipy.fft
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
@@ -31,14 +32,19 @@ def fourier(gradient: Array) -> Array:
     easily as small ones, and in colours that go together.
     """
     height, width = gradient.shape[:2]
-    frequency = np.hypot(np.fft.fftfreq(height)[:, np.newaxis], np.fft.rfftfreq(width))
-    gain = (1 / np.maximum(frequency, 1 / max(height, width))).astype(np.float32)
-    direction = gradient @ COLOURS
-    for colour in range(3):  # one after the other: a spectrum of all three takes as much memory as the picture
-        spectrum = np.fft.rfft2(direction[..., colour])
-        spectrum *= gain
-        direction[..., colour] = np.fft.irfft2(spectrum, (height, width))
-    return np.matmul(direction, COLOURS.T, out=gradient)
+    down, across = (f(side).astype(np.float32) for f, side in ((np.fft.fftfreq, height), (np.fft.rfftfreq, width)))
+    mixture = COLOURS @ COLOURS.T
+    # In little memory: C and Cᵀ at once, since F leaves colours alone; row by row, colour by colour, side by side.
+    for row in gradient:
+        row[:] = row @ mixture
+    for colour in range(3):
+        spectrum = scipy.fft.rfft(gradient[..., colour], axis=1)
+        spectrum = scipy.fft.fft(spectrum, axis=0, overwrite_x=True)
+        for row, frequency in zip(spectrum, down, strict=True):
+            row /= np.maximum(np.hypot(frequency, across), 1 / max(height, width))
+        spectrum = scipy.fft.ifft(spectrum, axis=0, overwrite_x=True)
+        gradient[..., colour] = scipy.fft.irfft(spectrum, width, axis=1)
+    return gradient
 
 
 PARAMETRIZATIONS: Mapping[str, Parametrization] = {"pixels": pixels, "fourier": fourier}
