@@ -15,7 +15,7 @@ from app.run_folder import Run
 SETTINGS = ("epochs=6", "image_size=32", "batch_size=8", "optimizer.rate=0.1", "seed=1", "schedule.name=constant")
 
 
-@pytest.fixture(scope="module", params=["end", "epoch"])
+@pytest.fixture(scope="module", params=[pytest.param("end", marks=pytest.mark.slow), "epoch"])
 def averaged(request: pytest.FixtureRequest, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Six epochs with an average, at a rate that does not fall. Read only."""
     wanted = recipe.load("default", (*SETTINGS, "weight_average=0.9999", f"batch_norm.recalibrate={request.param}"))
@@ -41,9 +41,8 @@ def test_a_finished_run_has_the_averaged_weights_and_statistics_of_their_own(ave
         np.testing.assert_allclose(layer.moving_variance, found[layer.name].variance, rtol=1e-4, atol=1e-5)
 
 
-def test_a_run_with_an_average_is_as_good_as_one_without(averaged: Run, finished_run: Run) -> None:
-    found, other = (json.loads(run.metrics.read_text())["top_1"] for run in (averaged, finished_run))
-    assert found >= max(0.6, other - 0.1)
+def test_a_run_with_an_average_has_learned(averaged: Run) -> None:
+    assert json.loads(averaged.metrics.read_text())["top_1"] >= 0.6, "three classes"
 
 
 def test_validation_sees_the_average_where_statistics_are_measured_for_it(averaged: Run, pictures: Path) -> None:
@@ -57,6 +56,7 @@ def test_validation_sees_the_average_where_statistics_are_measured_for_it(averag
     assert seen == (wanted.batch_norm.recalibrate == "epoch")
 
 
+@pytest.mark.slow
 def test_validating_the_average_leaves_training_as_it_was(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
