@@ -312,7 +312,7 @@ def after_training(model: keras.Model, data: Data, preprocessing: Preprocessing,
         console.print(f"The moving averages of batch normalisation stay as they are: {error}")
         return
     never = recipe.batch_norm.recalibrate == "never"
-    if found.gap > GAP:
+    if found.gap > GAP and not recipe.weight_average:  # there the moving averages are those of other weights
         again = f"`python -m app batch-norm recalibrate {run.folder} {data.name}` mends it."
         console.print(sentence(found, again if never else "They give way to the real statistics now."))
     if not never:
@@ -327,7 +327,12 @@ def training_batches(data: Data, preprocessing: Preprocessing, recipe: Recipe) -
 
 
 def before_validations(data: Data, preprocessing: Preprocessing, recipe: Recipe) -> batch_norm.Recalibrate:
-    return batch_norm.Recalibrate(Watched(training_batches(data, preprocessing, recipe), unwatched, ""), "epoch")
+    return batch_norm.Recalibrate(training_pictures(data, preprocessing, recipe), "epoch")
+
+
+def training_pictures(data: Data, preprocessing: Preprocessing, recipe: Recipe) -> Watched:
+    """The images of `training_batches` alone."""
+    return Watched(training_batches(data, preprocessing, recipe), unwatched, "")
 
 
 # ---- shared

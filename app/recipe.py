@@ -6,7 +6,7 @@ python -m app train DATA --network bn_inception --recipe photos --set optimizer.
 import importlib.util
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -17,7 +17,9 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from app.errors import UserError
 
@@ -31,20 +33,54 @@ class Part(BaseModel):
 
 
 class Optimizer(Part):
-    """`weight_decay` is decoupled and leaves gamma, beta and biases alone. `momentum` is for sgd and rmsprop."""
+    """`momentum` is for sgd and rmsprop, `nesterov` for sgd, `rho` for rmsprop, `epsilon` for rmsprop and adamw.
+
+    rmsprop is TensorFlow's, with the rate inside the momentum and `epsilon` inside the root:
+
+        square = rho * square + (1 - rho) * g^2
+        velocity = momentum * velocity + rate * g / sqrt(square + epsilon)        w = w - velocity
+
+    and `initial_accumulator` is the square before the first step: 1 in TensorFlow 1, with which the papers were made, 0
+    in Keras.
+
+    `weight_decay` is decoupled: every step takes rate * weight_decay * w away (1711.05101). `l2` is the penalty
+    l2 / 2 * sum(w^2), whose gradient l2 * w joins that of the loss. With its one half it is the number that TF-slim,
+    Caffe and the papers write; Keras' L2 regularizer, which has none, would take half of it. The loss that is shown is
+    without it. Both leave gamma, beta and biases alone.
+
+    `clip` scales all gradients together where their global norm exceeds it (1211.5063), before `l2` comes to them; None
+    is without. `accumulate` takes the mean gradient of so many batches for one optimizer step: the images of a step are
+    batch_size * accumulate, whereas batch normalisation still sees one batch at a time."""
 
     name: Literal["sgd", "rmsprop", "adamw"] = "sgd"
     rate: PositiveFloat = 0.05
     momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = False
+    rho: float = Field(default=0.9, ge=0, lt=1)
+    epsilon: PositiveFloat = 1e-7
+    initial_accumulator: NonNegativeFloat = 0.0
     weight_decay: NonNegativeFloat = 0.0
+    l2: NonNegativeFloat = 0.0
+    clip: PositiveFloat | None = None
+    accumulate: PositiveInt = 1
 
 
 class Schedule(Part):
-    """`cosine` falls from the rate to 0 over the whole run, after `warmup` epochs of linear rise."""
+    """How the rate goes on after `warmup` epochs of linear rise from 0. Counted from there, with x from 0 to 1 over the
+    rest of the run:
 
-    name: Literal["cosine", "constant"] = "cosine"
+    cosine       rate * (1 + cos(pi x)) / 2
+    polynomial   rate * (1 - x)^power: a straight line with 1; Caffe's release of GoogLeNet has 0.5
+    exponential  rate * factor^(epochs / every), with `staircase` in whole powers alone
+    constant     rate
+    """
+
+    name: Literal["cosine", "polynomial", "exponential", "constant"] = "cosine"
     warmup: NonNegativeFloat = 0.0
+    power: PositiveFloat = 1.0
+    factor: float = Field(default=0.94, gt=0, le=1)
+    every: PositiveFloat = 2.0
+    staircase: bool = True
 
 
 class BatchNorm(Part):
@@ -100,11 +136,18 @@ class Checkpoint(Part):
 
 
 class Recipe(Part):
-    """`steps` ends a run after so many optimizer steps, whatever `epochs` says. `image_size` None is the size that the
+    """`steps` ends a run after so many optimizer steps, whatever `epochs` says; a step is a batch, or so many as
+    `optimizer.accumulate` says. `image_size` None is the size that the
     data or else the network was made for; `dropout` None is the network's own.
 
     `auxiliary` is the weight of each auxiliary head's loss beside the 1 of the predictions (1409.4842: 0.3; TF-slim:
     0.4); with 0 the heads are not built. They are for training only: the finished run is without them.
+
+    `weight_average` is the decay of a running average of the weights, None is without. The finished run has the
+    averaged weights and batch-norm statistics that were measured for them, which is why `batch_norm.recalibrate` cannot
+    be "never" with it. After n steps the decay is min(weight_average, (1 + n) / (10 + n)), as in TensorFlow's
+    ExponentialMovingAverage: a short run has the average of its last tenth or so. Validations see the averaged weights
+    where statistics are measured for each of them ("epoch") or none move; otherwise the weights as they are.
 
     `freeze` says what keeps its values: "nothing"; "batch_norm", whose layers then are inference with the statistics
     they came with, gamma and beta included; "base", everything but the classifier; "auto" is "batch_norm" where the
@@ -121,12 +164,23 @@ class Recipe(Part):
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     auxiliary: NonNegativeFloat = 0.0
+    weight_average: float | None = Field(default=None, gt=0, lt=1)
     freeze: Literal["auto", "nothing", "batch_norm", "base"] = "auto"
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     batch_norm: BatchNorm = BatchNorm()
     augmentation: Augmentation = Augmentation()
     checkpoint: Checkpoint = Checkpoint()
+
+    @model_validator(mode="after")
+    def _measures_what_it_averages(self) -> Self:
+        if self.weight_average is not None and self.batch_norm.recalibrate == "never":
+            raise PydanticCustomError(
+                "statistics",
+                f"weight_average={self.weight_average}: averaged weights need batch-norm statistics of their own; "
+                "batch_norm.recalibrate has to be end or epoch",
+            )
+        return self
 
 
 def load(name: str, settings: Iterable[str] = ()) -> Recipe:
@@ -159,6 +213,8 @@ def load(name: str, settings: Iterable[str] = ()) -> Recipe:
 def _complaint(error: ValidationError) -> str:
     """`key=value: what is wrong`, of the first thing that is."""
     first = error.errors()[0]
+    if not first["loc"]:
+        return first["msg"]  # of several keys together
     # Behind the key stands which of several types was tried.
     parts = [str(part) for part in first["loc"]]
     while len(parts) > 1 and ".".join(parts) not in set(_keys(Recipe)):

@@ -14,7 +14,16 @@ import keras
 import numpy as np
 from PIL import Image
 
-from app import batch_norm, batch_norm_runs, datasets, evaluation, fine_tuning, manifests
+from app import (
+    batch_norm,
+    batch_norm_runs,
+    datasets,
+    evaluation,
+    fine_tuning,
+    manifests,
+    optimizers,
+    weight_average,
+)
 from app.callbacks import (
     PREDICTIONS,
     Checkpoints,
@@ -155,8 +164,10 @@ def _describe(
 
 
 def total_steps(data: Data, recipe: Recipe) -> int:
-    """The optimizer steps of a whole run."""
-    return recipe.steps or recipe.epochs * steps_per_epoch(data.train, recipe)
+    """The batches of a whole run; where gradients are accumulated, an optimizer step takes several."""
+    if recipe.steps:
+        return recipe.steps * recipe.optimizer.accumulate
+    return recipe.epochs * steps_per_epoch(data.train, recipe)
 
 
 def _check_same(run: Run, wanted: Classifier) -> None:
@@ -195,13 +206,13 @@ def _fit(model: keras.Model, data: Data, classifier: Classifier, recipe: Recipe,
     heads = [name for name in model.output_names if name != PREDICTIONS]
     if heads:
         model.compile(
-            optimizer=_optimizer(model, recipe, steps, total),
+            optimizer=optimizers.build(model, recipe, steps, total),
             loss={PREDICTIONS: loss, **dict.fromkeys(heads, loss)},
             loss_weights={PREDICTIONS: 1.0, **dict.fromkeys(heads, recipe.auxiliary)},
             metrics={PREDICTIONS: [accuracy]},
         )
     else:
-        model.compile(optimizer=_optimizer(model, recipe, steps, total), loss=loss, metrics=[accuracy])
+        model.compile(optimizer=optimizers.build(model, recipe, steps, total), loss=loss, metrics=[accuracy])
     if checkpoints.last.is_file():
         done = _restore(model, checkpoints.last)
         if done >= total:
@@ -220,7 +231,11 @@ def _fit(model: keras.Model, data: Data, classifier: Classifier, recipe: Recipe,
         History(run.history),
         checkpoints,
     ]
-    if recipe.batch_norm.recalibrate == "epoch" and batch_norm.moves(model):
+    moves = batch_norm.moves(model)
+    if recipe.weight_average and (recipe.batch_norm.recalibrate == "epoch" or not moves):
+        batches = batch_norm_runs.training_pictures(data, classifier.preprocessing, recipe)
+        callbacks.append(weight_average.ValidateAverage(batches))
+    elif recipe.batch_norm.recalibrate == "epoch" and moves:
         callbacks.append(batch_norm_runs.before_validations(data, classifier.preprocessing, recipe))
     if importlib.util.find_spec("tensorboard"):
         callbacks.append(keras.callbacks.TensorBoard(run.folder / "tensorboard"))
@@ -271,31 +286,13 @@ def _restore(model: keras.Model, checkpoint: Path) -> int:
     return done
 
 
-def _optimizer(model: keras.Model, recipe: Recipe, steps: int, total: int) -> keras.optimizers.Optimizer:
-    options = recipe.optimizer
-    warmup = min(round(recipe.schedule.warmup * steps), total - 1)
-    rate: float | keras.optimizers.schedules.LearningRateSchedule = options.rate
-    if recipe.schedule.name == "cosine" and warmup:
-        rate = keras.optimizers.schedules.CosineDecay(0.0, total - warmup, warmup_target=rate, warmup_steps=warmup)
-    elif recipe.schedule.name == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(rate, total)
-    decay = options.weight_decay or None
-    optimizer: keras.optimizers.Optimizer
-    if options.name == "sgd":
-        optimizer = keras.optimizers.SGD(rate, options.momentum, options.nesterov, weight_decay=decay)
-    elif options.name == "rmsprop":
-        optimizer = keras.optimizers.RMSprop(rate, momentum=options.momentum, weight_decay=decay)
-    else:
-        optimizer = keras.optimizers.AdamW(rate, weight_decay=options.weight_decay)
-    # Decaying gamma, beta or a bias shrinks nothing that could over-fit, and moves what batch norm has to follow.
-    optimizer.exclude_from_weight_decay(var_list=[weight for weight in model.trainable_weights if weight.ndim == 1])
-    return optimizer
-
-
 def _finish(data: Data, classifier: Classifier, recipe: Recipe, run: Run, watch: Watch) -> None:
-    """The trained weights in a float32 network with softmax and without auxiliary heads; figures, golden images and
-    report of the test images."""
-    kept = keras.models.load_model(run.checkpoints / f"{recipe.checkpoint.use}.keras", compile=False)
+    """The trained weights, or their running average, in a float32 network with softmax and without auxiliary heads;
+    figures, golden images and report of the test images."""
+    checkpoint = run.checkpoints / f"{recipe.checkpoint.use}.keras"
+    kept = keras.models.load_model(checkpoint, compile=bool(recipe.weight_average))
+    if recipe.weight_average:
+        weight_average.use(kept)
     model = classifier.build()
     for layer in model.layers:
         layer.set_weights(kept.get_layer(layer.name).get_weights())

@@ -22,6 +22,7 @@ from app import (
     datasets,
     evaluation,
     input_pipeline,
+    optimizers,
     recipe,
     run_folder,
     training,
@@ -436,7 +437,7 @@ def small_model(optimizer: dict[str, Any], schedule: str = "constant", steps: in
     keras.utils.set_random_seed(5)
     model = NETWORKS["lenet_bn"](input_shape=(16, 16, 3), classes=3, classifier_activation=None)
     wanted = Recipe.model_validate({"optimizer": optimizer, "schedule": {"name": schedule}})
-    model.compile(optimizer=training._optimizer(model, wanted, steps, total), loss="mse")
+    model.compile(optimizer=optimizers.build(model, wanted, steps, total), loss="mse")
     return model
 
 
@@ -459,23 +460,6 @@ def test_weight_decay_shrinks_kernels_and_nothing_else(name: str, resumed: bool,
         factor = 1 - rate * decay if weight.name == "kernel" else 1
         np.testing.assert_allclose(weight.numpy(), was * factor, rtol=1e-6, err_msg=weight.path)
     assert Counter(weight.name for weight in model.trainable_weights) == {"kernel": 5, "bias": 5, "gamma": 4, "beta": 4}
-
-
-@pytest.mark.parametrize(("name", "warmup"), [("cosine", 0.0), ("cosine", 2.0), ("constant", 0.0)])
-def test_the_rate_follows_its_formula(name: str, warmup: float) -> None:
-    rate, steps, total = 0.4, 10, 50
-    model = NETWORKS["lenet_bn"](input_shape=(16, 16, 3), classes=3)
-    wanted = Recipe.model_validate({"optimizer": {"rate": rate}, "schedule": {"name": name, "warmup": warmup}})
-    optimizer = training._optimizer(model, wanted, steps, total)
-    rising = warmup * steps
-    for step in (0, 1, 10, 19, 20, 21, 35, 49, 50):
-        optimizer.iterations.assign(step)
-        right = rate
-        if step < rising:
-            right = rate * step / rising
-        elif name == "cosine":
-            right = rate * (1 + np.cos(np.pi * (step - rising) / (total - rising))) / 2
-        assert float(optimizer.learning_rate) == pytest.approx(right, rel=1e-5, abs=1e-8)
 
 
 # ---- batches
