@@ -90,16 +90,28 @@ def train(
         typer.Option("--set", metavar="KEY=VALUE", help="Another value for a key of the recipe; repeatable."),
     ] = None,
     quarantine: QuarantineOption = None,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="Compute the same bits every time, on GPUs too; a little slower.")
+    ] = False,
 ) -> None:
-    """Train a network, measure it on the test images and write the run folder. The same command again goes on."""
+    """Train a network, measure it on the test images and write the run folder. The same command again goes on.
+
+    SIGTERM and Ctrl-C save a checkpoint after the step and end with the exit codes 75 and 130; a second Ctrl-C does not
+    wait for that.
+    """
     with quiet.tensorflow():
         from app import recipe as recipes
         from app import training
         from app.progress import watch
+        from app.stopping import Stopped
+    wanted = recipes.load(recipe, settings or ())
     try:
-        run = training.train(data, network, to, recipes.load(recipe, settings or ()), watch, start, quarantine)
+        run = training.train(data, network, to, wanted, watch, start, quarantine, deterministic)
+    except Stopped as stopped:
+        typer.echo(f"\nStopped and saved after step {stopped.step}. The same command goes on.", err=True)
+        raise typer.Exit(stopped.code) from None
     except KeyboardInterrupt:
-        typer.echo("\nInterrupted. The same command goes on after the last whole epoch.", err=True)
+        typer.echo("\nInterrupted. The same command goes on after the last checkpoint.", err=True)
         raise typer.Exit(130) from None
     figures = json.loads(run.metrics.read_text())
     output.print(

@@ -229,8 +229,9 @@ class Joined:
     def in_order(self) -> tf.data.Dataset:
         return functools.reduce(tf.data.Dataset.concatenate, (split.in_order() for split in self.splits))
 
-    def shuffled(self, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
-        return functools.reduce(tf.data.Dataset.concatenate, (split.shuffled(seed, epoch) for split in self.splits))
+    def shuffled(self, seed: int, epoch: tf.Tensor, skipped: tf.Tensor | int = 0) -> tf.data.Dataset:
+        parts = (split.shuffled(seed, epoch) for split in self.splits)
+        return functools.reduce(tf.data.Dataset.concatenate, parts).skip(skipped)
 
 
 def adapt(folder: Path, data_name: str, to: Path, exact: bool = False, watch: Watch = unwatched) -> dict[str, Any]:

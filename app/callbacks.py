@@ -2,18 +2,23 @@
 
 import csv
 import math
-import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 
+from app import checkpoints
+from app.checkpoints import Checkpoint, Row, State
 from app.errors import UserError
 from app.files import whole
 from app.progress import bar, console
+from app.run_folder import Classifier
+from app.stopping import Request, Stopped
 
 EVERY = 10.0  # seconds between plain lines within an epoch
+INTERVAL = 60.0  # seconds of training between checkpoints, at most
 PREDICTIONS = "predictions"  # the output that counts, beside auxiliary heads
 Logs = dict[str, Any] | None
 
@@ -42,43 +47,48 @@ class NamePredictions(keras.callbacks.Callback):
 class ReportProgress(keras.callbacks.Callback):
     """Shows loss, accuracy, images per second and the time left; adds rate, seconds and speed to the figures."""
 
-    def __init__(self, batch_size: int, total_steps: int, first_step: int) -> None:
+    def __init__(self, batch_size: int, steps: int, total_steps: int, state: State) -> None:
         super().__init__()
         self.batch_size = batch_size
+        self.steps = steps  # of an epoch
         self.total_steps = total_steps
-        self.step = self.first_step = first_step
+        self.step = self.first_step = state.step
+        self.seconds_before = state.seconds
         self.bar = bar()
 
+    @property
+    def seconds(self) -> float:
+        """Since the epoch began, without the time between two processes."""
+        return time.monotonic() - self.epoch_started
+
     def on_train_begin(self, logs: Logs = None) -> None:
-        self.train_seconds = self.all_seconds = 0.0
-        self.said = time.monotonic()
+        self.began = self.said = time.monotonic()
         self.task = self.bar.add_task("Training", total=self.total_steps, completed=self.step, figures="")
         if console.is_terminal:
             self.bar.start()
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self.epoch = epoch
-        self.epoch_started = time.monotonic()
-        self.epoch_step = self.step
+        self.epoch_started = time.monotonic() - self.seconds_before
+        self.epoch_step = epoch * self.steps
+        self.seconds_before = 0.0
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         self.step += 1
         if console.is_terminal or time.monotonic() - self.said > EVERY:
-            self._say(logs or {}, time.monotonic() - self.epoch_started)
+            self._say(logs or {}, self.seconds)
 
     def on_test_begin(self, logs: Logs = None) -> None:
         self.trained_at = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         seconds = self.trained_at - self.epoch_started
-        self.train_seconds += seconds
-        self.all_seconds += time.monotonic() - self.epoch_started
         figures = logs if logs is not None else {}
         figures["learning_rate"] = float(self.model.optimizer.learning_rate)
         figures["seconds"] = seconds
         figures["images_per_second"] = (self.step - self.epoch_step) * self.batch_size / seconds
         shown = "  ".join(f"{key} {figures[key]:.4f}" for key in ("loss", "accuracy", "val_loss", "val_accuracy"))
-        left = (self.total_steps - self.step) * self.all_seconds / (self.step - self.first_step)
+        left = (self.total_steps - self.step) * (time.monotonic() - self.began) / (self.step - self.first_step)
         console.print(
             f"epoch {epoch + 1}  step {self.step} of {self.total_steps}  {shown}  "
             f"{figures['images_per_second']:.0f} images/s  {left:.0f} s left"
@@ -121,34 +131,39 @@ class StopOnNonFinite(keras.callbacks.Callback):
             )
 
 
-class StopAfter(keras.callbacks.Callback):
-    """Ends training after `steps` optimizer steps of the whole run."""
+class EndEpochs(keras.callbacks.Callback):
+    """Ends every epoch after the same step, also one that is continued in its middle; and training after `total` steps
+    of the whole run."""
 
-    def __init__(self, steps: int, first_step: int) -> None:
+    def __init__(self, steps: int, total: int, first_step: int) -> None:
         super().__init__()
         self.steps = steps
+        self.total = total
         self.step = first_step
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         self.step += 1
-        if self.step >= self.steps:
-            self.model.stop_training = True
+        # Keras looks at this after a step, where it ends the epoch, and after the epoch, where it ends training.
+        self.model.stop_training = self.step % self.steps == 0 or self.step >= self.total
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        self.model.stop_training = self.step >= self.total
 
 
 class History(keras.callbacks.Callback):
     """Adds a row per epoch to a CSV file, which is whole at any moment."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, rows: Sequence[Row]) -> None:
         super().__init__()
         self.path = path
+        self.rows = list(rows)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        rows = read_history(self.path)[:epoch]
-        rows.append({"epoch": epoch + 1, **(logs or {})})
+        self.rows.append({"epoch": epoch + 1, **(logs or {})})
         with whole(self.path) as beside, beside.open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0].keys())
+            writer = csv.DictWriter(file, self.rows[0].keys())
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows(self.rows)
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
@@ -159,26 +174,75 @@ def read_history(path: Path) -> list[dict[str, float]]:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
-class Checkpoints(keras.callbacks.Callback):
-    """Keeps `best.keras`, of the lowest validation loss, and `last.keras`, both with the optimizer's state.
+class SaveCheckpoints(keras.callbacks.Callback):
+    """Saves the whole state after every epoch and in between: every so many steps, or so often that at most a minute
+    of training is ever lost. A request to stop saves it after the step, and ends training.
 
-    Both are written beside and renamed, the best first: an epoch that `last` has behind it is in the best, too.
+    Keeps `best.keras`, of the lowest validation loss, and writes `last.keras` when the last step is done. Comes last,
+    since it saves what the others remember.
     """
 
-    def __init__(self, folder: Path, best_loss: float) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        every: int | None,
+        classifier: Classifier,
+        progress: ReportProgress,
+        history: History,
+        resumed: Checkpoint | None,
+        request: Request,
+    ) -> None:
         super().__init__()
-        self.best = folder / "best.keras"
-        self.last = folder / "last.keras"
-        self.best_loss = best_loss
+        self.folder = folder
+        self.every = every
+        self.classifier = classifier
+        self.progress = progress
+        self.history = history
+        self.resumed = resumed
+        self.request = request
+        self.best_loss = min((row["val_loss"] for row in history.rows), default=math.inf)
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        self.saved = self.stepped = time.monotonic()
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        if self.resumed:
+            self.resumed.restore_metrics(self.model)
+            self.resumed = None
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        now = time.monotonic()
+        step_seconds, self.stepped = now - self.stepped, now
+        if self.model.stop_training:
+            return  # the epoch is over: it is saved with its validation
+        late = now + step_seconds - self.saved > INTERVAL  # after the next step it would be
+        due = self.progress.step % self.every == 0 if self.every else late
+        if due or self.request.signal:
+            self._save(self.progress.seconds)
+        self._stop_if_asked()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         loss = (logs or {})["val_loss"]
-        if loss < self.best_loss or not self.best.is_file():
+        if loss < self.best_loss or not (self.folder / "best.keras").is_file():
             self.best_loss = loss
-            with whole(self.best) as beside:
-                self.model.save(beside)
-            with whole(self.last) as beside:
-                shutil.copyfile(self.best, beside)
+            self._write("best.keras")
+        if self.model.stop_training:
+            self._write("last.keras")
         else:
-            with whole(self.last) as beside:
-                self.model.save(beside)
+            self.model.reset_metrics()  # they are those of the validation
+            self._save(0.0)
+        self._stop_if_asked()
+
+    def _save(self, seconds: float) -> None:
+        rows = tuple(self.history.rows)
+        state = State(classifier=self.classifier, step=self.progress.step, seconds=seconds, history=rows)
+        checkpoints.write(self.folder, self.model, state)
+        self.saved = self.stepped = time.monotonic()
+
+    def _write(self, name: str) -> None:
+        with whole(self.folder / name) as beside:
+            self.model.save(beside)
+
+    def _stop_if_asked(self) -> None:
+        if self.request.signal:
+            raise Stopped(self.request.signal, self.progress.step)

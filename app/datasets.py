@@ -28,8 +28,9 @@ class Split(Protocol):
     def in_order(self) -> tf.data.Dataset:
         """The examples: (encoded image, scalar string; index of its label, int64)."""
 
-    def shuffled(self, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
-        """The same in the order of this epoch: a function of seed and epoch (scalar int64) alone."""
+    def shuffled(self, seed: int, epoch: tf.Tensor, skipped: tf.Tensor | int = 0) -> tf.data.Dataset:
+        """The same in the order of this epoch, a function of seed and epoch (scalar int64) alone, without the first
+        `skipped`: a training that goes on within an epoch does not read again what it has seen."""
 
 
 class ImageFile(NamedTuple):

@@ -41,8 +41,8 @@ class FileSplit:
     def in_order(self) -> tf.data.Dataset:
         return self._examples(tf.data.Dataset.range(self.count))
 
-    def shuffled(self, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
-        return self._examples(shuffled_order(self.count, seed, epoch))
+    def shuffled(self, seed: int, epoch: tf.Tensor, skipped: tf.Tensor | int = 0) -> tf.data.Dataset:
+        return self._examples(shuffled_order(self.count, seed, epoch, skipped))
 
     def _examples(self, order: tf.data.Dataset) -> tf.data.Dataset:
         # As bytes: the name of a file need not be UTF-8.
@@ -50,10 +50,11 @@ class FileSplit:
         return order.map(lambda i: (tf.io.read_file(paths[i]), labels[i]), num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def shuffled_order(count: int, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
-    """The numbers 0 to count - 1, each once, in an order that is a function of seed and epoch alone."""
+def shuffled_order(count: int, seed: int, epoch: tf.Tensor, skipped: tf.Tensor | int) -> tf.data.Dataset:
+    """The numbers 0 to count - 1, each once, in an order that is a function of seed and epoch alone, but for the first
+    `skipped` of them."""
     key = tf.cast(tf.stack([tf.constant(seed, tf.int64), epoch]), tf.uint32)
-    return tf.data.Dataset.range(count).map(lambda i: tf.random.experimental.index_shuffle(i, key, count - 1))
+    return tf.data.Dataset.range(skipped, count).map(lambda i: tf.random.experimental.index_shuffle(i, key, count - 1))
 
 
 class Hashes(NamedTuple):

@@ -17,14 +17,15 @@ def steps_per_epoch(split: Split, recipe: Recipe) -> int:
 
 
 def training_batches(
-    split: Split, preprocessing: Preprocessing, recipe: Recipe, classes: int, first_epoch: int
+    split: Split, preprocessing: Preprocessing, recipe: Recipe, classes: int, first_step: int
 ) -> tf.data.Dataset:
-    """Batches (images, one-hot labels) without end, from the start of `first_epoch` (from 0).
+    """Batches (images, one-hot labels) without end, from that of `first_step` (from 0) on.
 
     Order and augmentation are functions of (seed, epoch, index). An epoch leaves out the images that do not fill its
     last batch, others each time. Where MixUp or CutMix is wanted, the labels are mixed with the images.
     """
     steps = steps_per_epoch(split, recipe)
+    first_epoch, done = divmod(first_step, steps)
     held = HeldPictures(split.count, preprocessing)
 
     @tf.autograph.experimental.do_not_convert  # nothing here depends on a tensor's value
@@ -38,7 +39,9 @@ def training_batches(
             image = augmented(pixels, key, recipe.augmentation, preprocessing)
             return image, tf.one_hot(label, classes)
 
-        examples = split.shuffled(recipe.seed, epoch).enumerate()
+        skipped = tf.where(epoch == first_epoch, tf.constant(done, tf.int64), 0)  # batches
+        first = skipped * recipe.batch_size
+        examples = split.shuffled(recipe.seed, epoch, first).enumerate(first)
         images = examples.map(prepared, num_parallel_calls=tf.data.AUTOTUNE)
         batches = images.batch(recipe.batch_size, drop_remainder=split.count >= recipe.batch_size)
         if not (recipe.augmentation.mixup or recipe.augmentation.cutmix):
@@ -49,7 +52,7 @@ def training_batches(
             key = tf.bitwise.invert(tf.stack([tf.constant(recipe.seed, tf.int64), epoch * steps + index]))
             return mixed(*batch, key, recipe.augmentation)
 
-        return batches.enumerate().map(mixed_batch, num_parallel_calls=tf.data.AUTOTUNE)
+        return batches.enumerate(skipped).map(mixed_batch, num_parallel_calls=tf.data.AUTOTUNE)
 
     epochs = tf.data.Dataset.counter(first_epoch)
     return epochs.flat_map(epoch_batches).prefetch(tf.data.AUTOTUNE).with_options(_own_threads())

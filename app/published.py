@@ -37,8 +37,9 @@ class TfdsSplit:
         dataset = self.builder.as_dataset(split=self.instruction, decoders={self.image: tfds.decode.SkipDecoding()})
         return dataset.map(lambda example: (example[self.image], example[self.label]))
 
-    def shuffled(self, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
-        """Shuffled within windows of 10,000 examples: no random access is needed, nor the state of a buffer."""
+    def shuffled(self, seed: int, epoch: tf.Tensor, skipped: tf.Tensor | int = 0) -> tf.data.Dataset:
+        """Shuffled within windows of 10,000 examples: no random access is needed, nor the state of a buffer. What is
+        skipped has to be read, though not decoded."""
 
         def mix(window: tf.Tensor, examples: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
             encoded, labels = examples
@@ -47,7 +48,7 @@ class TfdsSplit:
             order = tf.random.experimental.index_shuffle(tf.range(count), key, count - 1)
             return tf.gather(encoded, order), tf.gather(labels, order)
 
-        return self.in_order().batch(min(self.count, WINDOW)).enumerate().map(mix).unbatch()
+        return self.in_order().batch(min(self.count, WINDOW)).enumerate().map(mix).unbatch().skip(skipped)
 
 
 def _digits() -> Data:

@@ -130,9 +130,13 @@ class Augmentation(Part):
 class Checkpoint(Part):
     """`use` says which weights the finished run keeps: those of the `last` epoch, which is what a rate that falls to 0
     is for, or those of the `best` validation loss, for rates that stay high. Among epochs that differ by an image or
-    two of a small validation split, the best is a lottery."""
+    two of a small validation split, the best is a lottery.
+
+    `every` is after how many steps the whole state of training is saved, to go on from it; None is once in a minute of
+    training. It is also saved after every epoch. When it is saved changes nothing of what is computed."""
 
     use: Literal["last", "best"] = "last"
+    every: PositiveInt | None = None
 
 
 class Recipe(Part):

@@ -67,12 +67,12 @@ class RecordSplit:
         return len(self.places)
 
     def in_order(self) -> tf.data.Dataset:
-        return self._examples(tf.data.Dataset.range(self.count))
+        return self._examples(tf.data.Dataset.range(self.count), self.count)
 
-    def shuffled(self, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
-        return self._examples(shuffled_order(self.count, seed, epoch))
+    def shuffled(self, seed: int, epoch: tf.Tensor, skipped: tf.Tensor | int = 0) -> tf.data.Dataset:
+        return self._examples(shuffled_order(self.count, seed, epoch, skipped), self.count - skipped)
 
-    def _examples(self, order: tf.data.Dataset) -> tf.data.Dataset:
+    def _examples(self, order: tf.data.Dataset, count: tf.Tensor | int) -> tf.data.Dataset:
         features = {
             "image/encoded": tf.io.FixedLenFeature((), tf.string),
             "image/class/label": tf.io.FixedLenFeature((), tf.int64),
@@ -84,7 +84,7 @@ class RecordSplit:
             return examples["image/encoded"], examples["image/class/label"]
 
         examples = order.batch(AT_ONCE).map(parsed, num_parallel_calls=tf.data.AUTOTUNE).unbatch()
-        return examples.apply(tf.data.experimental.assert_cardinality(self.count))
+        return examples.apply(tf.data.experimental.assert_cardinality(count))
 
     def _read(self, numbers: NDArray[np.int64]) -> NDArray[np.object_]:
         found = np.empty(len(numbers), object)

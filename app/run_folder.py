@@ -9,7 +9,7 @@ metrics.json      the figures on the test images
 report.html       curves, confusion matrix, predictions; opens without a server
 batch_norm.json   how the statistics of batch normalisation were measured, where they were
 golden/           test images that exports are compared on
-checkpoints/      best and last, while training lasts and after
+checkpoints/      best and last epoch; while training lasts, the states to go on from
 unreadable.csv    images left out, where there were any
 quarantine.txt    images that were to be left out, where a list of them was given
 split.csv         which image is in which split, where images are files; a manifest to train on again

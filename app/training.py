@@ -4,7 +4,6 @@ import csv
 import importlib.util
 import inspect
 import io
-import math
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,28 +11,31 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from PIL import Image
 
 from app import (
     batch_norm,
     batch_norm_runs,
+    checkpoints,
     datasets,
     evaluation,
     fine_tuning,
     manifests,
     optimizers,
+    stopping,
     weight_average,
 )
 from app.callbacks import (
     PREDICTIONS,
-    Checkpoints,
+    EndEpochs,
     History,
     NamePredictions,
     ReportProgress,
-    StopAfter,
+    SaveCheckpoints,
     StopOnNonFinite,
-    read_history,
 )
+from app.checkpoints import State
 from app.datasets import Data, Watch
 from app.errors import UserError
 from app.files import whole, write_json
@@ -57,16 +59,21 @@ def train(
     watch: Watch = datasets.unwatched,
     start: Path | None = None,
     quarantine: Path | None = None,
+    deterministic: bool = False,
 ) -> Run:
     """Trains, evaluates on the test images and writes the run folder `to`. The same call again goes on after the last
-    whole epoch; on a finished run it does nothing.
+    checkpoint, wherever that was, and ends as if nothing had happened; on a finished run it does nothing.
 
     `start` is the run folder whose network and weights the training begins with, its classifier replaced by a new one
     (fine-tuning); `network` may be left out then. `quarantine` lists images to leave out (see `datasets.load`).
+    `deterministic` has TensorFlow compute the same bits every time, for the rest of the process; on CPUs it does so
+    anyway, as far as was seen.
 
     Raises:
         UserError: unknown network; a target that is something else or another run; bad data (see `datasets.load`); an
-            image size that the network cannot take; a start of another network; a loss that is not finite.
+            image size that the network cannot take; a start of another network; a loss that is not finite; a disk that
+            is full; damaged checkpoints.
+        Stopped: SIGTERM or Ctrl-C came while it trained; the checkpoint is written.
     """
     source = Run(start).read_classifier() if start else None
     network = network or (source.network if source else None)
@@ -82,14 +89,17 @@ def train(
     data = datasets.load(data_name, watch, quarantine)
     classifier = _describe(data, network, recipe, start, source)
     if run.classifier.is_file():
-        _check_same(run, classifier)
+        _check_same(run.folder, run.read_classifier(), classifier)
         if run.metrics.is_file():
+            checkpoints.clear(run.checkpoints)
             console.print(f"{to} is finished; nothing to do.")
             return run
     report_data(data)
     gpus = len(keras.distribution.list_devices("gpu"))
     console.print(f"on {gpus} GPU(s)" if gpus else "on the CPU: TensorFlow finds no GPU")
     keras.utils.set_random_seed(recipe.seed)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
     model = _build(classifier, recipe)
     fresh = fine_tuning.take_weights(model, start) if start else None
     fine_tuning.freeze(model, recipe.freeze, fresh)
@@ -106,6 +116,7 @@ def train(
             shutil.copyfile(quarantine, beside)
     _fit(model, data, classifier, recipe, run)
     _finish(data, classifier, recipe, run, watch)
+    checkpoints.clear(run.checkpoints)
     return run
 
 
@@ -170,19 +181,18 @@ def total_steps(data: Data, recipe: Recipe) -> int:
     return recipe.epochs * steps_per_epoch(data.train, recipe)
 
 
-def _check_same(run: Run, wanted: Classifier) -> None:
-    """A run goes on with what it began with, or not at all."""
-    found = run.read_classifier()
+def _check_same(folder: Path, found: Classifier, wanted: Classifier) -> None:
+    """A run goes on with what it began with, or not at all; `folder` holds it, or a checkpoint of it."""
     if difference := datasets.compare_labels(wanted.labels, found.labels):
         raise UserError(
-            f"{wanted.data.name if wanted.data else 'The data'} has other labels than {run.folder} was begun with "
+            f"{wanted.data.name if wanted.data else 'The data'} has other labels than {folder} was begun with "
             f"({difference}); choose another --to, or remove the folder."
         )
     for what in ("network", "recipe", "origin"):
         if getattr(found, what) != getattr(wanted, what):
-            raise UserError(f"{run.folder} holds a run with another {what}; choose another --to, or remove the folder.")
+            raise UserError(f"{folder} holds a run with another {what}; choose another --to, or remove the folder.")
     if found.data and wanted.data and found.data.fingerprint != wanted.data.fingerprint:
-        raise UserError(f"The images of {wanted.data.name} are not those that {run.folder} was begun with.")
+        raise UserError(f"The images of {wanted.data.name} are not those that {folder} was begun with.")
 
 
 def _build(classifier: Classifier, recipe: Recipe) -> keras.Model:
@@ -197,10 +207,10 @@ def _build(classifier: Classifier, recipe: Recipe) -> keras.Model:
 
 
 def _fit(model: keras.Model, data: Data, classifier: Classifier, recipe: Recipe, run: Run) -> None:
+    if (run.checkpoints / "last.keras").is_file():
+        return  # written after the last step
     steps = steps_per_epoch(data.train, recipe)
     total = total_steps(data, recipe)
-    checkpoints = Checkpoints(run.checkpoints, math.inf)
-    first_epoch = 0
     loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
     accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
     heads = [name for name in model.output_names if name != PREDICTIONS]
@@ -213,23 +223,20 @@ def _fit(model: keras.Model, data: Data, classifier: Classifier, recipe: Recipe,
         )
     else:
         model.compile(optimizer=optimizers.build(model, recipe, steps, total), loss=loss, metrics=[accuracy])
-    if checkpoints.last.is_file():
-        done = _restore(model, checkpoints.last)
-        if done >= total:
-            return
-        first_epoch = done // steps
-        losses = [row["val_loss"] for row in read_history(run.history)[:first_epoch]]
-        checkpoints.best_loss = min(losses, default=math.inf)
-        console.print(f"Going on after epoch {first_epoch}")
-    first_step = first_epoch * steps
-    progress = ReportProgress(recipe.batch_size, total, first_step)
+    resumed = checkpoints.newest(run.checkpoints)
+    state = resumed.state if resumed else State(classifier=classifier)
+    if resumed:
+        _check_same(resumed.folder, state.classifier, classifier)
+        resumed.restore(model)
+        console.print(f"Going on after step {state.step} of {total}")
+    progress = ReportProgress(recipe.batch_size, steps, total, state)
+    history = History(run.history, state.history)
     callbacks = [
         *([NamePredictions()] if heads else []),
-        StopOnNonFinite(first_step),
-        StopAfter(total, first_step),
+        StopOnNonFinite(state.step),
+        EndEpochs(steps, total, state.step),
         progress,
-        History(run.history),
-        checkpoints,
+        history,
     ]
     moves = batch_norm.moves(model)
     if recipe.weight_average and (recipe.batch_norm.recalibrate == "epoch" or not moves):
@@ -240,7 +247,7 @@ def _fit(model: keras.Model, data: Data, classifier: Classifier, recipe: Recipe,
     if importlib.util.find_spec("tensorboard"):
         callbacks.append(keras.callbacks.TensorBoard(run.folder / "tensorboard"))
     classes = len(data.labels)
-    training = training_batches(data.train, classifier.preprocessing, recipe, classes, first_epoch)
+    training = training_batches(data.train, classifier.preprocessing, recipe, classes, state.step)
     validation = evaluation_batches(data.validation, classifier.preprocessing, recipe.batch_size)
     validation = validation.map(lambda images, labels: (images, keras.ops.one_hot(labels, classes)))
     if heads:
@@ -250,47 +257,31 @@ def _fit(model: keras.Model, data: Data, classifier: Classifier, recipe: Recipe,
             for batches in (training, validation)
         )
     try:
-        model.fit(
-            training,
-            steps_per_epoch=steps,
-            initial_epoch=first_epoch,
-            epochs=-(-total // steps),
-            validation_data=validation,
-            callbacks=callbacks,
-            shuffle=False,
-            verbose=0,
-        )
+        with stopping.requests() as request:
+            every = recipe.checkpoint.every
+            saving = SaveCheckpoints(run.checkpoints, every, classifier, progress, history, resumed, request)
+            model.fit(
+                training,
+                steps_per_epoch=steps,
+                initial_epoch=state.step // steps,
+                epochs=-(-total // steps),
+                validation_data=validation,
+                callbacks=[*callbacks, saving],
+                shuffle=False,
+                verbose=0,
+            )
     finally:
         progress.close()
-
-
-def _restore(model: keras.Model, checkpoint: Path) -> int:
-    """Takes weights, the state of dropout and the optimizer's from a checkpoint; returns the steps it has behind it.
-
-    Into the compiled model, since a saved optimizer forgets which weights it must not decay.
-    """
-    try:
-        saved = keras.models.load_model(checkpoint)
-    except (ValueError, OSError) as error:
-        raise UserError(f"{checkpoint} is damaged; remove it to begin the run again.") from error
-    model.set_weights(saved.get_weights())
-    model.optimizer.build(model.trainable_variables)
-    for variable, value in zip(model.optimizer.variables, saved.optimizer.variables, strict=True):
-        variable.assign(value)
-    done = int(model.optimizer.iterations.numpy())
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.Dropout):
-            # The file leaves this out: a seed, which is again what it was at the beginning, and a count of the draws.
-            state = layer.seed_generator.state
-            state.assign([state.numpy()[0], done])
-    return done
 
 
 def _finish(data: Data, classifier: Classifier, recipe: Recipe, run: Run, watch: Watch) -> None:
     """The trained weights, or their running average, in a float32 network with softmax and without auxiliary heads;
     figures, golden images and report of the test images."""
-    checkpoint = run.checkpoints / f"{recipe.checkpoint.use}.keras"
-    kept = keras.models.load_model(checkpoint, compile=bool(recipe.weight_average))
+    file = run.checkpoints / f"{recipe.checkpoint.use}.keras"
+    try:
+        kept = keras.models.load_model(file, compile=bool(recipe.weight_average))
+    except (ValueError, OSError) as error:
+        raise UserError(f"{file} is damaged; remove {run.folder} to begin the run again.") from error
     if recipe.weight_average:
         weight_average.use(kept)
     model = classifier.build()

@@ -65,8 +65,8 @@ class Photographs:
         contents = tf.data.Dataset.from_tensor_slices(list(self.contents)).repeat().take(self.count)
         return contents.map(lambda encoded: (encoded, tf.zeros((), tf.int64)))
 
-    def shuffled(self, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
-        return self.in_order()
+    def shuffled(self, seed: int, epoch: tf.Tensor, skipped: tf.Tensor | int = 0) -> tf.data.Dataset:
+        return self.in_order().skip(skipped)
 
 
 def photographs(size: tuple[int, int]) -> Photographs:
@@ -79,7 +79,7 @@ def photographs(size: tuple[int, int]) -> Photographs:
 
 
 def program(split: Photographs) -> Callable[[], Any]:
-    batches = training_batches(split, Preprocessing(height=SIDE, width=SIDE), PHOTOS, CLASSES, first_epoch=0)
+    batches = training_batches(split, Preprocessing(height=SIDE, width=SIDE), PHOTOS, CLASSES, first_step=0)
     return _next(iter(batches))
 
 

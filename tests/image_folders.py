@@ -43,6 +43,6 @@ def places(data: Data) -> dict[bytes, tuple[str, str]]:
     }
 
 
-def order(split: Split, seed: int, epoch: int) -> list[bytes]:
-    shuffled = split.shuffled(seed, tf.constant(epoch, tf.int64))
+def order(split: Split, seed: int, epoch: int, skipped: int = 0) -> list[bytes]:
+    shuffled = split.shuffled(seed, tf.constant(epoch, tf.int64), skipped)
     return [encoded for encoded, _ in shuffled.as_numpy_iterator()]

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -425,6 +426,13 @@ def full_disk_at_a_checkpoint(stage: Stage) -> Command:
     return Command(arguments, [to / "checkpoints" / "best.keras"], 100_000)
 
 
+def full_disk_within_an_epoch(stage: Stage) -> Command:
+    to = stage.folder / "run"
+    settings = [part for one in ("image_size=32", "batch_size=4", "checkpoint.every=1") for part in ("--set", one)]
+    arguments = ["train", stage.images(8, 8), "--network", "lenet_bn", *settings, "--to", to]
+    return Command(arguments, [to / "checkpoints" / "step-00000001", "could not be written"], 100_000)
+
+
 def unfinished(stage: Stage) -> list[Any]:
     """What goes on with a run that lacks nothing but its end."""
     run = stage.run()
@@ -501,6 +509,7 @@ RARER_MISTAKES = (  # each is a start of TensorFlow, and tests of the functions 
 )
 FULL_DISKS = (full_disk_at_the_start, full_disk_at_a_checkpoint)
 RARER_FULL_DISKS = (
+    full_disk_within_an_epoch,
     full_disk_at_the_report,
     full_disk_at_the_export,
     full_disk_at_the_model,
@@ -534,6 +543,7 @@ def test_a_full_disk_is_named_and_nothing_that_was_there_is_lost(outcome: Outcom
     made = {path for path in outcome.after if path not in outcome.before and outcome.after[path] != "folder"}
     finished = {
         "full_disk_at_a_checkpoint": {"run/classifier.json", "run/history.csv", "run/split.csv"},
+        "full_disk_within_an_epoch": {"run/classifier.json", "run/split.csv"},
         "full_disk_at_a_shard": {"records/unfinished.json"},
         "full_disk_at_the_report": {"run/model.keras"},
     }
@@ -740,7 +750,10 @@ def test_export_prints_its_certificate(outcome: Outcome) -> None:
 
 
 @pytest.mark.slow
-def test_an_interrupted_training_says_how_to_go_on(pictures: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("asked", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_a_training_that_is_asked_to_stop_says_how_to_go_on(
+    asked: signal.Signals, code: int, pictures: Path, tmp_path: Path
+) -> None:
     arguments = ["train", pictures, "--network", "lenet_bn", "--to", tmp_path / "run", "--set", "image_size=32"]
     process = subprocess.Popen(
         [sys.executable, "-m", "app", *map(str, arguments), "--set", "epochs=100000"],
@@ -757,12 +770,14 @@ def test_an_interrupted_training_says_how_to_go_on(pictures: Path, tmp_path: Pat
     for line in process.stderr:
         lines.append(line)
         if line.startswith("epoch 2 "):
-            process.send_signal(signal.SIGINT)
+            process.send_signal(asked)
             break
     out, rest = process.communicate()
-    assert process.returncode == 130, "".join(lines) + rest
+    assert process.returncode == code, "".join(lines) + rest
     assert out == ""
     assert "Traceback" not in rest
-    assert rest.splitlines()[-1] == "Interrupted. The same command goes on after the last whole epoch."
-    assert (tmp_path / "run" / "checkpoints" / "last.keras").is_file()
+    found = re.fullmatch(r"Stopped and saved after step (\d+)\. The same command goes on\.", rest.splitlines()[-1])
+    assert found
+    checkpoint = tmp_path / "run" / "checkpoints" / f"step-{int(found[1]):08}"
+    assert {path.name for path in checkpoint.iterdir()} == {"variables.safetensors", "state.json", "SHA256SUMS"}
     assert not list((tmp_path / "run").rglob(".*"))

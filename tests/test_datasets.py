@@ -21,6 +21,7 @@ from PIL import Image
 from app import image_files, published
 from app.datasets import Data, Split, compare_labels, listing, load
 from app.errors import UserError
+from app.image_files import FileSplit
 
 
 @pytest.fixture
@@ -189,6 +190,21 @@ def test_an_epoch_is_every_image_once_in_an_order_of_seed_and_epoch(split: Split
     assert len({tuple(found) for found in orders.values()}) == len(orders)
     for (seed, epoch), found in orders.items():
         assert order(split, seed, epoch) == found
+
+
+@pytest.mark.parametrize("skipped", [1, 8, 41])
+def test_an_epoch_that_is_continued_is_the_rest_of_its_order(split: Split, skipped: int) -> None:
+    assert order(split, 3, 1, skipped) == order(split, 3, 1)[skipped:]
+
+
+def test_what_was_seen_of_an_epoch_is_not_read_again(three_classes: Path) -> None:
+    split = load(str(three_classes)).train
+    assert isinstance(split, FileSplit)
+    places = {path: Path(path).read_bytes() for path in split.paths}
+    seen = order(split, 3, 1)[:8]
+    for path in [path for path, encoded in places.items() if encoded in seen]:
+        Path(path).unlink()
+    assert len(order(split, 3, 1, 8)) == split.count - 8
 
 
 def test_labels_stay_with_their_images(split: Split) -> None:

@@ -655,8 +655,8 @@ class Pictures:
     def in_order(self) -> tf.data.Dataset:
         return tf.data.Dataset.from_tensor_slices((self.contents, tf.range(self.count, dtype=tf.int64)))
 
-    def shuffled(self, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
-        return self.in_order().shuffle(self.count, seed)
+    def shuffled(self, seed: int, epoch: tf.Tensor, skipped: tf.Tensor | int = 0) -> tf.data.Dataset:
+        return self.in_order().shuffle(self.count, seed).skip(skipped)
 
 
 class Onlooker:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import shutil
+import signal
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from app import (
     augmentation,
     batch_norm_runs,
     callbacks,
+    checkpoints,
     datasets,
     evaluation,
     input_pipeline,
@@ -27,6 +29,7 @@ from app import (
     run_folder,
     training,
 )
+from app.checkpoints import State
 from app.datasets import Data, unwatched
 from app.errors import UserError
 from app.image_files import FileSplit
@@ -217,49 +220,104 @@ def test_the_report_is_one_page_that_needs_no_other_file(finished_run: Run) -> N
 # ---- stopping and going on
 
 
-def in_the_middle_of_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+def killed_within_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    count = callbacks.EndEpochs.on_train_batch_end
+
     def stop(self: Any, batch: int, logs: Any = None) -> None:
-        self.step += 1
-        if self.step == 13:
+        count(self, batch, logs)
+        if self.step == 14:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(callbacks.StopAfter, "on_train_batch_end", stop)
+    monkeypatch.setattr(callbacks.EndEpochs, "on_train_batch_end", stop)
 
 
-def between_history_and_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    save = callbacks.Checkpoints.on_epoch_end
+def killed_between_history_and_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    write = callbacks.History.on_epoch_end
 
     def stop(self: Any, epoch: int, logs: Any = None) -> None:
+        write(self, epoch, logs)
         if epoch == 1:
             raise KeyboardInterrupt
-        save(self, epoch, logs)
 
-    monkeypatch.setattr(callbacks.Checkpoints, "on_epoch_end", stop)
+    monkeypatch.setattr(callbacks.History, "on_epoch_end", stop)
+
+
+def killed_before_the_last_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    write = callbacks.SaveCheckpoints._write
+
+    def stop(self: Any, name: str) -> None:
+        if name == "last.keras":
+            raise KeyboardInterrupt
+        write(self, name)
+
+    monkeypatch.setattr(callbacks.SaveCheckpoints, "_write", stop)
+
+
+def asked_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    count = callbacks.EndEpochs.on_train_batch_end
+
+    def ask(self: Any, batch: int, logs: Any = None) -> None:
+        count(self, batch, logs)
+        if self.step == 15:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(callbacks.EndEpochs, "on_train_batch_end", ask)
+
+
+def asked_to_stop_in_a_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = callbacks.ReportProgress.on_test_begin
+
+    def ask(self: Any, logs: Any = None) -> None:
+        begin(self, logs)
+        if self.step == 18:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(callbacks.ReportProgress, "on_test_begin", ask)
 
 
 @pytest.mark.parametrize(
-    "killed", [in_the_middle_of_an_epoch, pytest.param(between_history_and_checkpoint, marks=pytest.mark.slow)]
+    ("ended", "step"),
+    [
+        (killed_within_an_epoch, 12),
+        (asked_to_stop, 15),
+        pytest.param(killed_between_history_and_checkpoint, 16, marks=pytest.mark.slow),
+        pytest.param(killed_before_the_last_checkpoint, 24, marks=pytest.mark.slow),
+        pytest.param(asked_to_stop_in_a_validation, 18, marks=pytest.mark.slow),
+    ],
 )
-def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(
-    killed: Callable[[pytest.MonkeyPatch], None], unbroken: Run, pictures: Path, tmp_path: Path
+def test_a_run_goes_on_after_its_last_checkpoint_and_ends_as_if_nothing_had_happened(
+    ended: Callable[[pytest.MonkeyPatch], None],
+    step: int,
+    unbroken: Run,
+    pictures: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    settings = (*LONG, "checkpoint.every=4")
     with pytest.MonkeyPatch.context() as monkeypatch:
-        killed(monkeypatch)
+        ended(monkeypatch)
         with pytest.raises(KeyboardInterrupt):
-            train(pictures, tmp_path / "run", *LONG)
+            train(pictures, tmp_path / "run", *settings)
     run = Run(tmp_path / "run")
     assert not run.model.exists()
     assert not run.metrics.exists()
     with pytest.raises(UserError, match="is not finished"):
         run_folder.load(run.folder)
-    train(pictures, run.folder, *LONG)
+    train(pictures, run.folder, *settings)
+    assert f"Going on after step {step} of 27\n" in capsys.readouterr().err
+    assert_same(run, unbroken)
+    assert not list(run.checkpoints.glob("step-*"))
+
+
+def assert_same(run: Run, other: Run) -> None:
+    """Bit by bit, but for the times."""
 
     def history(of: Run) -> list[dict[str, float]]:
         rows = callbacks.read_history(of.history)
         return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
 
-    assert history(run) == history(unbroken)
-    ends = [keras.models.load_model(of.checkpoints / "last.keras") for of in (run, unbroken)]
+    assert history(run) == history(other)
+    ends = [keras.models.load_model(of.checkpoints / "last.keras") for of in (run, other)]
     assert [int(end.optimizer.iterations) for end in ends] == [27, 27]
     for mine, theirs in (
         (ends[0].weights, ends[1].weights),
@@ -267,7 +325,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(
     ):
         for found, wanted in zip(mine, theirs, strict=True):
             np.testing.assert_array_equal(found.numpy(), wanted.numpy(), err_msg=wanted.path)
-    assert json.loads(run.metrics.read_text()) == json.loads(unbroken.metrics.read_text())
+    assert json.loads(run.metrics.read_text()) == json.loads(other.metrics.read_text())
     assert not list(run.folder.rglob(".*")), "half-written files were left"
 
 
@@ -294,6 +352,18 @@ def test_other_work_in_the_folder_of_a_run_is_refused(unbroken: Run, pictures: P
         with pytest.raises(UserError, match=words):
             train(data, unbroken.folder, *settings, network=network)
     assert tree(unbroken.folder) == before
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(unbroken: Run, pictures: Path, tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    shutil.copytree(unbroken.folder, run.folder, ignore=shutil.ignore_patterns("metrics.json", "last.keras"))
+    model = small_model({})
+    model.optimizer.build(model.trainable_variables)
+    other = recipe.load("default", [*LONG, "seed=3"])
+    described = run.read_classifier().model_copy(update={"recipe": other})
+    checkpoints.write(run.checkpoints, model, State(classifier=described, step=3))
+    with pytest.raises(UserError, match="step-00000003 holds a run with another recipe; choose another --to"):
+        train(pictures, run.folder, *LONG)
 
 
 @pytest.mark.parametrize("damaged", ["checkpoints/last.keras", "classifier.json"])
@@ -443,14 +513,16 @@ def small_model(optimizer: dict[str, Any], schedule: str = "constant", steps: in
 
 @pytest.mark.parametrize("resumed", [False, True])
 @pytest.mark.parametrize("name", ["sgd", "rmsprop", "adamw"])
-def test_weight_decay_shrinks_kernels_and_nothing_else(name: str, resumed: bool, tmp_path: Path) -> None:
+def test_weight_decay_shrinks_kernels_and_nothing_else(name: str, resumed: bool, unbroken: Run, tmp_path: Path) -> None:
     rate, decay = 0.1, 0.5
     model = small_model({"name": name, "rate": rate, "momentum": 0.0, "weight_decay": decay})
     if resumed:
         model.optimizer.build(model.trainable_variables)
-        model.save(tmp_path / "last.keras")
+        checkpoints.write(tmp_path, model, State(classifier=unbroken.read_classifier()))
         model = small_model({"name": name, "rate": rate, "momentum": 0.0, "weight_decay": decay})
-        assert training._restore(model, tmp_path / "last.keras") == 0
+        found = checkpoints.newest(tmp_path)
+        assert found
+        found.restore(model)
     rng = np.random.default_rng(6)
     for weight in model.trainable_weights:
         weight.assign(rng.uniform(1, 2, weight.shape))
@@ -510,13 +582,14 @@ def test_a_run_that_goes_on_sees_the_batches_it_would_have_seen(data: Data) -> N
     wanted = Recipe(batch_size=16, augmentation=Augmentation(flip=True, crop_area=0.3), seed=9)
     steps = input_pipeline.steps_per_epoch(data.train, wanted)
 
-    def batches(first_epoch: int, count: int, settings: Recipe = wanted) -> list[bytes]:
-        made = input_pipeline.training_batches(data.train, Preprocessing(height=9, width=9), settings, 3, first_epoch)
+    def batches(first_step: int, count: int, settings: Recipe = wanted) -> list[bytes]:
+        made = input_pipeline.training_batches(data.train, Preprocessing(height=9, width=9), settings, 3, first_step)
         return [images.numpy().tobytes() + labels.numpy().tobytes() for images, labels in made.take(count)]
 
     whole = batches(0, 2 * steps)
     assert batches(0, 2 * steps) == whole
-    assert batches(1, steps) == whole[steps:]
+    for first in (1, steps - 1, steps, steps + 2):
+        assert batches(first, 2 * steps - first) == whole[first:]
     assert len(set(whole)) == 2 * steps
     assert not set(batches(0, steps, wanted.model_copy(update={"seed": 10}))) & set(whole)
 
