@@ -39,6 +39,7 @@ bench: $(READY)
 	.venv/bin/python -m benchmarks.population_statistics
 	.venv/bin/python -m benchmarks.weights_import
 	.venv/bin/python -m benchmarks.input_pipeline
+	.venv/bin/python -m benchmarks.evaluation
 	.venv/bin/python -m benchmarks.quantization
 	.venv/bin/python -m benchmarks.inference
 	.venv/bin/python -m benchmarks.deep_dream

@@ -234,25 +234,59 @@ def import_(
 
 @app.command()
 def evaluate(
-    run: RunArgument,
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="A run folder, or several with the same labels: an ensemble.")
+    ],
     data: Annotated[
-        str | None, typer.Option(help="Other data than the run's own; all its test images are used.")
+        str | None,
+        typer.Option(
+            metavar="DATA",
+            help="Other data than the run's own: its test images, or all of it for imported networks where it has no "
+            "splits. Also ImageNet's validation folder, in class folders or as unpacked.",
+        ),
+    ] = None,
+    crops: Annotated[
+        int,
+        typer.Option(
+            help="How many crops of an image to average over: 1 is the network's own preprocessing, 10 the corners and "
+            "the middle, mirrored, 12 those and the whole, 144 GoogLeNet's."
+        ),
+    ] = 1,
+    leave_out: Annotated[
+        Path | None,
+        typer.Option(
+            "--leave-out", metavar="FILE", help="Images not to count, a file name or number of ImageNet's a line."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Top-1, top-5, loss and figures per class on the test images."""
+    """Top-1, top-5, loss, calibration and figures per class on the test images.
+
+    Several runs answer together: the mean of their probabilities. Calibration is the expected calibration error, how
+    far probabilities are from the share that is right, before and after the temperature that training found on its
+    validation images.
+    """
     with quiet.tensorflow():
         from app import evaluation
         from app.progress import watch
-    figures = evaluation.evaluate(run, data, watch)
+    figures = evaluation.evaluate(runs[0], data, watch, others=runs[1:], crops=crops, leave_out=leave_out)
     if as_json:
         _print_json(figures)
         return
+    for row in figures["members"] if len(runs) > 1 else ():
+        alone = f"top-1 {row['top_1']:.4f}  top-5 {row['top_5']:.4f}  loss {row['loss']:.4f}"
+        output.print(f"{row['run']} alone: {alone}", soft_wrap=True)
     output.print(
         f"top-1 {figures['top_1']:.4f}  top-5 {figures['top_5']:.4f}  loss {figures['loss']:.4f}  "
-        f"on {figures['count']} images"
+        f"calibration error {figures['ece']:.4f}  on {figures['count']} images"
+        + (f", {crops} crops of each" if crops > 1 else "")
     )
-    _print_preprocessing(run)
+    if found := figures["calibrated"]:
+        output.print(
+            f"at temperature {found['temperature']:.3f}: loss {found['loss']:.4f}  calibration error {found['ece']:.4f}"
+        )
+    for run in runs:
+        _print_preprocessing(run)
     table = Table("class", "precision", "recall", "f1", "images")
     for label, row in figures["per_class"].items():
         table.add_row(label, f"{row['precision']:.3f}", f"{row['recall']:.3f}", f"{row['f1']:.3f}", str(row["count"]))

@@ -173,7 +173,8 @@ def recalibrate(folder: Path, data_name: str, exact: bool = False, watch: Watch 
     probabilities, labels = evaluation.predict(trained.model, data.test, trained.preprocessing, watch)
     after = _top_1(probabilities, labels, truth)
     if record and run.metrics.is_file():
-        figures = evaluation.metrics(probabilities, labels, data.labels)
+        temperature = evaluation.fit_temperature(trained.model, data.validation, trained.preprocessing, watch)
+        figures = evaluation.metrics(probabilities, labels, data.labels, temperature)
         run_report.write(run, run.read_classifier(), figures, probabilities, labels, data.test)
         write_json(run.metrics, figures)
     result |= {"before": before, "after": after}

@@ -1,5 +1,7 @@
-"""The figures of a trained network on labelled images."""
+"""The figures of a trained network, or of several together, on labelled images."""
 
+import gc
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,11 +9,14 @@ from typing import Any
 import keras
 import numpy as np
 import sklearn.metrics
+import tensorflow as tf
 from numpy.typing import NDArray
 
-from app import datasets, run_folder
+from app import calibration, datasets, held_out, imagenet, run_folder
+from app.crops import COUNTS
 from app.datasets import Split, Watch, unwatched
 from app.errors import UserError
+from app.held_out import HeldOut
 from app.images import Preprocessing
 from app.input_pipeline import evaluation_batches
 from app.run_folder import Run
@@ -19,56 +24,125 @@ from app.run_folder import Run
 BATCH = 32
 
 
-def evaluate(folder: Path, data_name: str | None, watch: Watch = unwatched) -> dict[str, Any]:
-    """The figures (see `metrics`) of a finished run on its own test images, or on those of another data set.
+def evaluate(
+    folder: Path,
+    data_name: str | None,
+    watch: Watch = unwatched,
+    *,
+    others: Sequence[Path] = (),
+    crops: int = 1,
+    leave_out: Path | None = None,
+) -> dict[str, Any]:
+    """The figures (see `metrics`) of a finished run on its own test images, or on those of another data set (see
+    `held_out.load`, also for `leave_out`).
+
+    With `others` they are those of an ensemble: the arithmetic mean of the networks' probabilities (1409.4842, section
+    7), one network in memory at a time; `members` then lists `run`, `top_1`, `top_5` and `loss` of each alone. `crops`
+    is how many crops of an image a network's answer is the mean of (see `crops`). The run's temperature belongs to the
+    answers that it was measured on: `calibrated` is None for an ensemble and for many crops.
 
     Raises:
-        UserError: not a finished run; other data with other labels, or the run's own data changed since.
+        UserError: not a finished run; runs with different labels, or other labels than the data; bad data; a number of
+            crops that nobody defined.
     """
-    trained = run_folder.load(folder)
-    record = Run(folder).read_classifier().data
-    name = data_name or (record.name if record else None)
-    if name is None:
-        raise UserError(f"{folder} was imported and has no data of its own; name some with --data.")
-    data = datasets.load(name, watch, Run(folder).quarantine_of(name))
-    if difference := datasets.compare_labels(data.labels, trained.labels):
-        raise UserError(f"{data.name} has other labels than {folder} was trained on ({difference}).")
-    if data_name is None and record and data.fingerprint != record.fingerprint:
+    if crops not in COUNTS:
+        raise UserError(f"--crops {crops} is none of {', '.join(map(str, COUNTS))}.")
+    runs = [Run(path) for path in (folder, *others)]
+    for run in runs:
+        _check_labels(run, runs[0])
+    data = held_out.load(runs, data_name, watch, leave_out)
+    for run in runs:
+        _check_data(data, run)
+    mean = np.zeros((data.split.count, len(data.labels)))
+    members = []
+    for run in runs:
+        probabilities, truth = _answers(run, data, crops, watch)
+        mean += probabilities / len(runs)
+        temperature = _temperature(run) if crops == 1 and len(runs) == 1 else None
+        figures = metrics(probabilities, truth, data.labels, temperature)
+        members.append({"run": str(run.folder), **{key: figures[key] for key in ("top_1", "top_5", "loss")}})
+    return {**metrics(mean, truth, data.labels), "members": members} if others else figures
+
+
+def _check_labels(run: Run, first: Run) -> None:
+    found, wanted = ({*one.read_finished().labels} - {imagenet.BACKGROUND} for one in (run, first))
+    if difference := datasets.compare_labels(sorted(found), sorted(wanted)):
         raise UserError(
-            f"The images of {record.name} changed since the training, so some test images may have been trained on; "
-            f"--data {record.name} evaluates all the same."
+            f"{run.folder} has other labels than {first.folder} ({difference}); an ensemble needs the same labels."
         )
-    probabilities, truth = predict(trained.model, data.test, trained.preprocessing, watch)
-    return metrics(probabilities, truth, trained.labels)
+
+
+def _check_data(data: HeldOut, run: Run) -> None:
+    """Labels are found by name, whatever their order; a class for the background needs no images."""
+    wanted = {*run.read_classifier().labels} - ({imagenet.BACKGROUND} - {*data.labels})
+    if difference := datasets.compare_labels(sorted(data.labels), sorted(wanted)):
+        raise UserError(f"{data.name} has other labels than {run.folder} was trained on ({difference}).")
+
+
+def _answers(run: Run, data: HeldOut, crops: int, watch: Watch) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Probabilities in the order of the data's labels, and true labels. Nothing of the network stays in memory."""
+    trained = run_folder.load(run.folder)
+    probabilities, truth = predict(trained.model, data.split, trained.preprocessing, watch, crops)
+    columns = [trained.labels.index(label) for label in data.labels]
+    del trained
+    gc.collect()  # layers and the functions compiled of them refer to each other
+    return probabilities[:, columns], truth
+
+
+def _temperature(run: Run) -> float | None:
+    """What the run's own figures were calibrated with; an import has none, nor has what was adapted without labels."""
+    calibrated = json.loads(run.metrics.read_text()).get("calibrated") if run.metrics.is_file() else None
+    return calibrated["temperature"] if calibrated else None
 
 
 def predict(
-    model: keras.Model, split: Split, preprocessing: Preprocessing, watch: Watch = unwatched
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Probabilities (count, classes) and true labels (count,) of every image of a split, in order.
+    model: keras.Model, split: Split, preprocessing: Preprocessing, watch: Watch = unwatched, crops: int = 1
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Probabilities (count, classes) and true labels (count,) of every image of a split, in order. With many crops, the
+    arithmetic mean of their probabilities.
 
     Raises:
         UserError: probabilities that are not numbers, which no figure can be made of.
     """
-    probabilities, labels = [], []
-    batches = evaluation_batches(split, preprocessing, BATCH).as_numpy_iterator()
-    for images, indices in watch(batches, -(-split.count // BATCH), "Evaluating"):
-        probabilities.append(model.predict_on_batch(images))
-        labels.append(indices)
-    found = np.concatenate(probabilities)
-    if broken := int(np.isnan(found).any(axis=1).sum()):
+    total = split.count * crops
+    answers = np.zeros((split.count, model.output_shape[-1]))
+    truth = np.zeros(split.count, np.int64)
+    seen = 0
+    batches = evaluation_batches(split, preprocessing, BATCH, crops)
+    for images, labels in watch(batches, -(-total // BATCH), "Evaluating"):
+        count = len(labels)
+        # The last batch is filled up, and what fills it is not counted: another shape would be compiled anew.
+        filling = tf.zeros((BATCH - count, *images.shape[1:]))
+        found = model.predict_on_batch(tf.concat([images, filling], 0) if count < BATCH else images)[:count]
+        owners = np.arange(seen, seen + count) // crops
+        np.add.at(answers, owners, found)
+        truth[owners] = labels.numpy()
+        seen += count
+    assert seen == total, f"{seen} crops came, of {split.count} images times {crops}"
+    if broken := int(np.isnan(answers).any(axis=1).sum()):
         raise UserError(
-            f"The network's answers to {broken} of {len(found)} images are not numbers: its training diverged. Train "
+            f"The network's answers to {broken} of {split.count} images are not numbers: its training diverged. Train "
             "again into another folder, with a lower rate, as in --set optimizer.rate=0.005."
         )
-    return found, np.concatenate(labels)
+    return answers / crops, truth
 
 
-def metrics(probabilities: NDArray[Any], truth: NDArray[Any], labels: Sequence[str]) -> dict[str, Any]:
-    """`top_1`, `top_5` (shares in 0..1), `loss` (mean cross-entropy, nats), `count`, `per_class`, `confusion`.
+def fit_temperature(
+    model: keras.Model, validation: Split, preprocessing: Preprocessing, watch: Watch = unwatched
+) -> float:
+    """The temperature that suits the answers to the validation images best (see `calibration.fit`)."""
+    probabilities, truth = predict(model, validation, preprocessing, watch)
+    return calibration.fit(calibration.logarithms(probabilities), truth)
 
-    `per_class` maps a label to precision, recall, f1 and count; `confusion[i][j]` counts images of class i taken for
-    class j.
+
+def metrics(
+    probabilities: NDArray[Any], truth: NDArray[Any], labels: Sequence[str], temperature: float | None = None
+) -> dict[str, Any]:
+    """`top_1`, `top_5` (shares in 0..1), `loss` (mean cross-entropy, nats), `count`, `ece` (expected calibration error,
+    0..1), `calibrated`, `per_class`, `confusion`.
+
+    `calibrated` is None, or the `temperature` that was given, and `loss` and `ece` with it. `per_class` maps a label to
+    precision, recall, f1 and count; `confusion[i][j]` counts images of class i taken for class j.
     """
     probabilities = probabilities.astype(np.float64)
     probabilities /= probabilities.sum(axis=1, keepdims=True)  # float32 softmax: off by 1e-7, which log_loss rejects
@@ -81,11 +155,23 @@ def metrics(probabilities: NDArray[Any], truth: NDArray[Any], labels: Sequence[s
         label: {"precision": float(p), "recall": float(r), "f1": float(f), "count": int(n)}
         for label, p, r, f, n in zip(labels, precision, recall, f1, count, strict=True)
     }
+    calibrated = None
+    if temperature is not None:
+        calibrated = {"temperature": temperature, **_surety(calibration.scaled(probabilities, temperature), truth)}
     return {
         "top_1": float(np.mean(best[:, 0] == truth)),
         "top_5": float(np.mean((best[:, :5] == truth[:, np.newaxis]).any(axis=1))),
-        "loss": float(sklearn.metrics.log_loss(truth, probabilities, labels=indices)),
+        **_surety(probabilities, truth),
         "count": len(truth),
+        "calibrated": calibrated,
         "per_class": per_class,
         "confusion": sklearn.metrics.confusion_matrix(truth, best[:, 0], labels=indices).tolist(),
+    }
+
+
+def _surety(probabilities: NDArray[np.float64], truth: NDArray[Any]) -> dict[str, float]:
+    """The figures that look at more than the order of the classes."""
+    return {
+        "loss": float(sklearn.metrics.log_loss(truth, probabilities, labels=range(probabilities.shape[1]))),
+        "ece": calibration.expected_error(probabilities, truth),
     }

@@ -74,22 +74,11 @@ class Picture(NamedTuple):
 def load(name: str, listing: Listing, watch: Watch, quarantine: Path | None = None) -> Data:
     """Reads every image once; see `datasets.load`."""
     left_out = quarantined(quarantine, listing) if quarantine else frozenset()
-    fatal = [finding for finding in listing.found if finding.kind in FATAL and finding.file not in left_out]
-    if fatal:
-        more = f" {len(fatal) - 1} more like it: `python -m app check` lists them." if fatal[1:] else ""
-        raise UserError(fatal[0].reason + more)
+    check_listing(listing, left_out)
     labels = tuple(sorted({file.label for file in listing.files}))
     if len(labels) == 1:
         raise UserError(f"{name} has one class, '{labels[0]}'; a classifier needs two or more.")
-    pictures, unreadable = read([file for file in listing.files if str(file.path) not in left_out], watch)
-    total = len(pictures) + len(unreadable)
-    if len(unreadable) > UNREADABLE_LIMIT * total:
-        path, why = unreadable[0]
-        raise UserError(
-            f"{len(unreadable)} of the {total} images in {name} cannot be read, more than {UNREADABLE_LIMIT:.0%}; "
-            "mend them, remove them, or leave them out with --quarantine and the list that "
-            f"`python -m app check {name} --to FOLDER` writes. The first is {path}: {why}"
-        )
+    pictures, unreadable = read_most(name, [file for file in listing.files if str(file.path) not in left_out], watch)
     splits = divide(pictures)
     for label in labels:
         if not any(picture.file.label == label for picture in splits["train"]):
@@ -117,6 +106,16 @@ def load(name: str, listing: Listing, watch: Watch, quarantine: Path | None = No
         ignored=sum(finding.kind == "not an image" for finding in listing.found),
         notes=(*notes, *_notes(name, splits)),
     )
+
+
+def check_listing(listing: Listing, left_out: frozenset[str] = frozenset()) -> None:
+    """Raises:
+    UserError: something about the listing that leaves open what the data would be.
+    """
+    fatal = [finding for finding in listing.found if finding.kind in FATAL and finding.file not in left_out]
+    if fatal:
+        more = f" {len(fatal) - 1} more like it: `python -m app check` lists them." if fatal[1:] else ""
+        raise UserError(fatal[0].reason + more)
 
 
 def quarantined(path: Path, listing: Listing) -> frozenset[str]:
@@ -148,6 +147,24 @@ def read(files: Sequence[ImageFile], watch: Watch) -> tuple[list[Picture], list[
             pictures.append(Picture(file, found))
         else:
             unreadable.append((str(file.path), found))
+    return pictures, unreadable
+
+
+def read_most(name: str, files: Sequence[ImageFile], watch: Watch) -> tuple[list[Picture], list[tuple[str, str]]]:
+    """As `read`, of the data set `name`.
+
+    Raises:
+        UserError: more than 5 % of the files cannot be read.
+    """
+    pictures, unreadable = read(files, watch)
+    total = len(pictures) + len(unreadable)
+    if len(unreadable) > UNREADABLE_LIMIT * total:
+        path, why = unreadable[0]
+        raise UserError(
+            f"{len(unreadable)} of the {total} images in {name} cannot be read, more than {UNREADABLE_LIMIT:.0%}; "
+            "mend them, remove them, or leave them out with --quarantine and the list that "
+            f"`python -m app check {name} --to FOLDER` writes. The first is {path}: {why}"
+        )
     return pictures, unreadable
 
 

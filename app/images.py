@@ -160,15 +160,17 @@ class Preprocessing(BaseModel):
         """The first half of it: still RGB, and of 0 to 255 but for what a bicubic filter overshoots."""
         pixels = tf.convert_to_tensor(pixels)
         if self.aspect == "squash" and self.crop == 1:  # nothing is cut off, before or after
-            return tf.ensure_shape(self._filtered(pixels, self.height, self.width), (self.height, self.width, 3))
+            return tf.ensure_shape(self.filtered(pixels, self.height, self.width), (self.height, self.width, 3))
         sides = tf.unstack(tf.cast(tf.shape(pixels)[:2], tf.float32))
         rows, columns = (Axis(*(tf.cast(n, tf.int32) for n in axis)) for axis in self._axes(*sides))
         taken = pixels[rows.low : rows.low + rows.taken, columns.low : columns.low + columns.taken]
-        whole = self._filtered(taken, rows.whole, columns.whole)
+        whole = self.filtered(taken, rows.whole, columns.whole)
         kept = whole[rows.shift : rows.shift + self.height, columns.shift : columns.shift + self.width]
         return tf.ensure_shape(kept, (self.height, self.width, 3))
 
-    def _filtered(self, pixels: tf.Tensor, height: Any, width: Any) -> tf.Tensor:
+    def filtered(self, pixels: tf.Tensor, height: Any, width: Any) -> tf.Tensor:
+        """Resized by its filter alone, to any size and aspect; float32, of 0 to 255 but for a bicubic overshoot."""
+
         def filtered(antialias: bool) -> tf.Tensor:
             return tf.image.resize(pixels, (height, width), self.resize, antialias=antialias)
 

@@ -1,6 +1,5 @@
 """Published weights in, a run folder out: whose they are, how its images were prepared, what became of each tensor."""
 
-import importlib.resources
 import io
 import json
 import os
@@ -13,6 +12,7 @@ import keras
 import sklearn.datasets
 from PIL import Image
 
+from app import imagenet
 from app.errors import UserError
 from app.files import whole, write_json
 from app.images import Preprocessing
@@ -150,8 +150,7 @@ def _labels(file: Path | None, classes: int) -> tuple[str, ...]:
             raise UserError(f"{file} has the label '{twice}' twice; every class needs a name of its own.")
         return names
     if classes in (1000, 1001):
-        listing = importlib.resources.files("tensorflow_datasets") / "datasets" / "imagenet2012" / "labels.txt"
-        return (*(("background",) if classes == 1001 else ()), *listing.read_text().split())
+        return (*((imagenet.BACKGROUND,) if classes == 1001 else ()), *imagenet.synsets())
     return tuple(f"class_{i:0{len(str(classes - 1))}}" for i in range(classes))
 
 

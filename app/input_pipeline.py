@@ -5,11 +5,14 @@ import os
 import tensorflow as tf
 
 from app.augmentation import augmented, random_window
+from app.crops import crops as many_crops
 from app.datasets import Split
 from app.held_pictures import HeldPictures
 from app.images import Preprocessing
 from app.mixing import mixed
 from app.recipe import Recipe
+
+CROPPED = 512 * 2**20  # bytes of crops that are made at the same time; 144 of 299 x 299 are 154 MB
 
 
 def steps_per_epoch(split: Split, recipe: Recipe) -> int:
@@ -58,14 +61,23 @@ def training_batches(
     return epochs.flat_map(epoch_batches).prefetch(tf.data.AUTOTUNE).with_options(_own_threads())
 
 
-def evaluation_batches(split: Split, preprocessing: Preprocessing, batch_size: int) -> tf.data.Dataset:
-    """Batches (images, labels as integers), each image once, in order."""
+def evaluation_batches(split: Split, preprocessing: Preprocessing, batch_size: int, crops: int = 1) -> tf.data.Dataset:
+    """Batches (images, labels as integers), each image once, in order; or so many crops of each, one after the other
+    (see `crops.crops`): batches do not end where images do."""
 
     def prepared(encoded: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return preprocessing(preprocessing.decode(encoded)), label
 
-    images = split.in_order().map(prepared, num_parallel_calls=tf.data.AUTOTUNE)
-    return images.batch(batch_size).prefetch(tf.data.AUTOTUNE).with_options(_own_threads())
+    def cropped(encoded: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return many_crops(preprocessing.decode(encoded), preprocessing, crops), tf.fill((crops,), label)
+
+    if crops == 1:
+        images = split.in_order().map(prepared, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
+    else:
+        size = crops * preprocessing.height * preprocessing.width * 3 * tf.float32.size
+        at_once = max(1, min(os.cpu_count() or 1, CROPPED // size))
+        images = split.in_order().map(cropped, num_parallel_calls=at_once).rebatch(batch_size)
+    return images.prefetch(tf.data.AUTOTUNE).with_options(_own_threads())
 
 
 def _own_threads() -> tf.data.Options:

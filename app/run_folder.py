@@ -155,6 +155,19 @@ class Run:
         except ValidationError as error:
             raise UserError(f"{self.classifier} is damaged: {error.errors()[0]['msg']}.") from error
 
+    def read_finished(self) -> Classifier:
+        """The same of a finished run.
+
+        Raises:
+            UserError: as `read_classifier`; or there is no model.keras yet.
+        """
+        classifier = self.read_classifier()
+        if not self.model.is_file():
+            raise UserError(
+                f"The run {self.folder} is not finished: it has no model.keras. The same `train` command goes on."
+            )
+        return classifier
+
 
 def versions() -> dict[str, str]:
     """Of this program, Python and the libraries that the figures depend on."""
@@ -191,11 +204,7 @@ def load(path: str | Path) -> Trained:
         UserError: not a run folder, or a run that is not finished.
     """
     run = Run(Path(path))
-    classifier = run.read_classifier()
-    if not run.model.is_file():
-        raise UserError(
-            f"The run {run.folder} is not finished: it has no model.keras. The same `train` command goes on."
-        )
+    classifier = run.read_finished()
     try:
         model = keras.models.load_model(run.model, compile=False)
     except (ValueError, OSError) as error:

@@ -524,7 +524,9 @@ def test_recalibrate_rewrites_the_model_and_its_figures(exact: bool, run: Run, p
     data = datasets.load(str(pictures))
     probabilities, truth = evaluation.predict(trained.model, data.test, trained.preprocessing)
     figures = json.loads(run.metrics.read_text())
-    assert figures == json.loads(json.dumps(evaluation.metrics(probabilities, truth, data.labels)))
+    assert figures == json.loads(
+        json.dumps(evaluation.metrics(probabilities, truth, data.labels, figures["calibrated"]["temperature"]))
+    )
     assert record["after"] == figures["top_1"]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from app.images import Preprocessing
-from benchmarks import inference, quantization
+from benchmarks import evaluation, inference, quantization
 from benchmarks.inference import (
     DYNAMIC,
     FLOAT32,
@@ -122,3 +122,17 @@ def test_what_is_lost_is_counted_against_float32_seed_by_seed() -> None:
     assert reference["lost"] == [0, 0]
     assert (int8["lost"], int8["mean_lost"], int8["ratio"]) == ([1, -2], -0.5, round(691 / 690, 4))
     assert (int8["median_ms"], int8["spread"], int8["against"]) == (1.25, 0.5, "float32")
+
+
+def test_a_crop_is_held_against_an_image_and_an_image_against_the_network() -> None:
+    found = {
+        "bare predict": [10.0, 20.0],
+        "evaluate": [11.0, 21.0],
+        "10 crops": [11.0, 22.0],
+        "144 crops": [22.0, 21.0],
+    }
+    rows = {line["name"]: line for line in evaluation.table(found, "lenet_bn")}
+    assert rows["evaluate, lenet_bn"]["ratio"] == round((11 / 10 + 21 / 20) / 2, 3)
+    assert rows["144 crops, lenet_bn"]["ratio"] == 1.5
+    assert rows["144 crops, lenet_bn"]["against"] == "evaluate, lenet_bn"
+    assert {line["limit"] for line in rows.values()} == {15.0}
