@@ -154,6 +154,15 @@ def _describe(
     )
 
 
+def untrained(data: Data, network: str, recipe: Recipe) -> keras.Model:
+    """The network that a training of its own would begin with, without auxiliary heads; gives logits.
+
+    Raises:
+        UserError: an image size that it cannot take.
+    """
+    return _build(_describe(data, network, recipe), recipe.model_copy(update={"auxiliary": 0.0}))
+
+
 def total_steps(data: Data, recipe: Recipe) -> int:
     """The optimizer steps of a whole run."""
     return recipe.steps or recipe.epochs * steps_per_epoch(data.train, recipe)
