@@ -123,6 +123,57 @@ def train(
 
 
 @app.command()
+def compare(
+    data: DataArgument,
+    networks: Annotated[str, typer.Option(help="Names from `networks`, separated by commas, or 'all'.")],
+    to: Annotated[Path, typer.Option(help="The folder to write: a run folder for each network, and the report.")],
+    recipe: Annotated[str, typer.Option(help="As for `train`; all networks have the same.")] = "default",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Another value for a key of the recipe; repeatable."),
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=1, help="Give each network so many seconds of training, whatever the epochs.")
+    ] = None,
+    multiply_adds: Annotated[
+        float | None, typer.Option(min=1, help="Give each network so many multiply-adds of training, as in 1e14.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train several networks on the same data with the same budget, and show which one to take. The same command again
+    goes on, and takes further networks."""
+    if seconds is not None and multiply_adds is not None:
+        raise UserError("--seconds and --multiply-adds are two budgets; give one of them.")
+    with quiet.tensorflow():
+        from app import comparing
+        from app import recipe as recipes
+        from app.comparing import Budget
+        from app.networks import CARDS
+    budget = Budget("seconds", seconds) if seconds else Budget("multiply_adds", multiply_adds or 0)
+    if seconds is None and multiply_adds is None:
+        budget = Budget()
+    names = list(CARDS) if networks == "all" else networks.split(",")
+    try:
+        found = comparing.compare(data, names, to, recipes.load(recipe, settings or ()), budget)
+    except KeyboardInterrupt:
+        typer.echo("\nInterrupted. The same command goes on.", err=True)
+        raise typer.Exit(130) from None
+    if as_json:
+        _print_json(found)
+    else:
+        table = Table("network", "image", "parameters", "multiply-adds", "training", "top-1", "ms / image", "MB")
+        for row in sorted((row for row in found["rows"] if "error" not in row), key=lambda row: -row["top_1"]):
+            counts = (f"{row['parameters']:,}", f"{row['multiply_adds'] / 1e6:.3g} M")
+            costs = (f"{row['milliseconds']:.2f}", f"{row['bytes'] / 1e6:.1f}")
+            side, seconds_ = str(row["image_size"]), f"{row['training_seconds']:.0f} s"
+            table.add_row(row["network"], side, *counts, seconds_, f"{row['top_1']:.2%}", *costs)
+        output.print(table)
+        output.print(f"Report: {to / 'report.html'}", soft_wrap=True)
+    if failed := [row["network"] for row in found["rows"] if "error" in row]:
+        raise UserError(f"Not compared: {', '.join(failed)}; {to / 'comparison.json'} says why.")
+
+
+@app.command()
 def check(
     data: DataArgument,
     to: Annotated[

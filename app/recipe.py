@@ -214,6 +214,20 @@ def load(name: str, settings: Iterable[str] = ()) -> Recipe:
         raise UserError(f"--set {_complaint(error)}.") from error
 
 
+def settings_of(recipe: Recipe) -> list[str]:
+    """The `key=value` settings that make this recipe of the default one."""
+    changed, default = flat(recipe.model_dump()), flat(Recipe().model_dump())
+    return [f"{key}={value}" for key, value in changed.items() if value != default[key]]
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The keys as `--set` takes them, of a recipe's `model_dump`."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found
+
+
 def _complaint(error: ValidationError) -> str:
     """`key=value: what is wrong`, of the first thing that is."""
     first = error.errors()[0]

@@ -174,6 +174,15 @@ def _describe(
     )
 
 
+def untrained(data: Data, network: str, recipe: Recipe) -> keras.Model:
+    """The network that a training of its own would begin with, without auxiliary heads; gives logits.
+
+    Raises:
+        UserError: an image size that it cannot take.
+    """
+    return _build(_describe(data, network, recipe), recipe.model_copy(update={"auxiliary": 0.0}))
+
+
 def total_steps(data: Data, recipe: Recipe) -> int:
     """The batches of a whole run; where gradients are accumulated, an optimizer step takes several."""
     if recipe.steps:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from app.callbacks import read_history
 from app.datasets import Split
-from app.recipe import Recipe
+from app.recipe import Recipe, flat, settings_of
 from app.reports import page
 from app.run_folder import Classifier, DataRecord, Run
 
@@ -41,7 +41,7 @@ def write(
         "run_report.html.jinja",
         title=run.folder.resolve().name,
         classifier=classifier,
-        recipe=_flat(recipe.model_dump()),
+        recipe=flat(recipe.model_dump()),
         figures=figures,
         seconds=sum(row["seconds"] for row in history),
         plots=[
@@ -130,17 +130,8 @@ def _thumbnail(encoded: bytes) -> str:
 
 
 def _command(run: Run, classifier: Classifier, recipe: Recipe, data: DataRecord) -> str:
-    changed = _flat(recipe.model_dump())
-    default = _flat(Recipe().model_dump())
-    settings = [f"--set {key}={value}" for key, value in changed.items() if value != default[key]]
+    settings = [f"--set {setting}" for setting in settings_of(recipe)]
     origin = classifier.origin
     begin = ["--from", shlex.quote(origin.path)] if origin else ["--network", classifier.network]
     parts = [shlex.quote(data.name), *begin, "--to", shlex.quote(str(run.folder))]
     return " ".join(["python -m app train", *parts, *settings])
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat

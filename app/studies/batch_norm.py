@@ -21,14 +21,13 @@ import multiprocessing
 import os
 import signal
 import statistics
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from app import quiet
+from app import worker_process
 from app.errors import UserError
 from app.files import write_json
 
@@ -230,23 +229,15 @@ _compiled: dict[Any, "Training"] = {}
 def _prepare_worker(images: Any, labels: Any, test_images: Any, test_labels: Any) -> None:
     global _data
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_the_study, daemon=True).start()
-    with quiet.tensorflow():
-        import tensorflow as tf
+    worker_process.prepare()
+    import tensorflow as tf
 
-        from app.studies.short_training import Examples
+    from app.studies.short_training import Examples
+
     _data = (Examples(images, labels), Examples(test_images, test_labels))
     # Such small kernels gain nothing from a second thread; a second training does.
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-
-
-def _end_with_the_study() -> None:
-    """Nobody else ends a worker whose study was killed."""
-    study = multiprocessing.parent_process()
-    assert study is not None
-    study.join()
-    os._exit(1)
 
 
 def _train(job: Job) -> dict[str, Any]:

@@ -1,0 +1,121 @@
+"""Several networks on the same data: their budget, their figures, what is reused, and the page."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from app import comparing, recipe, run_folder
+from app.__main__ import app
+from app.comparing import Budget
+from app.errors import UserError
+from app.networks import multiply_adds
+from app.reports import comparison
+from app.training import untrained
+
+SETTINGS = ("epochs=2", "image_size=32", "batch_size=8")
+
+
+@pytest.fixture(scope="module")
+def compared(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`lenet_bn` on `pictures`, beside a network that cannot take such small ones. Read only."""
+    folder = tmp_path_factory.mktemp("compared") / "both"
+    networks = ["lenet_bn", "inception_v3"]
+    comparing.compare(str(pictures), networks, folder, recipe.load("default", SETTINGS), Budget())
+    return folder
+
+
+def test_a_row_has_the_figures_of_its_run(compared: Path) -> None:
+    found = json.loads((compared / "comparison.json").read_text())
+    row, failed = found["rows"]
+    trained = run_folder.load(compared / "lenet_bn")
+    figures = json.loads((compared / "lenet_bn" / "metrics.json").read_text())
+    assert {key: row[key] for key in ("top_1", "top_5", "loss")} == {
+        key: figures[key] for key in ("top_1", "top_5", "loss")
+    }
+    assert row["parameters"] == trained.model.count_params()
+    assert row["multiply_adds"] == multiply_adds(trained.model)
+    assert row["bytes"] == (compared / "lenet_bn" / "model.keras").stat().st_size
+    assert row["image_size"] == 32
+    assert row["milliseconds"] > 0
+    assert row["training_seconds"] > 0
+    assert failed["network"] == "inception_v3"
+    assert "75" in failed["error"]
+
+
+def test_the_page_and_the_table_have_every_network(compared: Path) -> None:
+    page = (compared / "report.html").read_text()
+    assert "lenet_bn" in page
+    assert "inception_v3" in page  # with the reason why it is not compared
+    assert "python -m app compare" in page
+    assert "--set image_size=32" in page
+    head, _, *lines = (compared / "comparison.md").read_text().splitlines()
+    assert [line.split(" | ")[0] for line in lines] == ["| lenet_bn"]
+    assert head.count("|") == lines[0].count("|")
+
+
+def test_a_network_that_was_compared_is_not_trained_again(
+    compared: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(comparing, "ProcessPoolExecutor", refuse)
+    before = (compared / "comparison.json").read_bytes()
+    found = comparing.compare(str(pictures), ["lenet_bn"], compared, recipe.load("default", SETTINGS), Budget())
+    assert [row["network"] for row in found["rows"]] == ["lenet_bn", "inception_v3"]
+    assert (compared / "comparison.json").read_bytes() == before
+
+
+def test_another_comparison_does_not_go_into_the_folder(compared: Path, pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="another recipe"):
+        comparing.compare(str(pictures), ["lenet_bn"], compared, recipe.load("default", ()), Budget())
+    with pytest.raises(UserError, match="another budget"):
+        comparing.compare(
+            str(pictures), ["lenet_bn"], compared, recipe.load("default", SETTINGS), Budget("seconds", 5.0)
+        )
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match="holds no comparison"):
+        comparing.compare(str(pictures), ["lenet_bn"], tmp_path, recipe.load("default", SETTINGS), Budget())
+
+
+def test_a_budget_of_multiply_adds_becomes_steps(pictures: Path) -> None:
+    from app import datasets
+
+    wanted = recipe.load("default", SETTINGS)
+    cost = 3 * 8 * multiply_adds(untrained(datasets.load(str(pictures)), "lenet_bn", wanted))
+    found = comparing._within(Budget("multiply_adds", 5.5 * cost), str(pictures), "lenet_bn", wanted)
+    assert found == wanted.model_copy(update={"steps": 5})
+    assert comparing._within(Budget("multiply_adds", 1.0), str(pictures), "lenet_bn", wanted).steps == 1
+    assert comparing._within(Budget(), str(pictures), "lenet_bn", wanted) == wanted
+
+
+def test_a_budget_of_seconds_becomes_the_steps_that_fit(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparing, "_step_seconds", lambda model, batch_size: 0.25)
+    wanted = recipe.load("default", SETTINGS)
+    assert comparing._within(Budget("seconds", 10.0), str(pictures), "lenet_bn", wanted).steps == 40
+
+
+def row(network: str, top_1: float, milliseconds: float) -> dict[str, Any]:
+    return {"network": network, "top_1": top_1, "milliseconds": milliseconds}
+
+
+def test_worth_their_cost_are_those_that_nobody_beats_for_less() -> None:
+    rows = [row("slow", 0.9, 5.0), row("best", 0.95, 4.0), row("equal", 0.8, 2.0), row("cheap", 0.8, 1.0)]
+    assert [found["network"] for found in comparison.frontier(rows, "milliseconds")] == ["cheap", "best"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--networks", "inception_v9"], "There is no network 'inception_v9'"),
+        (["--networks", "lenet_bn", "--seconds", "5", "--multiply-adds", "1e9"], "two budgets"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(arguments: list[str], sentence: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["compare", "digits", *arguments, "--to", str(tmp_path / "to")])
+    assert done.exit_code != 0
+    assert sentence in str(done.exception)
+    assert not (tmp_path / "to").exists()
