@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -120,6 +121,10 @@ def train(
         soft_wrap=True,
     )
     _print_preprocessing(to)
+    name = shlex.quote(str(to))
+    output.print(
+        f"Go on with: python -m app evaluate {name}, or python -m app export {name} --to exports", soft_wrap=True
+    )
 
 
 @app.command()

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
+import psutil
 
-from app import checkpoints
+from app import batch_norm, checkpoints
 from app.checkpoints import Checkpoint, Row, State
 from app.errors import UserError
 from app.files import whole
@@ -86,12 +88,14 @@ class ReportProgress(keras.callbacks.Callback):
         figures = logs if logs is not None else {}
         figures["learning_rate"] = float(self.model.optimizer.learning_rate)
         figures["seconds"] = seconds
+        figures["memory_mb"] = psutil.Process().memory_info().rss / 1e6
         figures["images_per_second"] = (self.step - self.epoch_step) * self.batch_size / seconds
         shown = "  ".join(f"{key} {figures[key]:.4f}" for key in ("loss", "accuracy", "val_loss", "val_accuracy"))
         left = (self.total_steps - self.step) * (time.monotonic() - self.began) / (self.step - self.first_step)
         console.print(
             f"epoch {epoch + 1}  step {self.step} of {self.total_steps}  {shown}  "
-            f"{figures['images_per_second']:.0f} images/s  {left:.0f} s left"
+            f"{figures['images_per_second']:.0f} images/s  rate {figures['learning_rate']:.2g}  "
+            f"{figures['memory_mb'] / 1000:.1f} GB  {left:.0f} s left"
         )
         self.said = time.monotonic()
 
@@ -104,7 +108,11 @@ class ReportProgress(keras.callbacks.Callback):
     def _say(self, logs: dict[str, Any], seconds: float) -> None:
         done = self.step - self.epoch_step
         speed = done * self.batch_size / seconds
-        figures = f"loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.3f}  {speed:.0f} images/s"
+        rate, memory = float(self.model.optimizer.learning_rate), psutil.Process().memory_info().rss / 1e9
+        figures = (
+            f"loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.3f}  {speed:.0f} images/s  rate {rate:.2g}  "
+            f"{memory:.1f} GB"
+        )
         self.bar.update(self.task, completed=self.step, description=f"epoch {self.epoch + 1}", figures=figures)
         if not console.is_terminal:
             left = (self.total_steps - self.step) * seconds / done
@@ -115,7 +123,10 @@ class ReportProgress(keras.callbacks.Callback):
 
 
 class StopOnNonFinite(keras.callbacks.Callback):
-    """Ends the run at the first step whose loss is infinite or not a number."""
+    """Ends the run at the first step whose loss is infinite or not a number, and says where it began.
+
+    The step has spoiled all weights by then, but of the moving averages only those that saw what is not finite.
+    """
 
     def __init__(self, first_step: int) -> None:
         super().__init__()
@@ -126,9 +137,16 @@ class StopOnNonFinite(keras.callbacks.Callback):
         # The running mean of the epoch: one loss that is not finite makes it so, and it stays so.
         if logs and not math.isfinite(logs["loss"]):
             raise UserError(
-                f"The loss became {logs['loss']} at step {self.step}; try a lower rate, as in "
-                "--set optimizer.rate=0.005. The checkpoints of the epochs before are kept."
+                f"The loss became {logs['loss']} at step {self.step}{self._where()}; try a lower rate, as in "
+                "--set optimizer.rate=0.005. The checkpoints before are kept."
             )
+
+    def _where(self) -> str:
+        normalizations = [layer for layer in batch_norm.layers_of(self.model) if layer.trainable]
+        for layer in normalizations:
+            if not all(np.isfinite(keras.ops.convert_to_numpy(x)).all() for x in layer.non_trainable_weights):
+                return f", and what {layer.name} is given was the first that is not finite"
+        return ", behind all batch normalisations" if normalizations else ""
 
 
 class EndEpochs(keras.callbacks.Callback):

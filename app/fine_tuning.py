@@ -1,5 +1,7 @@
 """Beginning with trained weights: what is taken over, what keeps its values, and a table that says so."""
 
+import math
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from rich.table import Table
 from app import run_folder
 from app.callbacks import PREDICTIONS
 from app.progress import console
+from app.recipe import FineTuning
 from app.run_folder import Run
 from models import BatchNormalization
 
@@ -56,26 +59,55 @@ def freeze(model: keras.Model, what: str, fresh: Collection[str] | None) -> None
         layer.trainable = layer.name in trains or not frozen
 
 
-def report(model: keras.Model, fresh: Collection[str]) -> None:
-    """Prints what trains: a row per kind of layer, and one per layer that begins anew."""
-    rows: dict[tuple[str, bool], list[Any]] = {}
+def rates(model: keras.Model, options: FineTuning, fresh: Collection[str], steps: int) -> list[tuple[float, int]]:
+    """For each weight that trains: what its rate is multiplied by, and the batch at which it begins to train; `steps`
+    batches are an epoch. What is `fresh` has 1 and 0."""
+    stages = _stages(model)
+    begin = round(options.head_epochs * steps)
+    found: dict[int, tuple[float, int]] = {}
     for layer in model.layers:
         if layer.weights:
-            kind = f"{layer.name} (new)" if layer.name in fresh else _kind(layer)
-            rows.setdefault((kind, layer.trainable), []).append(layer)
-    table = Table("layers", "how many", "weights", "trains", "batch statistics")
-    for (kind, trains), layers in rows.items():
-        normalizes = isinstance(layers[0], BatchNormalization)
-        statistics = ("move" if trains else "frozen") if normalizes else ""
-        weights = sum(layer.count_params() for layer in layers)
-        table.add_row(kind, str(len(layers)), f"{weights:,}", "yes" if trains else "no", statistics)
+            own = (options.layer_decay ** stages[stage_of(layer.name)], begin)
+            found |= {id(weight): (1.0, 0) if layer.name in fresh else own for weight in layer.weights}
+    return [found[id(weight)] for weight in model.trainable_weights]
+
+
+def stage_of(layer: str) -> str:
+    """The part of the network that a layer belongs to, by its name: the stem, a module, a block."""
+    found = re.match(r"[a-z_]+?_\d+[a-z]?(?=_)", layer)
+    return found[0] if found and not layer.startswith("stem") else layer.partition("_")[0]
+
+
+def _stages(model: keras.Model) -> dict[str, int]:
+    """Every stage with its distance from the classifier, which has 0."""
+    names = list(dict.fromkeys(stage_of(layer.name) for layer in model.layers if layer.weights))
+    return {name: len(names) - 1 - place for place, name in enumerate(names)}
+
+
+def report(model: keras.Model, fresh: Collection[str], options: FineTuning) -> None:
+    """Prints what trains, in the order of the network: a row for each stage and for each layer that begins anew."""
+    rows: dict[str, list[Any]] = {}
+    for layer in model.layers:
+        if layer.weights:
+            rows.setdefault(f"{layer.name} (new)" if layer.name in fresh else stage_of(layer.name), []).append(layer)
+    stages = _stages(model)
+    table = Table("stage", "weights", "of these train", "rate", "batch statistics")
+    for name, layers in rows.items():
+        weights, trained = sum(layer.count_params() for layer in layers), sum(map(_trained, layers))
+        moving = {layer.trainable for layer in layers if isinstance(layer, BatchNormalization)}
+        statistics = {frozenset({True}): "move", frozenset({False}): "frozen", frozenset(): ""}
+        rate = 1.0 if name.endswith(" (new)") else options.layer_decay ** stages[name]
+        waits = options.head_epochs and not name.endswith(" (new)")
+        after = f", after {options.head_epochs:g} epochs" if waits else ""
+        table.add_row(
+            name,
+            f"{weights:,}",
+            f"{trained:,}{after}" if trained else "none",
+            f"x {rate:.3g}" if trained else "",
+            statistics.get(frozenset(moving), "some move"),
+        )
     console.print(table)
 
 
-def _kind(layer: Any) -> str:
-    return {
-        keras.layers.Conv2D: "convolutions",
-        keras.layers.SeparableConv2D: "separable convolutions",
-        keras.layers.Dense: "dense layers",
-        BatchNormalization: "batch normalisations",
-    }.get(type(layer), type(layer).__name__)
+def _trained(layer: Any) -> int:
+    return sum(math.prod(weight.shape) for weight in layer.trainable_weights)

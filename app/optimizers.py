@@ -5,6 +5,7 @@ had been no stop. Keras has the three methods; what the papers' recipes need bes
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -16,8 +17,11 @@ from app.recipe import Recipe, Schedule
 register = keras.saving.register_keras_serializable("inceptions")
 
 
-def build(model: keras.Model, recipe: Recipe, steps: int, total: int) -> keras.optimizers.Optimizer:
-    """The optimizer for `model` in a run of `total` batches, `steps` of them to an epoch.
+def build(
+    model: keras.Model, recipe: Recipe, steps: int, total: int, rates: Sequence[tuple[float, int]] = ()
+) -> keras.optimizers.Optimizer:
+    """The optimizer for `model` in a run of `total` batches, `steps` of them to an epoch. `rates` has for each weight
+    that trains what its rate is multiplied by, and the batch at which it begins to train; empty is 1 and 0 for all.
 
     Raises:
         UserError: fewer batches than one optimizer step takes.
@@ -37,6 +41,7 @@ def build(model: keras.Model, recipe: Recipe, steps: int, total: int) -> keras.o
         "gradient_accumulation_steps": options.accumulate if options.accumulate > 1 else None,
         "l2": options.l2,
         "average": recipe.weight_average,
+        "rates": rates,
     }
     optimizer: keras.optimizers.Optimizer
     if options.name == "sgd":
@@ -52,7 +57,9 @@ def build(model: keras.Model, recipe: Recipe, steps: int, total: int) -> keras.o
     else:
         optimizer = AdamW(epsilon=options.epsilon, **{**arguments, "weight_decay": options.weight_decay})
     # Decaying gamma, beta or a bias shrinks nothing that could over-fit, and moves what batch norm has to follow.
-    optimizer.exclude_from_weight_decay(var_list=[weight for weight in model.trainable_weights if _is_vector(weight)])
+    weights = model.trainable_weights
+    apart = [weight for weight, rate in zip(weights, rates, strict=True) if rate != (1, 0)] if rates else []
+    optimizer.exclude_from_weight_decay(var_list=[*apart, *filter(_is_vector, weights)])
     return optimizer
 
 
@@ -101,12 +108,21 @@ class Rate(keras.optimizers.schedules.LearningRateSchedule):
 
 class Step(keras.optimizers.Optimizer):
     """What every step does beside Keras': before it, `l2` of the kernels joins the gradients; after it, the running
-    average of the weights follows, if `average` is its decay. It begins with the weights that training begins with."""
+    average of the weights follows, if `average` is its decay. It begins with the weights that training begins with.
+    For `rates` see `build`."""
 
-    def __init__(self, *arguments: Any, l2: float = 0.0, average: float | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        *arguments: Any,
+        l2: float = 0.0,
+        average: float | None = None,
+        rates: Sequence[tuple[float, int]] = (),
+        **options: Any,
+    ) -> None:
         super().__init__(*arguments, **options)
         self.l2 = l2
         self.average = average
+        self.rates = rates
 
     def build(self, variables: Any) -> None:
         if self.built:
@@ -122,6 +138,10 @@ class Step(keras.optimizers.Optimizer):
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         if self.l2 and not _is_vector(variable):
             gradient = gradient + self.l2 * variable
+        if self.rates:
+            factor, begin = self.rates[self._get_variable_index(variable)]
+            # At a rate of 0 a weight stays what it is, bit by bit, and its momentum 0.
+            learning_rate = ops.where(self.iterations < begin, 0.0, factor * learning_rate)
         super().update_step(gradient, variable, learning_rate)
         if self.average is not None:
             average = self.averages[self._get_variable_index(variable)]
@@ -131,7 +151,7 @@ class Step(keras.optimizers.Optimizer):
             self.assign_add(average, share * (variable - average))
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "l2": self.l2, "average": self.average}
+        return {**super().get_config(), "l2": self.l2, "average": self.average, "rates": self.rates}
 
 
 @register

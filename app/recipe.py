@@ -139,6 +139,16 @@ class Checkpoint(Part):
     every: PositiveInt | None = None
 
 
+class FineTuning(Part):
+    """For a run that begins with trained weights. In its first `head_epochs` only what is new trains, the classifier,
+    whose first gradients say nothing to the rest; then all that `freeze` leaves. `layer_decay` multiplies the rate of
+    each stage of the network (stem, module, block) once more than that of the stage above it: 1 is one rate for all,
+    1801.06146 has 1 / 2.6. Weights that wait or have a rate of their own take no `weight_decay`."""
+
+    head_epochs: NonNegativeFloat = 0.0
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+
+
 class Recipe(Part):
     """`steps` ends a run after so many optimizer steps, whatever `epochs` says; a step is a batch, or so many as
     `optimizer.accumulate` says. `image_size` None is the size that the
@@ -170,6 +180,7 @@ class Recipe(Part):
     auxiliary: NonNegativeFloat = 0.0
     weight_average: float | None = Field(default=None, gt=0, lt=1)
     freeze: Literal["auto", "nothing", "batch_norm", "base"] = "auto"
+    fine_tuning: FineTuning = FineTuning()
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     batch_norm: BatchNorm = BatchNorm()

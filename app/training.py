@@ -5,7 +5,7 @@ import importlib.util
 import inspect
 import io
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import tensorflow as tf
 from PIL import Image
 
 from app import (
+    banner,
     batch_norm,
     batch_norm_runs,
     checkpoints,
@@ -41,9 +42,10 @@ from app.errors import UserError
 from app.files import whole, write_json
 from app.images import Preprocessing
 from app.input_pipeline import evaluation_batches, steps_per_epoch, training_batches
+from app.live_report import LiveReport
 from app.networks import CARDS
 from app.progress import console
-from app.recipe import Recipe
+from app.recipe import FineTuning, Recipe
 from app.reports import run_report
 from app.run_folder import Classifier, DataRecord, Origin, Run, digest, load, versions
 from models import NETWORKS
@@ -83,6 +85,8 @@ def train(
         raise UserError(f"There is no network '{network}'. The networks are {', '.join(NETWORKS)}.")
     if source and source.network != network:
         raise UserError(f"{start} holds {source.network}, not {network}; leave --network out.")
+    if recipe.fine_tuning != FineTuning() and not source:
+        raise UserError("fine_tuning.* is for a run that begins with trained weights: add --from with a run.")
     run = Run(to)
     if to.exists() and not (to.is_dir() and (run.classifier.is_file() or not any(to.iterdir()))):
         raise UserError(f"{to} exists and is not a run folder; choose another --to. Nothing in it was touched.")
@@ -96,7 +100,7 @@ def train(
             return run
     report_data(data)
     gpus = len(keras.distribution.list_devices("gpu"))
-    console.print(f"on {gpus} GPU(s)" if gpus else "on the CPU: TensorFlow finds no GPU")
+    console.print(f"on {gpus} GPU(s)" if gpus else f"on the CPU: {banner.why_no_gpu()}")
     keras.utils.set_random_seed(recipe.seed)
     if deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -104,7 +108,7 @@ def train(
     fresh = fine_tuning.take_weights(model, start) if start else None
     fine_tuning.freeze(model, recipe.freeze, fresh)
     if fresh is not None:
-        fine_tuning.report(model, fresh)
+        fine_tuning.report(model, fresh, recipe.fine_tuning)
     run.checkpoints.mkdir(parents=True, exist_ok=True)
     write_json(run.classifier, classifier.model_dump(mode="json"))
     if data.files:
@@ -114,7 +118,7 @@ def train(
     if quarantine:
         with whole(run.quarantine) as beside:
             shutil.copyfile(quarantine, beside)
-    _fit(model, data, classifier, recipe, run)
+    _fit(model, data, classifier, recipe, run, fresh)
     _finish(data, classifier, recipe, run, watch)
     checkpoints.clear(run.checkpoints)
     return run
@@ -215,29 +219,34 @@ def _build(classifier: Classifier, recipe: Recipe) -> keras.Model:
         keras.config.set_dtype_policy(before)
 
 
-def _fit(model: keras.Model, data: Data, classifier: Classifier, recipe: Recipe, run: Run) -> None:
+def _fit(
+    model: keras.Model, data: Data, classifier: Classifier, recipe: Recipe, run: Run, fresh: Collection[str] | None
+) -> None:
     if (run.checkpoints / "last.keras").is_file():
         return  # written after the last step
     steps = steps_per_epoch(data.train, recipe)
     total = total_steps(data, recipe)
+    own = fresh is not None and recipe.fine_tuning != FineTuning()
+    rates = fine_tuning.rates(model, recipe.fine_tuning, fresh, steps) if own else ()
     loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
     accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
     heads = [name for name in model.output_names if name != PREDICTIONS]
     if heads:
         model.compile(
-            optimizer=optimizers.build(model, recipe, steps, total),
+            optimizer=optimizers.build(model, recipe, steps, total, rates),
             loss={PREDICTIONS: loss, **dict.fromkeys(heads, loss)},
             loss_weights={PREDICTIONS: 1.0, **dict.fromkeys(heads, recipe.auxiliary)},
             metrics={PREDICTIONS: [accuracy]},
         )
     else:
-        model.compile(optimizer=optimizers.build(model, recipe, steps, total), loss=loss, metrics=[accuracy])
+        model.compile(optimizer=optimizers.build(model, recipe, steps, total, rates), loss=loss, metrics=[accuracy])
     resumed = checkpoints.newest(run.checkpoints)
     state = resumed.state if resumed else State(classifier=classifier)
     if resumed:
         _check_same(resumed.folder, state.classifier, classifier)
         resumed.restore(model)
         console.print(f"Going on after step {state.step} of {total}")
+    banner.show(model, recipe, steps, total)
     progress = ReportProgress(recipe.batch_size, steps, total, state)
     history = History(run.history, state.history)
     callbacks = [
@@ -246,6 +255,7 @@ def _fit(model: keras.Model, data: Data, classifier: Classifier, recipe: Recipe,
         EndEpochs(steps, total, state.step),
         progress,
         history,
+        LiveReport(run, classifier, -(-total // steps)),
     ]
     moves = batch_norm.moves(model)
     if recipe.weight_average and (recipe.batch_norm.recalibrate == "epoch" or not moves):

@@ -8,11 +8,12 @@ import keras
 import numpy as np
 import pytest
 
-from app import callbacks, recipe, run_folder, training
+from app import callbacks, fine_tuning, optimizers, recipe, run_folder, training
 from app.datasets import unwatched
 from app.errors import UserError
+from app.recipe import FineTuning, Recipe
 from app.run_folder import Run
-from models import BatchNormalization
+from models import NETWORKS, BatchNormalization
 
 Array = np.ndarray[Any, Any]
 
@@ -64,6 +65,56 @@ def test_base_trains_the_classifier_alone(finished_run: Run, tmp_path: Path) -> 
     for kind in (keras.layers.Conv2D, BatchNormalization):
         assert changed(of_kind(before, kind), of_kind(after, kind)) == set()
     assert np.abs(after.get_layer("predictions").get_weights()[1]).max() > 0  # a bias begins at 0
+
+
+def test_the_base_waits_for_the_classifier(finished_run: Run, tmp_path: Path) -> None:
+    """Three steps of which two are the classifier's alone, of an epoch of three; then the same without the third."""
+    options = ("batch_size=431", "fine_tuning.head_epochs=0.67", "optimizer.rate=0.1", "schedule.name=constant")
+    before = run_folder.load(finished_run.folder).model
+    after = {
+        steps: run_folder.load(tuned(finished_run, tmp_path / str(steps), f"steps={steps}", *options).folder).model
+        for steps in (2, 3)
+    }
+    kernels = of_kind(before, keras.layers.Conv2D)
+    assert changed(kernels, of_kind(after[2], keras.layers.Conv2D)) == set()
+    assert changed(kernels, of_kind(after[3], keras.layers.Conv2D)) == set(kernels)
+    for model in after.values():
+        normalizations = (of_kind(each, BatchNormalization) for each in (before, model))
+        assert changed(*normalizations) == set()
+        assert np.abs(model.get_layer("predictions").get_weights()[1]).max() > 0
+
+
+def test_a_lower_stage_has_a_lower_rate() -> None:
+    """Of one plain step with gradients of 1, every weight changes by its rate."""
+    model = NETWORKS["bn_inception"](input_shape=(32, 32, 3), classes=3, width=0.1, classifier_activation=None)
+    options = FineTuning(layer_decay=0.5)
+    rates = fine_tuning.rates(model, options, {"predictions"}, steps=10)
+    wanted = Recipe.model_validate(
+        {"optimizer": {"rate": 0.1, "momentum": 0, "weight_decay": 0.1}, "schedule": {"name": "constant"}}
+    )
+    model.compile(optimizer=optimizers.build(model, wanted, 10, 10, rates))
+    before = {weight.path: weight.numpy() for weight in model.trainable_weights}
+    weights = model.trainable_weights
+    model.optimizer.apply([np.ones(weight.shape, np.float32) for weight in weights], weights)
+    stages = ["stem", *(f"inception_{name}" for name in ("3a", "3b", "3c", "4a", "4b", "4c", "4d", "4e", "5a", "5b"))]
+    seen = set()
+    for weight in model.trainable_weights:
+        layer = weight.path.split("/")[0]
+        if layer == "predictions":
+            decayed = before[weight.path] * (0.01 if weight.name == "kernel" else 0)
+            step = 0.1 + decayed
+        else:
+            stage = next(place for place, name in enumerate(stages) if layer.startswith(name))
+            seen.add(stage)
+            step = 0.1 * 0.5 ** (len(stages) - stage)
+        np.testing.assert_allclose(before[weight.path] - weight.numpy(), np.broadcast_to(step, weight.shape), atol=1e-7)
+    assert seen == set(range(len(stages)))
+
+
+def test_stages_of_their_own_need_a_start(tmp_path: Path) -> None:
+    wanted = recipe.load("default", ("fine_tuning.layer_decay=0.5",))
+    with pytest.raises(UserError, match="add --from"):
+        training.train("digits", "lenet_bn", tmp_path / "run", wanted)
 
 
 @pytest.mark.slow

@@ -34,8 +34,9 @@ from app.datasets import Data, unwatched
 from app.errors import UserError
 from app.image_files import FileSplit
 from app.images import Preprocessing, decode
+from app.live_report import LiveReport
 from app.recipe import Augmentation, Recipe
-from app.run_folder import Run
+from app.run_folder import Classifier, DataRecord, Run
 from models import NETWORKS
 
 Array = np.ndarray[Any, Any]
@@ -393,10 +394,62 @@ def test_a_loss_that_is_not_finite_ends_the_run_at_its_step(pictures: Path, tmp_
         train(
             pictures, tmp_path / "run", "image_size=32", "batch_size=8", "optimizer.rate=1e38", "schedule.name=constant"
         )
-    step = re.search(r"The loss became (nan|inf) at step (\d+);", str(caught.value))
+    step = re.search(r"The loss became (nan|inf) at step (\d+)[,;]", str(caught.value))
     assert step
     assert 2 <= int(step[2]) <= 9, "the first loss is finite, and an epoch has nine steps"
     assert not (tmp_path / "run" / "model.keras").exists()
+
+
+@pytest.mark.parametrize(
+    ("broken", "sentence"),
+    [
+        ("stem_3_conv", "and what stem_3_bn is given was the first that is not finite"),
+        ("predictions", "behind all batch normalisations"),
+    ],
+)
+def test_where_a_loss_stopped_being_finite_is_said(broken: str, sentence: str) -> None:
+    model = NETWORKS["lenet_bn"](input_shape=(16, 16, 3), classes=3, classifier_activation=None)
+    model.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True))
+    model.get_layer(broken).kernel.assign(np.full(model.get_layer(broken).kernel.shape, np.inf))
+    images = np.random.default_rng(0).normal(size=(4, 16, 16, 3)).astype(np.float32)
+    with pytest.raises(UserError, match=f"at step 8, {sentence}; try"):
+        model.fit(images, np.eye(3)[[0, 1, 2, 0]], verbose=0, callbacks=[callbacks.StopOnNonFinite(7)])
+
+
+def test_a_training_says_on_what_and_how_it_goes(
+    pictures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = ("image_size=32", "batch_size=8", "steps=4", "optimizer.accumulate=2")
+    run = train(pictures, tmp_path / "run", *settings)
+    said = capfd.readouterr().err
+    assert re.search("on (the CPU: |[0-9]+ GPU)", said)
+    parameters = run_folder.load(run.folder).model.count_params()
+    assert re.search(rf"lenet_bn: of {parameters:,} parameters [\d,]+ train\n", said)
+    assert "float32, 16 images a step in 2 parts, 4 steps" in said
+    (row,) = callbacks.read_history(run.history)
+    assert 100 < row["memory_mb"] < 100_000
+
+
+def test_the_report_shows_the_curves_while_training_goes_on(pictures: Path, tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    rows = [{"epoch": 1, "loss": 2.0, "val_loss": 1.0, "accuracy": 0.3, "val_accuracy": 0.625, "images_per_second": 9}]
+    history = callbacks.History(run.history, [])
+    history.on_epoch_end(0, {key: value for key, value in rows[0].items() if key != "epoch"})
+    classifier = Classifier(
+        network="lenet_bn",
+        arguments={},
+        labels=("a", "b"),
+        preprocessing=Preprocessing(height=8, width=8),
+        recipe=Recipe(),
+        versions={},
+        seed=0,
+        data=DataRecord(name=str(pictures), fingerprint="", train=5, validation=2, test=3, unreadable=0),
+    )
+    LiveReport(run, classifier, 4).on_epoch_end(0)
+    page = run.report.read_text()
+    assert "Epoch 1 of 4" in page
+    assert "62.50 %" in page
+    assert "python -m app train" in page
 
 
 @pytest.fixture(scope="module")

@@ -54,6 +54,24 @@ def write(
     )
 
 
+def write_running(run: Run, classifier: Classifier, epochs: int) -> None:
+    """Writes the page of a training that has not ended: the curves of the epochs so far, of `epochs`."""
+    history = read_history(run.history)
+    recipe, data = classifier.recipe, classifier.data
+    assert recipe is not None
+    assert data is not None
+    page.write(
+        run.report,
+        "running_report.html.jinja",
+        title=run.folder.resolve().name,
+        classifier=classifier,
+        epochs=epochs,
+        history=history,
+        plots=[_curve(history, "loss", "Loss"), _curve(history, "accuracy", "Accuracy")],
+        command=_command(run, classifier, recipe, data),
+    )
+
+
 def _curve(history: Sequence[dict[str, float]], key: str, title: str) -> str:
     epochs = [row["epoch"] for row in history]
     # A first validation loss can be a hundred times the last: moving averages lag behind the first steps.

@@ -1,0 +1,19 @@
+"""Fine-tuning in two stages: first the new classifier alone, then all with it, the lower the slower.
+
+    python -m app train photos/ --from runs/imported --recipe fine_tuning --to runs/photos
+
+Two stages and a lower rate for lower layers are those of 1801.06146 (sections 3.2 and 3.3), which divides by 2.6 from
+layer to layer of three; here a stage is a module of some twenty, hence 0.9. Batch normalisation stays as it came, gamma
+and beta and statistics (`freeze` is "auto").
+"""
+
+from app.recipe import Augmentation, FineTuning, Optimizer, Recipe, Schedule
+
+RECIPE = Recipe(
+    epochs=15,
+    label_smoothing=0.1,
+    fine_tuning=FineTuning(head_epochs=3, layer_decay=0.9),
+    optimizer=Optimizer(rate=0.01, nesterov=True),
+    schedule=Schedule(warmup=1),
+    augmentation=Augmentation(flip=True, crop_area=0.5),
+)
