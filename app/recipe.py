@@ -151,8 +151,9 @@ class FineTuning(Part):
 
 class Recipe(Part):
     """`steps` ends a run after so many optimizer steps, whatever `epochs` says; a step is a batch, or so many as
-    `optimizer.accumulate` says. `image_size` None is the size that the
-    data or else the network was made for; `dropout` None is the network's own.
+    `optimizer.accumulate` says. `image_size` None is the size that the data or else the network was made for; `dropout`
+    None is the network's own. `initial_weights` multiplies the kernels that convolutions begin with, where the run does
+    not begin with trained ones.
 
     `auxiliary` is the weight of each auxiliary head's loss beside the 1 of the predictions (1409.4842: 0.3; TF-slim:
     0.4); with 0 the heads are not built. They are for training only: the finished run is without them.
@@ -175,6 +176,7 @@ class Recipe(Part):
     image_size: PositiveInt | None = None
     width: PositiveFloat = 1.0
     dropout: float | None = Field(default=None, ge=0, lt=1)
+    initial_weights: PositiveFloat = 1.0
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     auxiliary: NonNegativeFloat = 0.0

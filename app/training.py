@@ -106,6 +106,8 @@ def train(
         tf.config.experimental.enable_op_determinism()
     model = _build(classifier, recipe)
     fresh = fine_tuning.take_weights(model, start) if start else None
+    if not start:
+        _scale_kernels(model, recipe.initial_weights)
     fine_tuning.freeze(model, recipe.freeze, fresh)
     if fresh is not None:
         fine_tuning.report(model, fresh, recipe.fine_tuning)
@@ -217,6 +219,12 @@ def _build(classifier: Classifier, recipe: Recipe) -> keras.Model:
         raise UserError(f"{classifier.network}: {error}") from error
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def _scale_kernels(model: keras.Model, factor: float) -> None:
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D) and factor != 1:
+            layer.kernel.assign(factor * layer.kernel)
 
 
 def _fit(
