@@ -237,8 +237,8 @@ def evaluate(
         int,
         typer.Option(
             metavar="1|10|12|144",
-            help="Crops of an image to average over: 1 is the network's own preprocessing, 10 the corners and the middle, "
-            "mirrored, 12 those and the whole, 144 GoogLeNet's.",
+            help="Crops of an image to average over: 1 is the network's own preprocessing, 10 the corners and the "
+            "middle, mirrored, 12 those and the whole, 144 GoogLeNet's.",
         ),
     ] = 1,
     leave_out: Annotated[
