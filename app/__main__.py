@@ -304,8 +304,9 @@ def evaluate(
     crops: Annotated[
         int,
         typer.Option(
-            help="How many crops of an image to average over: 1 is the network's own preprocessing, 10 the corners and "
-            "the middle, mirrored, 12 those and the whole, 144 GoogLeNet's."
+            metavar="1|10|12|144",
+            help="Crops of an image to average over: 1 is the network's own preprocessing, 10 the corners and the "
+            "middle, mirrored, 12 those and the whole, 144 GoogLeNet's.",
         ),
     ] = 1,
     leave_out: Annotated[
@@ -318,9 +319,8 @@ def evaluate(
 ) -> None:
     """Top-1, top-5, loss, calibration and figures per class on the test images.
 
-    Several runs answer together: the mean of their probabilities. Calibration is the expected calibration error, how
-    far probabilities are from the share that is right, before and after the temperature that training found on its
-    validation images.
+    Several runs answer together, by the mean of their probabilities.
+    The calibration error is how far these are from the share that is right.
     """
     with quiet.tensorflow():
         from app import evaluation

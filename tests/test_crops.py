@@ -62,18 +62,17 @@ def resized(pixels: Array, height: int, width: int, filter_: Image.Resampling) -
 def expected(pixels: Array, side: int, count: int, filter_: Image.Resampling = Image.Resampling.BILINEAR) -> Array:
     """1409.4842, section 7, word by word, with Pillow."""
     found = []
-    for shorter in (256, 288, 320, 352) if count == 144 else (256,):
-        shorter = round(shorter * side / 224)
-        height, width = pixels.shape[:2]
-        size = (shorter, width * shorter // height) if height < width else (height * shorter // width, shorter)
-        scaled = resized(pixels, *size, filter_)
-        lies = height < width
-        begin, middle, end = (
-            (scaled[:, :shorter], part(scaled, "centre", shorter), scaled[:, size[1] - shorter :])
-            if lies
-            else (scaled[:shorter], part(scaled, "centre", shorter), scaled[size[0] - shorter :])
-        )
-        for square in (begin, middle, end) if count == 144 else (middle,):
+    height, width = pixels.shape[:2]
+    for scale in (256, 288, 320, 352) if count == 144 else (256,):
+        short = round(scale * side / 224)
+        if height < width:
+            scaled = resized(pixels, short, width * short // height, filter_)
+            ends = scaled[:, :short], scaled[:, -short:]
+        else:
+            scaled = resized(pixels, height * short // width, short, filter_)
+            ends = scaled[:short], scaled[-short:]
+        middle = part(scaled, "centre", short)
+        for square in (ends[0], middle, ends[1]) if count == 144 else (middle,):
             found += [part(square, place, side) for place in CORNERS_AND_CENTRE]
             if count != 10:
                 found.append(resized(square, side, side, filter_))
