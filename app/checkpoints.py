@@ -67,9 +67,8 @@ class Checkpoint:
         if not all(metric.variables for metric in model.metrics):
             # Keras makes them within the first step, which would be too late.
             answers = keras.tree.map_structure(lambda answer: np.zeros((1, *answer.shape[1:])), model.output)
-            labels = dict(zip(model.output_names, answers, strict=True)) if model.output_names[1:] else answers
-            model.compute_loss(y=labels, y_pred=answers)
-            model.compute_metrics(None, labels, answers)
+            model.compute_loss(y=answers, y_pred=answers)
+            model.compute_metrics(None, answers, answers)
         self._restore(model, "metrics")
 
     def _restore(self, model: keras.Model, *parts: str) -> None:

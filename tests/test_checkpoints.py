@@ -436,7 +436,7 @@ def test_a_run_that_dies_in_every_call_of_its_checkpoints_ends_as_if_nothing_had
     assert_same(run, unbroken)
 
 
-LONG = ("epochs=60", "checkpoint.every=3")
+LONG = ("epochs=30", "checkpoint.every=3")
 
 
 def train_and_note(data: Path, to: Path, notes: Path) -> None:
@@ -469,7 +469,7 @@ def test_thirty_kills_at_random_moments_change_no_bit(pictures: Path, tmp_path: 
             if kill % 3 == 0:
                 wait_until(lambda: any(run.checkpoints.glob(".*-step-*")), process)
             else:
-                time.sleep(rng.uniform(0, 0.4))
+                time.sleep(rng.uniform(0, 0.2))
             assert process.is_alive(), "the run is over before it was killed so often"
             process.kill()
         process.join()

@@ -279,8 +279,8 @@ def asked_to_stop_in_a_validation(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("ended", "step"),
     [
-        (killed_within_an_epoch, 12),
         (asked_to_stop, 15),
+        pytest.param(killed_within_an_epoch, 12, marks=pytest.mark.slow),
         pytest.param(killed_between_history_and_checkpoint, 16, marks=pytest.mark.slow),
         pytest.param(killed_before_the_last_checkpoint, 24, marks=pytest.mark.slow),
         pytest.param(asked_to_stop_in_a_validation, 18, marks=pytest.mark.slow),
