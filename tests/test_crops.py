@@ -28,7 +28,7 @@ class Pictures:
         encoded = [picture(seed) for seed in range(self.count)]
         return tf.data.Dataset.from_tensor_slices((encoded, np.arange(self.count, dtype=np.int64) % 3))
 
-    def shuffled(self, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
+    def shuffled(self, seed: int, epoch: tf.Tensor, skipped: tf.Tensor | int = 0) -> tf.data.Dataset:
         raise NotImplementedError
 
 
