@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app import quiet
-from app.errors import UserError
+from app.errors import UserError, WorkerLostError
 
 app = typer.Typer(
     help="Inception networks in Keras: trained on your images, measured, exported for TensorFlow Serving and LiteRT.",
@@ -90,17 +90,35 @@ def train(
         typer.Option("--set", metavar="KEY=VALUE", help="Another value for a key of the recipe; repeatable."),
     ] = None,
     quarantine: QuarantineOption = None,
+    devices: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|all|0,1|cpu",
+            help="Train on so many devices, all GPUs, these GPUs, or the CPU; one if left out. With TF_CONFIG: of each "
+            "host.",
+        ),
+    ] = None,
 ) -> None:
-    """Train a network, measure it on the test images and write the run folder. The same command again goes on."""
+    """Train a network, measure it on the test images and write the run folder. The same command again goes on.
+
+    With TF_CONFIG in the environment it is one worker of several: give each host the same command and a folder that all
+    share. Exit code 75 says that another worker is gone, and that the same command on all hosts goes on.
+    """
     with quiet.tensorflow():
+        from app import devices as hardware
         from app import recipe as recipes
         from app import training
         from app.progress import watch
+    wanted = recipes.load(recipe, settings or ())
     try:
-        run = training.train(data, network, to, recipes.load(recipe, settings or ()), watch, start, quarantine)
+        taken = hardware.take(devices)
+        run = training.train(data, network, to, wanted, watch, start, quarantine, taken)
     except KeyboardInterrupt:
         typer.echo("\nInterrupted. The same command goes on after the last whole epoch.", err=True)
         raise typer.Exit(130) from None
+    if not taken.is_chief:
+        output.print(f"This worker is done; the chief evaluates and writes {to}.", soft_wrap=True)
+        return
     figures = json.loads(run.metrics.read_text())
     output.print(
         f"top-1 {figures['top_1']:.4f}  top-5 {figures['top_5']:.4f}  loss {figures['loss']:.4f}  "
@@ -649,6 +667,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file need not be UTF-8
     try:
         app(arguments, prog_name="python -m app")
+    except WorkerLostError as error:
+        typer.echo(f"Error: {error}", err=True)
+        sys.exit(75)
     except UserError as error:
         sys.exit(f"Error: {error}")
     except OSError as error:

@@ -26,6 +26,7 @@ from app.callbacks import (
     read_history,
 )
 from app.datasets import Data, Watch
+from app.devices import Devices
 from app.errors import UserError
 from app.files import whole, write_json
 from app.images import Preprocessing
@@ -48,17 +49,22 @@ def train(
     watch: Watch = datasets.unwatched,
     start: Path | None = None,
     quarantine: Path | None = None,
+    devices: Devices | None = None,
 ) -> Run:
     """Trains, evaluates on the test images and writes the run folder `to`. The same call again goes on after the last
     whole epoch; on a finished run it does nothing.
 
     `start` is the run folder whose network and weights the training begins with, its classifier replaced by a new one
     (fine-tuning); `network` may be left out then. `quarantine` lists images to leave out (see `datasets.load`).
+    `devices` are those that train (see `devices.take`), without it the one that TensorFlow takes. Of several workers
+    only the chief writes and evaluates; the others return when the last step is done.
 
     Raises:
         UserError: unknown network; a target that is something else or another run; bad data (see `datasets.load`); an
-            image size that the network cannot take; a start of another network; a loss that is not finite.
+            image size that the network cannot take; a start of another network; a loss that is not finite; a recipe
+            that the devices cannot divide, another worker that is gone (see `Devices`).
     """
+    devices = devices or Devices()
     source = Run(start).read_classifier() if start else None
     network = network or (source.network if source else None)
     if network is None:
@@ -68,9 +74,10 @@ def train(
     if source and source.network != network:
         raise UserError(f"{start} holds {source.network}, not {network}; leave --network out.")
     run = Run(to)
-    if to.exists() and not (to.is_dir() and (run.classifier.is_file() or not any(to.iterdir()))):
+    if devices.is_chief and to.exists() and not (to.is_dir() and (run.classifier.is_file() or not any(to.iterdir()))):
         raise UserError(f"{to} exists and is not a run folder; choose another --to. Nothing in it was touched.")
     data = datasets.load(data_name, watch, quarantine)
+    devices.check(data, recipe)
     classifier = _describe(data, network, recipe, start, source)
     if run.classifier.is_file():
         _check_same(run, classifier)
@@ -78,14 +85,25 @@ def train(
             console.print(f"{to} is finished; nothing to do.")
             return run
     report_data(data)
-    gpus = len(keras.distribution.list_devices("gpu"))
-    console.print(f"on {gpus} GPU(s)" if gpus else "on the CPU: TensorFlow finds no GPU")
+    console.print(devices.described())
     keras.utils.set_random_seed(recipe.seed)
-    model = _build(classifier, recipe)
-    fresh = fine_tuning.take_weights(model, start) if start else None
+    with devices.watched(), devices.strategy.scope():
+        model = devices.replicated(_build(classifier, recipe))
+        fresh = fine_tuning.take_weights(model, start) if start else None
     fine_tuning.freeze(model, recipe.freeze, fresh)
     if fresh is not None:
         fine_tuning.report(model, fresh)
+    if devices.is_chief:
+        _begin(run, classifier, data, quarantine)
+    with devices.watched():
+        _fit(model, data, classifier, recipe, run, devices)
+    if devices.is_chief:
+        _finish(data, classifier, recipe, run, watch)
+    return run
+
+
+def _begin(run: Run, classifier: Classifier, data: Data, quarantine: Path | None) -> None:
+    """What a run folder says before there is anything to go on with."""
     run.checkpoints.mkdir(parents=True, exist_ok=True)
     write_json(run.classifier, classifier.model_dump(mode="json"))
     if data.files:
@@ -95,9 +113,6 @@ def train(
     if quarantine:
         with whole(run.quarantine) as beside:
             shutil.copyfile(quarantine, beside)
-    _fit(model, data, classifier, recipe, run)
-    _finish(data, classifier, recipe, run, watch)
-    return run
 
 
 def report_data(data: Data) -> None:
@@ -185,27 +200,30 @@ def _build(classifier: Classifier, recipe: Recipe) -> keras.Model:
         keras.config.set_dtype_policy(before)
 
 
-def _fit(model: keras.Model, data: Data, classifier: Classifier, recipe: Recipe, run: Run) -> None:
+def _fit(model: keras.Model, data: Data, classifier: Classifier, recipe: Recipe, run: Run, devices: Devices) -> None:
     steps = steps_per_epoch(data.train, recipe)
     total = total_steps(data, recipe)
     checkpoints = Checkpoints(run.checkpoints, math.inf)
-    first_epoch = 0
-    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
-    accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
+    first_epoch = done = 0
     heads = [name for name in model.output_names if name != PREDICTIONS]
-    if heads:
-        model.compile(
-            optimizer=_optimizer(model, recipe, steps, total),
-            loss={PREDICTIONS: loss, **dict.fromkeys(heads, loss)},
-            loss_weights={PREDICTIONS: 1.0, **dict.fromkeys(heads, recipe.auxiliary)},
-            metrics={PREDICTIONS: [accuracy]},
-        )
-    else:
-        model.compile(optimizer=_optimizer(model, recipe, steps, total), loss=loss, metrics=[accuracy])
-    if checkpoints.last.is_file():
-        done = _restore(model, checkpoints.last)
-        if done >= total:
-            return
+    with devices.strategy.scope():
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
+        accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
+        if heads:
+            model.compile(
+                optimizer=_optimizer(model, recipe, steps, total),
+                loss={PREDICTIONS: loss, **dict.fromkeys(heads, loss)},
+                loss_weights={PREDICTIONS: 1.0, **dict.fromkeys(heads, recipe.auxiliary)},
+                metrics={PREDICTIONS: [accuracy]},
+            )
+        else:
+            model.compile(optimizer=_optimizer(model, recipe, steps, total), loss=loss, metrics=[accuracy])
+        if checkpoints.last.is_file():
+            done = _restore(model, checkpoints.last)
+    devices.compare(classifier, done)
+    if done >= total:
+        return
+    if done:
         first_epoch = done // steps
         losses = [row["val_loss"] for row in read_history(run.history)[:first_epoch]]
         checkpoints.best_loss = min(losses, default=math.inf)
@@ -216,17 +234,15 @@ def _fit(model: keras.Model, data: Data, classifier: Classifier, recipe: Recipe,
         *([NamePredictions()] if heads else []),
         StopOnNonFinite(first_step),
         StopAfter(total, first_step),
-        progress,
-        History(run.history),
-        checkpoints,
+        *([progress, History(run.history), checkpoints] if devices.is_chief else []),
     ]
     if recipe.batch_norm.recalibrate == "epoch" and batch_norm.moves(model):
         callbacks.append(batch_norm_runs.before_validations(data, classifier.preprocessing, recipe))
-    if importlib.util.find_spec("tensorboard"):
+    if devices.is_chief and importlib.util.find_spec("tensorboard"):
         callbacks.append(keras.callbacks.TensorBoard(run.folder / "tensorboard"))
     classes = len(data.labels)
-    training = training_batches(data.train, classifier.preprocessing, recipe, classes, first_epoch)
-    validation = evaluation_batches(data.validation, classifier.preprocessing, recipe.batch_size)
+    training = training_batches(data.train, classifier.preprocessing, recipe, classes, first_epoch, devices.share)
+    validation = evaluation_batches(data.validation, classifier.preprocessing, recipe.batch_size, devices.share)
     validation = validation.map(lambda images, labels: (images, keras.ops.one_hot(labels, classes)))
     if heads:
         # Every head learns the same labels.
@@ -234,6 +250,7 @@ def _fit(model: keras.Model, data: Data, classifier: Classifier, recipe: Recipe,
             batches.map(lambda images, labels: (images, dict.fromkeys([PREDICTIONS, *heads], labels)))
             for batches in (training, validation)
         )
+    training, validation = (devices.distributed(batches, recipe.batch_size) for batches in (training, validation))
     try:
         model.fit(
             training,
@@ -241,6 +258,7 @@ def _fit(model: keras.Model, data: Data, classifier: Classifier, recipe: Recipe,
             initial_epoch=first_epoch,
             epochs=-(-total // steps),
             validation_data=validation,
+            validation_steps=-(-data.validation.count // recipe.batch_size),
             callbacks=callbacks,
             shuffle=False,
             verbose=0,
