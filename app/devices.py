@@ -9,6 +9,7 @@ the run folder; the others only read it.
 import hashlib
 import os
 import socket
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -72,9 +73,11 @@ class Devices:
         if self.replicas == 1:
             return
         count, batch_size = data.train.count, recipe.batch_size
-        if count < self.replicas:
+        fewest = min(count, data.validation.count)
+        if fewest < self.replicas:
             raise UserError(
-                f"{data.name} has {count} training images, fewer than the {self.replicas} devices: take fewer."
+                f"{data.name} has {count} training and {data.validation.count} validation images, too few for "
+                f"{self.replicas} devices: take {max(1, fewest)} or fewer."
             )
         if batch_size > count or batch_size % self.replicas:
             most = min(batch_size, count)
@@ -100,11 +103,23 @@ class Devices:
             return MultiWorkerModel(model.input, model.output, name=model.name)
         return model
 
-    def distributed(self, batches: tf.data.Dataset, batch_size: int) -> Any:
-        """This worker's share of all batches, handed out to its devices."""
+    def training(self, batches: tf.data.Dataset, batch_size: int) -> Any:
+        """This worker's shares of the training batches, handed out to its devices in equal parts."""
+        return self._distributed(batches, [batch_size // self.replicas])
+
+    def validation(self, batches: tf.data.Dataset, batch_size: int, images: int) -> Any:
+        """This worker's share of all validation images, handed out to its devices: the last batches are as large as it
+        takes for each to have an image in every one, since networks fail on a batch of none."""
+        steps, here = max(1, images // batch_size), self.replicas // self.workers
+        of_a_device = batch_size // self.replicas
+        full = [of_a_device] * here * (steps - 1)
+        left = self.share.count(images) - sum(full)
+        return self._distributed(batches, [*full, *((left + i) // here for i in range(here))])
+
+    def _distributed(self, batches: tf.data.Dataset, sizes: list[int]) -> Any:
         if self.replicas == 1:
             return batches
-        of_a_device = batches.rebatch(batch_size // self.replicas)
+        of_a_device = batches.rebatch(sizes)
         return self.strategy.distribute_datasets_from_function(lambda context: of_a_device)
 
     def compare(self, classifier: Classifier, step: int) -> None:
@@ -140,7 +155,10 @@ class Devices:
             WorkerLostError: another worker is gone.
         """
         try:
-            yield
+            with warnings.catch_warnings():
+                # Only a device that has no image left finds out how long its part of the validation is.
+                warnings.filterwarnings("ignore", "Your input ran out of data")
+                yield
         except LOST as error:
             if self.workers == 1:
                 raise

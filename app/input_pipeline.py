@@ -34,6 +34,10 @@ class Share(NamedTuple):
 
         return examples if self.workers == 1 else examples.filter(is_mine)
 
+    def count(self, images: int) -> int:
+        """How many of so many images are this worker's, where they are dealt out one by one."""
+        return len(range(self.worker, images, self.workers))
+
 
 ALL = Share()
 
@@ -93,14 +97,13 @@ def training_batches(
 def evaluation_batches(
     split: Split, preprocessing: Preprocessing, batch_size: int, share: Share = ALL
 ) -> tf.data.Dataset:
-    """Batches (images, labels as integers), each image once, in order; or a share of each."""
+    """Batches (images, labels as integers), each image once, in order; or those of every so many images that are a
+    worker's share."""
 
     def prepared(encoded: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return preprocessing(preprocessing.decode(encoded)), label
 
-    examples = split.in_order()
-    if share.workers > 1:
-        examples = share.of(examples.enumerate(), batch_size).map(lambda position, example: example)
+    examples = split.in_order().shard(share.workers, share.worker)
     images = examples.map(prepared, num_parallel_calls=tf.data.AUTOTUNE)
     return images.batch(batch_size // share.workers).prefetch(tf.data.AUTOTUNE).with_options(_own_threads())
 

@@ -250,7 +250,8 @@ def _fit(model: keras.Model, data: Data, classifier: Classifier, recipe: Recipe,
             batches.map(lambda images, labels: (images, dict.fromkeys([PREDICTIONS, *heads], labels)))
             for batches in (training, validation)
         )
-    training, validation = (devices.distributed(batches, recipe.batch_size) for batches in (training, validation))
+    training = devices.training(training, recipe.batch_size)
+    validation = devices.validation(validation, recipe.batch_size, data.validation.count)
     try:
         model.fit(
             training,
@@ -258,7 +259,6 @@ def _fit(model: keras.Model, data: Data, classifier: Classifier, recipe: Recipe,
             initial_epoch=first_epoch,
             epochs=-(-total // steps),
             validation_data=validation,
-            validation_steps=-(-data.validation.count // recipe.batch_size),
             callbacks=callbacks,
             shuffle=False,
             verbose=0,

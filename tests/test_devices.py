@@ -29,8 +29,7 @@ from app.run_folder import Run
 
 ROOT = Path(__file__).parent.parent
 SMALL = Preprocessing(height=32, width=32)
-# Three replicas and a single one divide it evenly, and no epoch of 99 pictures.
-SETTINGS = ("image_size=32", "batch_size=8", "seed=3", "augmentation.flip=true", "augmentation.mixup=0.2")
+SETTINGS = ("image_size=32", "batch_size=24", "seed=3", "augmentation.flip=true", "augmentation.mixup=0.2")
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +129,7 @@ def test_there_is_one_cpu_unless_somebody_divides_it() -> None:
 @pytest.mark.parametrize(
     ("recipe", "count", "words"),
     [
-        (Recipe(batch_size=32), 2, "photos has 2 training images, fewer than the 3 devices"),
+        (Recipe(batch_size=33), 2, "photos has 2 training and 2 validation images, too few for 3 devices: take 2"),
         (Recipe(batch_size=32), 99, "--set batch_size=30"),
         (Recipe(batch_size=33), 20, "at most the 20 training images, as in --set batch_size=18"),
         (Recipe(batch_size=2), 99, "--set batch_size=3"),
@@ -139,7 +138,9 @@ def test_there_is_one_cpu_unless_somebody_divides_it() -> None:
     ],
 )
 def test_a_recipe_that_devices_cannot_divide_is_refused(recipe: Recipe, count: int, words: str | None) -> None:
-    images: Any = SimpleNamespace(name="photos", train=SimpleNamespace(count=count))
+    images: Any = SimpleNamespace(
+        name="photos", train=SimpleNamespace(count=count), validation=SimpleNamespace(count=min(count, 3))
+    )
     Devices().check(images, recipe)
     three = Devices(SimpleNamespace(num_replicas_in_sync=3))
     if words is None:
@@ -173,6 +174,25 @@ def test_shares_are_slices_by_position_and_hold_everything_once(workers: int) ->
         found = [int(position) for position, _ in Share(worker, workers).of(examples, 8).as_numpy_iterator()]
         assert found == [i for i in range(21) if worker * size <= i % 8 < (worker + 1) * size]
     assert list(Share().of(examples, 8).as_numpy_iterator()) == [(i, i * i) for i in range(21)]
+
+
+@pytest.mark.parametrize(("images", "workers", "here"), [(21, 2, 2), (4, 2, 2), (16, 1, 4), (23, 3, 1), (15, 1, 2)])
+def test_every_device_validates_in_every_step_and_every_image_is_once(images: int, workers: int, here: int) -> None:
+    batch_size = workers * here * 2
+    seen: list[int] = []
+    steps = set()
+    for worker in range(workers):
+        strategy = SimpleNamespace(
+            num_replicas_in_sync=workers * here, distribute_datasets_from_function=lambda batches_of: batches_of(None)
+        )
+        share = tf.data.Dataset.range(images).shard(workers, worker).batch(batch_size // workers)
+        found = list(Devices(strategy, worker, workers).validation(share, batch_size, images).as_numpy_iterator())
+        assert all(len(batch) for batch in found)
+        assert len(found) % here == 0
+        steps.add(len(found) // here)
+        seen.extend(np.concatenate(found))
+    assert sorted(seen) == list(range(images))
+    assert len(steps) == 1
 
 
 def test_all_shares_together_are_the_batches_of_one(data: Data) -> None:
@@ -231,7 +251,7 @@ def assert_same_weights(one: Run, several: Run) -> None:
 
 
 def test_two_devices_train_as_one_does(pictures: Path, tmp_path: Path, fresh_process: Callable[..., str]) -> None:
-    fresh_process(MIRRORED, pictures, tmp_path, *SETTINGS, "steps=3")
+    fresh_process(MIRRORED, pictures, tmp_path, *SETTINGS, "steps=4")
     assert_same_weights(Run(tmp_path / "1"), Run(tmp_path / "2"))
     assert_same_history(Run(tmp_path / "1"), Run(tmp_path / "2"), loss=1e-4)
 
@@ -357,7 +377,7 @@ def test_two_workers_train_as_one_does(steps: int, loss: float, pictures: Path, 
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_killed_worker_ends_the_others_and_all_go_on_together(killed: int, pictures: Path, tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
-    arguments = command(pictures, run.folder, *SETTINGS, "epochs=60")
+    arguments = command(pictures, run.folder, *SETTINGS, "epochs=12")
     first = Workers(arguments, arguments)
     while len(callbacks.read_history(run.history)) < 3:
         assert first.processes[0].poll() is None, first.end()
@@ -369,16 +389,16 @@ def test_a_killed_worker_ends_the_others_and_all_go_on_together(killed: int, pic
     assert code == 75, err
     assert err.splitlines()[-1].startswith("Error: Another worker is gone")
     done = len(callbacks.read_history(run.history))
-    assert 3 <= done < 60
+    assert 3 <= done < 12
     (code, _, err), (other_code, _, other_err) = Workers(arguments, arguments).end()
     assert (code, other_code) == (0, 0), (err, other_err)
     assert "Going on after epoch" in err
-    assert len(callbacks.read_history(run.history)) == 60
+    assert len(callbacks.read_history(run.history)) == 12
 
 
 @pytest.mark.slow
 def test_workers_that_are_given_different_things_are_told(pictures: Path, tmp_path: Path) -> None:
-    commands = [command(pictures, tmp_path / "run", *SETTINGS, f"steps={steps}") for steps in (5, 6)]
+    commands = [command(pictures, tmp_path / "run", *SETTINGS, f"steps={steps}") for steps in (3, 4)]
     for code, _, err in Workers(*commands).end():
         assert code == 1
         assert "do not train the same" in err.splitlines()[-1]
@@ -387,8 +407,8 @@ def test_workers_that_are_given_different_things_are_told(pictures: Path, tmp_pa
 
 @pytest.mark.slow
 def test_workers_without_a_folder_in_common_are_told(pictures: Path, tmp_path: Path) -> None:
-    alone(pictures, tmp_path / "first", *SETTINGS, "steps=18").metrics.unlink()
-    commands = [command(pictures, tmp_path / name, *SETTINGS, "steps=18") for name in ("first", "second")]
+    alone(pictures, tmp_path / "first", *SETTINGS, "steps=6").metrics.unlink()
+    commands = [command(pictures, tmp_path / name, *SETTINGS, "steps=6") for name in ("first", "second")]
     for code, _, err in Workers(*commands).end():
         assert code == 1
-        assert "begin at different steps (18, 0)" in err.splitlines()[-1]
+        assert "begin at different steps (6, 0)" in err.splitlines()[-1]
