@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app import quiet
-from app.errors import UserError
+from app.errors import UserError, WorkerLostError
 
 app = typer.Typer(
     help="Inception networks in Keras: trained on your images, measured, exported for TensorFlow Serving and LiteRT.",
@@ -94,37 +94,67 @@ def train(
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="Compute the same bits every time, on GPUs too; a little slower.")
     ] = False,
+    devices: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|all|0,1|cpu",
+            help="Train on so many devices, all GPUs, these GPUs, or the CPU; one if left out. With TF_CONFIG: of each "
+            "host.",
+        ),
+    ] = None,
+    members: Annotated[
+        int | None,
+        typer.Option(
+            min=2, help="Train so many networks, which differ in seed, initial weights and dropout: an ensemble."
+        ),
+    ] = None,
 ) -> None:
     """Train a network, measure it on the test images and write the run folder. The same command again goes on.
 
     SIGTERM and Ctrl-C save a checkpoint after the step and end with the exit codes 75 and 130; a second Ctrl-C does not
     wait for that.
+
+    With TF_CONFIG in the environment it is one worker of several: give each host the same command and a folder that all
+    share. Exit code 75 then also says that another worker is gone, and that the same command on all hosts goes on.
     """
     with quiet.tensorflow():
+        from app import devices as hardware
         from app import recipe as recipes
         from app import training
         from app.progress import watch
         from app.stopping import Stopped
     wanted = recipes.load(recipe, settings or ())
+    runs = [(wanted, to)]
+    if members:
+        from app.members import recipes as recipes_of_members
+
+        if (to / "classifier.json").exists():
+            raise UserError(f"{to} is a run; choose another --to for {members} of them.")
+        runs = [(each, to / str(number)) for number, each in enumerate(recipes_of_members(wanted, members), start=1)]
     try:
-        run = training.train(data, network, to, wanted, watch, start, quarantine, deterministic)
+        taken = hardware.take(devices)
+        for each, folder in runs:
+            training.train(data, network, folder, each, watch, start, quarantine, deterministic, taken)
     except Stopped as stopped:
         typer.echo(f"\nStopped and saved after step {stopped.step}. The same command goes on.", err=True)
         raise typer.Exit(stopped.code) from None
     except KeyboardInterrupt:
         typer.echo("\nInterrupted. The same command goes on after the last checkpoint.", err=True)
         raise typer.Exit(130) from None
-    figures = json.loads(run.metrics.read_text())
-    output.print(
-        f"top-1 {figures['top_1']:.4f}  top-5 {figures['top_5']:.4f}  loss {figures['loss']:.4f}  "
-        f"on {figures['count']} test images. Report: {run.report}",
-        soft_wrap=True,
-    )
-    _print_preprocessing(to)
-    name = shlex.quote(str(to))
-    output.print(
-        f"Go on with: python -m app evaluate {name}, or python -m app export {name} --to exports", soft_wrap=True
-    )
+    if not taken.is_chief:
+        output.print(f"This worker is done; the chief evaluates and writes {to}.", soft_wrap=True)
+        return
+    for _, folder in runs:
+        figures = json.loads((folder / "metrics.json").read_text())
+        output.print(
+            f"top-1 {figures['top_1']:.4f}  top-5 {figures['top_5']:.4f}  loss {figures['loss']:.4f}  "
+            f"on {figures['count']} test images. Report: {folder / 'report.html'}",
+            soft_wrap=True,
+        )
+    _print_preprocessing(folder)
+    names = " ".join(shlex.quote(str(folder)) for _, folder in runs)
+    exporting = "" if members else f", or python -m app export {names} --to exports"
+    output.print(f"Now: python -m app evaluate {names}{exporting}", soft_wrap=True)
 
 
 @app.command()
@@ -753,6 +783,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file need not be UTF-8
     try:
         app(arguments, prog_name="python -m app")
+    except WorkerLostError as error:
+        typer.echo(f"Error: {error}", err=True)
+        sys.exit(75)
     except UserError as error:
         sys.exit(f"Error: {error}")
     except OSError as error:

@@ -197,7 +197,8 @@ class SaveCheckpoints(keras.callbacks.Callback):
     of training is ever lost. A request to stop saves it after the step, and ends training.
 
     Keeps `best.keras`, of the lowest validation loss, and writes `last.keras` when the last step is done. Comes last,
-    since it saves what the others remember.
+    since it saves what the others remember. The metrics of several devices, `of_metrics=False`, are left out: nobody
+    reads them without all others, and the means of an epoch that was interrupted are then those of its rest.
     """
 
     def __init__(
@@ -209,9 +210,11 @@ class SaveCheckpoints(keras.callbacks.Callback):
         history: History,
         resumed: Checkpoint | None,
         request: Request,
+        of_metrics: bool = True,
     ) -> None:
         super().__init__()
         self.folder = folder
+        self.of_metrics = of_metrics
         self.every = every
         self.classifier = classifier
         self.progress = progress
@@ -224,9 +227,9 @@ class SaveCheckpoints(keras.callbacks.Callback):
         self.saved = self.stepped = time.monotonic()
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        if self.resumed:
+        if self.resumed and self.of_metrics:
             self.resumed.restore_metrics(self.model)
-            self.resumed = None
+        self.resumed = None
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         now = time.monotonic()
@@ -247,14 +250,15 @@ class SaveCheckpoints(keras.callbacks.Callback):
         if self.model.stop_training:
             self._write("last.keras")
         else:
-            self.model.reset_metrics()  # they are those of the validation
+            if self.of_metrics:
+                self.model.reset_metrics()  # they are those of the validation
             self._save(0.0)
         self._stop_if_asked()
 
     def _save(self, seconds: float) -> None:
         rows = tuple(self.history.rows)
         state = State(classifier=self.classifier, step=self.progress.step, seconds=seconds, history=rows)
-        checkpoints.write(self.folder, self.model, state)
+        checkpoints.write(self.folder, self.model, state, self.of_metrics)
         self.saved = self.stepped = time.monotonic()
 
     def _write(self, name: str) -> None:

@@ -84,9 +84,9 @@ class Checkpoint:
             variable.assign(arrays[name])
 
 
-def write(folder: Path, model: keras.Model, state: State) -> None:
-    """Adds the checkpoint of `model` to `folder` and removes those before the last two, and those of steps to come,
-    which a training that fell back has left.
+def write(folder: Path, model: keras.Model, state: State, of_metrics: bool = True) -> None:
+    """Adds the checkpoint of `model` to `folder`, with its metrics or without, and removes those before the last two and
+    those of steps to come, which a training that fell back has left.
 
     Raises:
         UserError: the disk is full, or cannot be written to. The checkpoints before are kept.
@@ -94,7 +94,9 @@ def write(folder: Path, model: keras.Model, state: State) -> None:
     path = folder / f"step-{state.step:08}"
     with whole_folder(path) as beside:
         (beside / STATE).write_text(state.model_dump_json() + "\n")
-        _save({name: np.asarray(variable.numpy()) for name, variable in _variables(model)}, beside / VARIABLES)
+        _save(
+            {name: np.asarray(variable.numpy()) for name, variable in _variables(model, of_metrics)}, beside / VARIABLES
+        )
         shutil.copymode(beside / STATE, beside / VARIABLES)  # safetensors lets nobody else read it
         (beside / SUMS).write_text("".join(_sums(beside)))
     found = _newest_first(folder)
@@ -129,9 +131,9 @@ def _newest_first(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"), reverse=True)
 
 
-def _variables(model: keras.Model) -> Iterator[tuple[str, Any]]:
+def _variables(model: keras.Model, of_metrics: bool = True) -> Iterator[tuple[str, Any]]:
     """All that training changes. By number, since names repeat, and count what was made before in the same process."""
-    metrics = [variable for metric in model.metrics for variable in metric.variables]
+    metrics = [variable for metric in model.metrics for variable in metric.variables] if of_metrics else []
     parts = {"network": model.variables, "optimizer": model.optimizer.variables, "metrics": metrics}
     for part, variables in parts.items():
         for i, variable in enumerate(variables):

@@ -6,6 +6,7 @@ import inspect
 import io
 import shutil
 from collections.abc import Collection, Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from app.callbacks import (
 )
 from app.checkpoints import State
 from app.datasets import Data, Watch
+from app.devices import Devices
 from app.errors import UserError
 from app.files import whole, write_json
 from app.images import Preprocessing
@@ -62,6 +64,7 @@ def train(
     start: Path | None = None,
     quarantine: Path | None = None,
     deterministic: bool = False,
+    devices: Devices | None = None,
 ) -> Run:
     """Trains, evaluates on the test images and writes the run folder `to`. The same call again goes on after the last
     checkpoint, wherever that was, and ends as if nothing had happened; on a finished run it does nothing.
@@ -69,14 +72,17 @@ def train(
     `start` is the run folder whose network and weights the training begins with, its classifier replaced by a new one
     (fine-tuning); `network` may be left out then. `quarantine` lists images to leave out (see `datasets.load`).
     `deterministic` has TensorFlow compute the same bits every time, for the rest of the process; on CPUs it does so
-    anyway, as far as was seen.
+    anyway, as far as was seen. `devices` are those that train (see `devices.take`), without it the one that TensorFlow
+    takes. Of several workers only the chief writes and evaluates; the others return when the last step is done.
 
     Raises:
         UserError: unknown network; a target that is something else or another run; bad data (see `datasets.load`); an
             image size that the network cannot take; a start of another network; a loss that is not finite; a disk that
-            is full; damaged checkpoints.
+            is full; damaged checkpoints; a recipe that the devices cannot divide, another worker that is gone (see
+            `Devices`).
         Stopped: SIGTERM or Ctrl-C came while it trained; the checkpoint is written.
     """
+    devices = devices or Devices()
     source = Run(start).read_classifier() if start else None
     network = network or (source.network if source else None)
     if network is None:
@@ -88,9 +94,10 @@ def train(
     if recipe.fine_tuning != FineTuning() and not source:
         raise UserError("fine_tuning.* is for a run that begins with trained weights: add --from with a run.")
     run = Run(to)
-    if to.exists() and not (to.is_dir() and (run.classifier.is_file() or not any(to.iterdir()))):
+    if devices.is_chief and to.exists() and not (to.is_dir() and (run.classifier.is_file() or not any(to.iterdir()))):
         raise UserError(f"{to} exists and is not a run folder; choose another --to. Nothing in it was touched.")
     data = datasets.load(data_name, watch, quarantine)
+    devices.check(data, recipe)
     classifier = _describe(data, network, recipe, start, source)
     if run.classifier.is_file():
         _check_same(run.folder, run.read_classifier(), classifier)
@@ -99,18 +106,30 @@ def train(
             console.print(f"{to} is finished; nothing to do.")
             return run
     report_data(data)
-    gpus = len(keras.distribution.list_devices("gpu"))
-    console.print(f"on {gpus} GPU(s)" if gpus else f"on the CPU: {banner.why_no_gpu()}")
+    console.print(devices.described())
     keras.utils.set_random_seed(recipe.seed)
     if deterministic:
         tf.config.experimental.enable_op_determinism()
-    model = _build(classifier, recipe)
-    fresh = fine_tuning.take_weights(model, start) if start else None
-    if not start:
-        _scale_kernels(model, recipe.initial_weights)
+    with devices.watched(), devices.strategy.scope():
+        model = devices.replicated(_build(classifier, recipe))
+        fresh = fine_tuning.take_weights(model, start) if start else None
+        if not start:
+            _scale_kernels(model, recipe.initial_weights)
     fine_tuning.freeze(model, recipe.freeze, fresh)
     if fresh is not None:
         fine_tuning.report(model, fresh, recipe.fine_tuning)
+    if devices.is_chief:
+        _begin(run, classifier, data, quarantine)
+    with devices.watched():
+        _fit(model, data, classifier, recipe, run, fresh, devices)
+    if devices.is_chief:
+        _finish(data, classifier, recipe, run, watch)
+        checkpoints.clear(run.checkpoints)
+    return run
+
+
+def _begin(run: Run, classifier: Classifier, data: Data, quarantine: Path | None) -> None:
+    """What a run folder says before there is anything to go on with."""
     run.checkpoints.mkdir(parents=True, exist_ok=True)
     write_json(run.classifier, classifier.model_dump(mode="json"))
     if data.files:
@@ -120,10 +139,6 @@ def train(
     if quarantine:
         with whole(run.quarantine) as beside:
             shutil.copyfile(quarantine, beside)
-    _fit(model, data, classifier, recipe, run, fresh)
-    _finish(data, classifier, recipe, run, watch)
-    checkpoints.clear(run.checkpoints)
-    return run
 
 
 def report_data(data: Data) -> None:
@@ -228,7 +243,13 @@ def _scale_kernels(model: keras.Model, factor: float) -> None:
 
 
 def _fit(
-    model: keras.Model, data: Data, classifier: Classifier, recipe: Recipe, run: Run, fresh: Collection[str] | None
+    model: keras.Model,
+    data: Data,
+    classifier: Classifier,
+    recipe: Recipe,
+    run: Run,
+    fresh: Collection[str] | None,
+    devices: Devices,
 ) -> None:
     if (run.checkpoints / "last.keras").is_file():
         return  # written after the last step
@@ -236,24 +257,27 @@ def _fit(
     total = total_steps(data, recipe)
     own = fresh is not None and recipe.fine_tuning != FineTuning()
     rates = fine_tuning.rates(model, recipe.fine_tuning, fresh, steps) if own else ()
-    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
-    accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
-    heads = [name for name in model.output_names if name != PREDICTIONS]
-    if heads:
-        model.compile(
-            optimizer=optimizers.build(model, recipe, steps, total, rates),
-            loss={PREDICTIONS: loss, **dict.fromkeys(heads, loss)},
-            loss_weights={PREDICTIONS: 1.0, **dict.fromkeys(heads, recipe.auxiliary)},
-            metrics={PREDICTIONS: [accuracy]},
-        )
-    else:
-        model.compile(optimizer=optimizers.build(model, recipe, steps, total, rates), loss=loss, metrics=[accuracy])
     resumed = checkpoints.newest(run.checkpoints)
     state = resumed.state if resumed else State(classifier=classifier)
-    if resumed:
-        _check_same(resumed.folder, state.classifier, classifier)
-        resumed.restore(model)
-        console.print(f"Going on after step {state.step} of {total}")
+    heads = [name for name in model.output_names if name != PREDICTIONS]
+    with devices.strategy.scope():
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
+        accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
+        optimizer = optimizers.build(model, recipe, steps, total, rates)
+        if heads:
+            model.compile(
+                optimizer=optimizer,
+                loss={PREDICTIONS: loss, **dict.fromkeys(heads, loss)},
+                loss_weights={PREDICTIONS: 1.0, **dict.fromkeys(heads, recipe.auxiliary)},
+                metrics={PREDICTIONS: [accuracy]},
+            )
+        else:
+            model.compile(optimizer=optimizer, loss=loss, metrics=[accuracy])
+        if resumed:
+            _check_same(resumed.folder, state.classifier, classifier)
+            resumed.restore(model)
+            console.print(f"Going on after step {state.step} of {total}")
+    devices.compare(classifier, state.step)
     banner.show(model, recipe, steps, total)
     progress = ReportProgress(recipe.batch_size, steps, total, state)
     history = History(run.history, state.history)
@@ -261,9 +285,7 @@ def _fit(
         *([NamePredictions()] if heads else []),
         StopOnNonFinite(state.step),
         EndEpochs(steps, total, state.step),
-        progress,
-        history,
-        LiveReport(run, classifier, -(-total // steps)),
+        *([progress, history, LiveReport(run, classifier, -(-total // steps))] if devices.is_chief else []),
     ]
     moves = batch_norm.moves(model)
     if recipe.weight_average and (recipe.batch_norm.recalibrate == "epoch" or not moves):
@@ -271,11 +293,11 @@ def _fit(
         callbacks.append(weight_average.ValidateAverage(batches))
     elif recipe.batch_norm.recalibrate == "epoch" and moves:
         callbacks.append(batch_norm_runs.before_validations(data, classifier.preprocessing, recipe))
-    if importlib.util.find_spec("tensorboard"):
+    if devices.is_chief and importlib.util.find_spec("tensorboard"):
         callbacks.append(keras.callbacks.TensorBoard(run.folder / "tensorboard"))
     classes = len(data.labels)
-    training = training_batches(data.train, classifier.preprocessing, recipe, classes, state.step)
-    validation = evaluation_batches(data.validation, classifier.preprocessing, recipe.batch_size)
+    training = training_batches(data.train, classifier.preprocessing, recipe, classes, state.step, devices.share)
+    validation = evaluation_batches(data.validation, classifier.preprocessing, recipe.batch_size, share=devices.share)
     validation = validation.map(lambda images, labels: (images, keras.ops.one_hot(labels, classes)))
     if heads:
         # Every head learns the same labels.
@@ -283,17 +305,23 @@ def _fit(
             batches.map(lambda images, labels: (images, dict.fromkeys([PREDICTIONS, *heads], labels)))
             for batches in (training, validation)
         )
+    training = devices.training(training, recipe.batch_size)
+    validation = devices.validation(validation, recipe.batch_size, data.validation.count)
     try:
-        with stopping.requests() as request:
-            every = recipe.checkpoint.every
-            saving = SaveCheckpoints(run.checkpoints, every, classifier, progress, history, resumed, request)
+        with stopping.requests() if devices.is_chief else nullcontext() as request:
+            if request:
+                every = recipe.checkpoint.every
+                of_metrics = devices.replicas == 1
+                callbacks.append(
+                    SaveCheckpoints(run.checkpoints, every, classifier, progress, history, resumed, request, of_metrics)
+                )
             model.fit(
                 training,
                 steps_per_epoch=steps,
                 initial_epoch=state.step // steps,
                 epochs=-(-total // steps),
                 validation_data=validation,
-                callbacks=[*callbacks, saving],
+                callbacks=callbacks,
                 shuffle=False,
                 verbose=0,
             )
