@@ -85,8 +85,8 @@ class Checkpoint:
 
 
 def write(folder: Path, model: keras.Model, state: State, of_metrics: bool = True) -> None:
-    """Adds the checkpoint of `model` to `folder`, with its metrics or without, and removes those before the last two and
-    those of steps to come, which a training that fell back has left.
+    """Adds the checkpoint of `model` to `folder`, with its metrics or without; removes those before the last two and of
+    steps to come, which a training that fell back has left.
 
     Raises:
         UserError: the disk is full, or cannot be written to. The checkpoints before are kept.

@@ -121,10 +121,8 @@ def _within(budget: Budget, data_name: str, network: str, recipe: Recipe) -> Rec
         return recipe
     data = datasets.load(data_name)
     model = training.untrained(data, network, recipe)
-    if budget.kind == "multiply_adds":
-        cost = PASSES * multiply_adds(model) * recipe.batch_size
-    else:
-        cost = _step_seconds(model, recipe.batch_size)
+    counted = budget.kind == "multiply_adds"
+    cost = PASSES * multiply_adds(model) * recipe.batch_size if counted else _step_seconds(model, recipe.batch_size)
     return recipe.model_copy(update={"steps": max(1, int(budget.amount / cost))})
 
 

@@ -255,8 +255,8 @@ def _fit(
         return  # written after the last step
     steps = steps_per_epoch(data.train, recipe)
     total = total_steps(data, recipe)
-    own = fresh is not None and recipe.fine_tuning != FineTuning()
-    rates = fine_tuning.rates(model, recipe.fine_tuning, fresh, steps) if own else ()
+    alike = fresh is None or recipe.fine_tuning == FineTuning()
+    rates = () if alike else fine_tuning.rates(model, recipe.fine_tuning, fresh or (), steps)
     resumed = checkpoints.newest(run.checkpoints)
     state = resumed.state if resumed else State(classifier=classifier)
     heads = [name for name in model.output_names if name != PREDICTIONS]
