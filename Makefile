@@ -43,6 +43,7 @@ bench: $(READY)
 	.venv/bin/python -m benchmarks.quantization
 	.venv/bin/python -m benchmarks.inference
 	.venv/bin/python -m benchmarks.deep_dream
+	.venv/bin/python -m benchmarks.ensemble
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache

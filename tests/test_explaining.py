@@ -24,7 +24,7 @@ from models import BNInception
 
 Array = np.ndarray[Any, Any]
 SIDE = 6
-COUNT = 40_000  # canvases to train on
+COUNT = 45_000  # canvases to train on
 
 
 # ---- the oracle
@@ -230,9 +230,9 @@ def trained_on_canvases() -> keras.Model:
     model, canvases = untrained(1), planted(COUNT, seed=0, contrast=contrast)
     examples = tf.data.Dataset.from_tensor_slices((canvases.pictures, canvases.labels))
     batches = examples.map(lambda picture, label: (PREPROCESSING(picture), label)).batch(32, drop_remainder=True)
-    rate = keras.optimizers.schedules.CosineDecay(0.05, COUNT // 32)
+    rate = keras.optimizers.schedules.CosineDecay(0.003, COUNT // 32)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.SGD(rate, momentum=0.9), loss)
+    model.compile(keras.optimizers.Adam(rate), loss)
     model.fit(batches.prefetch(2), verbose=0, shuffle=False)
     return model
 
