@@ -5,7 +5,7 @@ classifier.json   network, labels in order, preprocessing, recipe, versions, see
 history.csv       a row per epoch
 import.json       of imported weights: what became of every tensor of their file
 auxiliary.keras   the network with its auxiliary heads, where they were imported
-metrics.json      the figures on the test images
+metrics.json      the figures on the test images, and the temperature that calibrates them
 report.html       curves, confusion matrix, predictions; opens without a server
 batch_norm.json   how the statistics of batch normalisation were measured, where they were
 golden/           test images that exports are compared on

@@ -18,6 +18,7 @@ from image_folders import picture
 from PIL import Image
 
 from app import calibration, datasets, evaluation, imagenet, published, run_folder
+from app.__main__ import main
 from app.checking import check
 from app.errors import UserError
 from app.images import Preprocessing
@@ -401,6 +402,32 @@ def test_labels_are_found_by_name(finished_run: Run, tmp_path: Path) -> None:
     assert found["confusion"] == wanted["confusion"]
     assert found["loss"] == pytest.approx(wanted["loss"], rel=1e-6)
     assert list(found["per_class"]) == list(LABELS)
+
+
+def test_the_command_prints_every_member_and_the_temperature(
+    finished_run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[Any] = []
+    figures = evaluation.metrics(*answers(50, 3), LABELS, temperature=1.5)
+    members = [{"run": f"runs/{name}", "top_1": 0.5, "top_5": 1.0, "loss": 0.75} for name in ("one", "two")]
+
+    def evaluate(folder: Path, data_name: str | None, watch: object, **options: Any) -> dict[str, Any]:
+        asked.append((folder, data_name, options))
+        return {**figures, "members": members}
+
+    monkeypatch.setattr(evaluation, "evaluate", evaluate)
+    run = finished_run.folder
+    arguments = ["evaluate", str(run), str(run), "--data", "digits", "--crops", "144", "--leave-out", "list"]
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 0
+    assert asked == [(run, "digits", {"others": [run], "crops": 144, "leave_out": Path("list")})]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [f"runs/{name} alone: top-1 0.5000  top-5 1.0000  loss 0.7500" for name in ("one", "two")]
+    error = f"calibration error {figures['ece']:.4f}"
+    assert lines[2].endswith(f"loss {figures['loss']:.4f}  {error}  on 50 images, 144 crops of each")
+    assert lines[3].startswith(f"at temperature 1.500: loss {figures['calibrated']['loss']:.4f}  calibration error ")
+    assert [line.startswith("preprocessing: 32 x 32 RGB") for line in lines[4:6]] == [True, True]
 
 
 # ---- networks that were imported, and ImageNet
