@@ -233,7 +233,7 @@ def unknown_network(stage: Stage) -> Command:
 
 def unknown_recipe(stage: Stage) -> Command:
     arguments = ["train", "digits", "--network", "lenet_bn", "--recipe", "nosuch", "--to", stage.folder / "run"]
-    return Command(arguments, ["'nosuch'", "default, photos"])
+    return Command(arguments, ["'nosuch'", "default, densenet_d2l"])
 
 
 def unknown_recipe_key(stage: Stage) -> Command:
