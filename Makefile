@@ -42,6 +42,7 @@ bench: $(READY)
 	.venv/bin/python -m benchmarks.quantization
 	.venv/bin/python -m benchmarks.inference
 	.venv/bin/python -m benchmarks.deep_dream
+	.venv/bin/python -m benchmarks.checkpoints
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache
