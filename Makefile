@@ -44,6 +44,7 @@ bench: $(READY)
 	.venv/bin/python -m benchmarks.inference
 	.venv/bin/python -m benchmarks.deep_dream
 	.venv/bin/python -m benchmarks.ensemble
+	.venv/bin/python -m benchmarks.checkpoints
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache

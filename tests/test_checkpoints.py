@@ -136,11 +136,10 @@ def test_a_checkpoint_can_be_read_and_verified_by_other_programs(model: keras.Mo
     right = write(tmp_path, model, 1)
     folder = tmp_path / "step-00000001"
     assert {path.name for path in folder.iterdir()} == {"variables.safetensors", "state.json", "SHA256SUMS"}
-    sums = dict(reversed(line.split("  ")) for line in (folder / "SHA256SUMS").read_text().splitlines())
-    assert sums == {
-        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    assert (folder / "SHA256SUMS").read_text() == "".join(
+        f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n"
         for name in ("variables.safetensors", "state.json")
-    }
+    )
     arrays = safetensors.numpy.load_file(folder / "variables.safetensors")
     named = dict(zip((name for name, _ in checkpoints._variables(model)), right, strict=True))
     assert arrays.keys() == named.keys()
@@ -486,6 +485,31 @@ def test_thirty_kills_at_random_moments_change_no_bit(pictures: Path, tmp_path: 
 def wait_until(condition: Callable[[], bool], process: Any) -> None:
     while process.is_alive() and not condition():
         time.sleep(0.0005)
+
+
+@pytest.mark.slow
+def test_a_deterministic_run_goes_on_with_the_same_bits(pictures: Path, tmp_path: Path) -> None:
+    processes = multiprocessing.get_context("forkserver")  # op determinism cannot be taken back
+    processes.set_forkserver_preload(["test_checkpoints"])
+    for name, killed_at in (("unbroken", 0), ("run", 14), ("run", 0)):
+        process = processes.Process(target=train_deterministically, args=(pictures, tmp_path / name, killed_at))
+        process.start()
+        process.join()
+        assert process.exitcode == (-signal.SIGKILL if killed_at else 0)
+    assert_same(Run(tmp_path / "run"), Run(tmp_path / "unbroken"))
+
+
+def train_deterministically(data: Path, to: Path, killed_at: int) -> None:
+    real = EndEpochs.on_train_batch_end
+
+    def ending(self: Any, batch: int, logs: Any = None) -> None:
+        real(self, batch, logs)
+        if self.step == killed_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    EndEpochs.on_train_batch_end = ending  # type: ignore[method-assign]
+    settings = (*SETTINGS, "epochs=2", "checkpoint.every=4", "augmentation.crop_area=0.5", "augmentation.mixup=0.2")
+    training.train(str(data), "lenet_bn", to, recipe.load("default", settings), unwatched, deterministic=True)
 
 
 @pytest.mark.slow

@@ -50,6 +50,7 @@ SETTINGS: dict[str, tuple[str, Any]] = {
     "augmentation.mixup": ("0.2", 0.2),
     "augmentation.cutmix": ("1", 1.0),
     "checkpoint.use": ("best", "best"),
+    "checkpoint.every": ("200", 200),
 }
 
 
