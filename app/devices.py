@@ -8,6 +8,7 @@ the run folder; the others only read it.
 
 import hashlib
 import os
+import signal
 import socket
 import warnings
 from collections import Counter
@@ -298,4 +299,7 @@ def _join(cluster: Cluster) -> Devices:
             "worker running already? Give it another port, on all hosts."
         ) from error
     console.print(f"worker {cluster.worker} of {len(cluster.addresses)}, {address}: waiting for the others")
-    return Devices(tf.distribute.MultiWorkerMirroredStrategy(), cluster.worker, len(cluster.addresses))
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    # TensorFlow now takes SIGTERM for news to pass on, and goes on: it ends the process again, or whatever Python wants.
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+    return Devices(strategy, cluster.worker, len(cluster.addresses))
