@@ -300,6 +300,6 @@ def _join(cluster: Cluster) -> Devices:
         ) from error
     console.print(f"worker {cluster.worker} of {len(cluster.addresses)}, {address}: waiting for the others")
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    # TensorFlow now takes SIGTERM for news to pass on, and goes on: it ends the process again, or whatever Python wants.
+    # TensorFlow now takes SIGTERM for news to pass on, and goes on: let it end the process again.
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
     return Devices(strategy, cluster.worker, len(cluster.addresses))
