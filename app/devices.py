@@ -139,7 +139,7 @@ class Devices:
         digests, steps = self.strategy.gather(mine, axis=0).numpy().T.tolist()
         if len(set(digests)) > 1:
             raise UserError(
-                "The workers do not train the same: give every one the same command, images and versions. They differ "
+                "The workers do not train the same: give every one the same command and images. They differ "
                 f"in worker {', '.join(str(i) for i, other in enumerate(digests) if other != digests[0])}."
             )
         if len(set(steps)) > 1:
