@@ -8,6 +8,7 @@ the run folder; the others only read it.
 
 import hashlib
 import os
+import signal
 import socket
 import warnings
 from collections import Counter
@@ -138,7 +139,7 @@ class Devices:
         digests, steps = self.strategy.gather(mine, axis=0).numpy().T.tolist()
         if len(set(digests)) > 1:
             raise UserError(
-                "The workers do not train the same: give every one the same command, images and versions. They differ "
+                "The workers do not train the same: give every one the same command and images. They differ "
                 f"in worker {', '.join(str(i) for i, other in enumerate(digests) if other != digests[0])}."
             )
         if len(set(steps)) > 1:
@@ -298,4 +299,7 @@ def _join(cluster: Cluster) -> Devices:
             "worker running already? Give it another port, on all hosts."
         ) from error
     console.print(f"worker {cluster.worker} of {len(cluster.addresses)}, {address}: waiting for the others")
-    return Devices(tf.distribute.MultiWorkerMirroredStrategy(), cluster.worker, len(cluster.addresses))
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    # TensorFlow now takes SIGTERM for news to pass on, and goes on: let it end the process again.
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+    return Devices(strategy, cluster.worker, len(cluster.addresses))

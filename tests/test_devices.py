@@ -281,7 +281,7 @@ class Workers:
             text=True,
         )
 
-    def end(self, seconds: float = 240) -> list[tuple[int, str, str]]:
+    def end(self, seconds: float = 900) -> list[tuple[int, str, str]]:
         """Exit code, standard output and standard error of each."""
         ended = []
         try:
@@ -383,7 +383,7 @@ def test_a_killed_worker_ends_the_others_and_all_go_on_together(killed: int, pic
         assert first.processes[0].poll() is None, first.end()
         time.sleep(0.1)
     first.processes[killed].send_signal(signal.SIGKILL)
-    ended = first.end(seconds=60)
+    ended = first.end(seconds=120)
     assert ended[killed][0] == -signal.SIGKILL
     code, _, err = ended[1 - killed]
     assert code == 75, err
