@@ -641,7 +641,7 @@ def test_a_run_that_goes_on_sees_the_batches_it_would_have_seen(data: Data) -> N
 
     whole = batches(0, 2 * steps)
     assert batches(0, 2 * steps) == whole
-    for first in (1, steps - 1, steps, steps + 2):
+    for first in (steps - 1, steps + 2):
         assert batches(first, 2 * steps - first) == whole[first:]
     assert len(set(whole)) == 2 * steps
     assert not set(batches(0, steps, wanted.model_copy(update={"seed": 10}))) & set(whole)
