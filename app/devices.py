@@ -69,7 +69,7 @@ class Devices:
     def check(self, data: Data, recipe: Recipe) -> None:
         """Raises:
         UserError: a batch that several devices cannot divide evenly, or more of it than there are images; a
-            precision that Keras cannot distribute.
+            precision or an accumulation that Keras cannot distribute.
         """
         if self.replicas == 1:
             return
@@ -86,6 +86,11 @@ class Devices:
                 f"batch_size={batch_size} is the batch of all {self.replicas} devices together: it must be a multiple "
                 f"of {self.replicas} and at most the {count} training images, as in --set "
                 f"batch_size={max(self.replicas, most - most % self.replicas)}."
+            )
+        if recipe.optimizer.accumulate > 1:
+            raise UserError(
+                "optimizer.accumulate needs a single device, since Keras cannot accumulate on several; take smaller "
+                "batches, or leave --devices out."
             )
         if recipe.precision == "mixed_float16":
             # Each device looks for infinities in its own gradients, before they are added up.

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from app.errors import UserError
@@ -134,6 +135,14 @@ class Step(keras.optimizers.Optimizer):
                 self.add_variable_from_reference(variable, "average", initializer=ops.convert_to_tensor(variable))
                 for variable in variables
             ]
+
+    def _clip_gradients(self, gradients: Any) -> Any:
+        """Of several devices Keras would clip each one's gradients by themselves: here it is their sum."""
+        context = tf.distribute.get_replica_context()
+        if not self.global_clipnorm or context is None or context.num_replicas_in_sync == 1:
+            return super()._clip_gradients(gradients)
+        whole = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        return [gradient / context.num_replicas_in_sync for gradient in super()._clip_gradients(whole)]
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         if self.l2 and not _is_vector(variable):

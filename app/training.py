@@ -251,10 +251,11 @@ def _fit(
     fresh: Collection[str] | None,
     devices: Devices,
 ) -> None:
-    if (run.checkpoints / "last.keras").is_file():
-        return  # written after the last step
     steps = steps_per_epoch(data.train, recipe)
     total = total_steps(data, recipe)
+    if (run.checkpoints / "last.keras").is_file():
+        devices.compare(classifier, total)
+        return  # written after the last step
     alike = fresh is None or recipe.fine_tuning == FineTuning()
     rates = () if alike else fine_tuning.rates(model, recipe.fine_tuning, fresh or (), steps)
     resumed = checkpoints.newest(run.checkpoints)

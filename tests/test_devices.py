@@ -24,7 +24,7 @@ from app.devices import Cluster, Devices
 from app.errors import UserError, WorkerLostError
 from app.images import Preprocessing
 from app.input_pipeline import Share, training_batches
-from app.recipe import Augmentation, Recipe
+from app.recipe import Augmentation, Optimizer, Recipe
 from app.run_folder import Run
 
 ROOT = Path(__file__).parent.parent
@@ -134,6 +134,7 @@ def test_there_is_one_cpu_unless_somebody_divides_it() -> None:
         (Recipe(batch_size=33), 20, "at most the 20 training images, as in --set batch_size=18"),
         (Recipe(batch_size=2), 99, "--set batch_size=3"),
         (Recipe(batch_size=33, precision="mixed_float16"), 99, "mixed_bfloat16"),
+        (Recipe(batch_size=33, optimizer=Optimizer(accumulate=2)), 99, "smaller batches"),
         (Recipe(batch_size=33), 99, None),
     ],
 )
@@ -251,7 +252,7 @@ def assert_same_weights(one: Run, several: Run) -> None:
 
 
 def test_two_devices_train_as_one_does(pictures: Path, tmp_path: Path, fresh_process: Callable[..., str]) -> None:
-    fresh_process(MIRRORED, pictures, tmp_path, *SETTINGS, "steps=4")
+    fresh_process(MIRRORED, pictures, tmp_path, *SETTINGS, "steps=4", "optimizer.clip=0.5", "weight_average=0.9")
     assert_same_weights(Run(tmp_path / "1"), Run(tmp_path / "2"))
     assert_same_history(Run(tmp_path / "1"), Run(tmp_path / "2"), loss=1e-4)
 
