@@ -286,7 +286,7 @@ def _fit(
         *([NamePredictions()] if heads else []),
         StopOnNonFinite(state.step),
         EndEpochs(steps, total, state.step),
-        *([progress, history, LiveReport(run, classifier, -(-total // steps))] if devices.is_chief else []),
+        *([progress, history] if devices.is_chief else []),
     ]
     moves = batch_norm.moves(model)
     if recipe.weight_average and (recipe.batch_norm.recalibrate == "epoch" or not moves):
@@ -313,9 +313,11 @@ def _fit(
             if request:
                 every = recipe.checkpoint.every
                 of_metrics = devices.replicas == 1
-                callbacks.append(
-                    SaveCheckpoints(run.checkpoints, every, classifier, progress, history, resumed, request, of_metrics)
+                saving = SaveCheckpoints(
+                    run.checkpoints, every, classifier, progress, history, resumed, request, of_metrics
                 )
+                # Where the disk is full, the checkpoint is there before the report fails.
+                callbacks += [saving, LiveReport(run, classifier, -(-total // steps))]
             model.fit(
                 training,
                 steps_per_epoch=steps,

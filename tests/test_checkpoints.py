@@ -326,7 +326,7 @@ def test_a_checkpoint_is_due_after_so_many_steps_or_before_a_minute_is_over(
     clock = 0.0
     saved: list[tuple[int, float]] = []
 
-    def slow_write(folder: Path, model: Any, state: State) -> None:
+    def slow_write(folder: Path, model: Any, state: State, of_metrics: bool) -> None:
         nonlocal clock
         saved.append((state.step, clock))
         clock += 5
@@ -391,7 +391,7 @@ def train(data: Path, to: Path, *settings: str) -> Run:
 
 def assert_same(run: Run, other: Run) -> None:
     """Bit by bit, but for the times."""
-    times = ("seconds", "images_per_second")
+    times = ("seconds", "images_per_second", "memory_mb")
     histories = [
         [{key: value for key, value in row.items() if key not in times} for row in callbacks.read_history(of.history)]
         for of in (run, other)

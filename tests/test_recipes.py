@@ -29,7 +29,7 @@ def test_a_recipe_gives_a_command_that_parses(name: str) -> None:
     _, *arguments = shlex.split(commands[0])
     train = typer.main.get_command(program.app).commands["train"]  # type: ignore[attr-defined]
     given = train.make_context("train", arguments).params
-    assert given["network"] in NETWORKS
+    assert given["network"] in NETWORKS or given["start"]
     assert given["recipe"] == name or name == "default"
     recipe.load(given["recipe"], given["settings"] or ())
 
@@ -87,7 +87,7 @@ def test_the_recipe_for_digits_trains(pictures: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(PAPERS))
+@pytest.mark.parametrize("name", sorted(PAPERS - {"fine_tuning"}))
 def test_a_recipe_trains(name: str, pictures: Path, tmp_path: Path) -> None:
     network = name if name in NETWORKS else "bn_inception" if name.startswith("batch_norm") else "inception_v3"
     sizes = {"googlenet": 65, "inception_v3": 299, "inception_v4": 299, "lenet_bn": 28}

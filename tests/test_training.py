@@ -40,7 +40,7 @@ from app.run_folder import Classifier, DataRecord, Run
 from models import NETWORKS
 
 Array = np.ndarray[Any, Any]
-TIMES = ("seconds", "images_per_second")
+TIMES = ("seconds", "images_per_second", "memory_mb")  # what is another in every run
 # All that a continued run could lose: momentum, dropout's seeds, augmentation's keys, the place in the schedule.
 LONG = (
     "epochs=3",
