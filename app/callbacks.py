@@ -197,8 +197,8 @@ class SaveCheckpoints(keras.callbacks.Callback):
     of training is ever lost. A request to stop saves it after the step, and ends training.
 
     Keeps `best.keras`, of the lowest validation loss, and writes `last.keras` when the last step is done. Comes after
-    the others, since it saves what they remember. The metrics of several devices, `of_metrics=False`, are left out: nobody
-    reads them without all others, and the means of an epoch that was interrupted are then those of its rest.
+    the others, since it saves what they remember. The metrics of several devices, `of_metrics=False`, are left out:
+    nobody reads them without all others, and the means of an epoch that was interrupted are then those of its rest.
     """
 
     def __init__(
