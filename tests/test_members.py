@@ -1,0 +1,58 @@
+"""The recipes of an ensemble's members, and what they begin with."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from app import members, recipe, training
+from app.__main__ import app
+from app.errors import UserError
+from app.run_folder import Run
+from models import NETWORKS
+
+
+def test_members_differ_in_seed_dropout_and_initial_weights_as_the_paper_says() -> None:
+    wanted = recipe.load("default", ("seed=7", "epochs=3"))
+    found = members.recipes(wanted, 6)
+    assert [each.seed for each in found] == [7, 8, 9, 10, 11, 12]
+    assert {each.dropout for each in found} == {0.05, 0.1}
+    pairs = [(each.dropout, each.initial_weights) for each in found]
+    assert len(set(pairs[:4])) == 4
+    assert pairs[4:] == pairs[:2]
+    same = {"seed": 7, "dropout": None, "initial_weights": 1.0}
+    assert all(each.model_copy(update=same) == wanted for each in found)
+
+
+def test_initial_weights_scale_the_kernels_of_convolutions_alone() -> None:
+    model = NETWORKS["lenet_bn"](input_shape=(16, 16, 3), classes=3)
+    before = {weight.path: weight.numpy() for weight in model.weights}
+    training._scale_kernels(model, 1.5)
+    for layer in model.layers:
+        for weight in layer.weights:
+            scaled = isinstance(layer, keras.layers.Conv2D) and weight.name == "kernel"
+            np.testing.assert_allclose(weight.numpy(), before[weight.path] * (1.5 if scaled else 1.0), rtol=1e-6)
+
+
+def test_members_do_not_go_into_a_run(tmp_path: Path) -> None:
+    (tmp_path / "classifier.json").write_text("{}")
+    arguments = ["train", "digits", "--network", "lenet_bn", "--to", str(tmp_path), "--members", "2"]
+    done = CliRunner().invoke(app, arguments)
+    assert isinstance(done.exception, UserError)
+    assert "is a run; choose another --to for 2 of them" in str(done.exception)
+
+
+@pytest.mark.slow
+def test_an_ensemble_is_trained_by_one_command(pictures: Path, tmp_path: Path) -> None:
+    settings = ["--set", "image_size=32", "--set", "batch_size=8", "--set", "steps=2"]
+    arguments = ["train", str(pictures), "--network", "lenet_bn", "--to", str(tmp_path), "--members", "2", *settings]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.count("top-1") == 2
+    assert f"evaluate {tmp_path / '1'} {tmp_path / '2'}" in done.stdout
+    for number, dropout in (("1", 0.05), ("2", 0.1)):
+        found = Run(tmp_path / number).read_classifier().recipe
+        assert found is not None
+        assert found.dropout == dropout
