@@ -414,10 +414,10 @@ def test_a_run_that_dies_in_every_call_of_its_checkpoints_ends_as_if_nothing_had
     real = checkpoints.write
     died: list[str] = []
 
-    def dying(folder: Path, model: keras.Model, state: State) -> None:
+    def dying(folder: Path, model: keras.Model, state: State, of_metrics: bool) -> None:
         with ending_at(len(died), Killed()) as calls:
             try:
-                real(folder, model, state)
+                real(folder, model, state, of_metrics)
             except Killed:
                 died.append(calls[len(died)])
                 raise
