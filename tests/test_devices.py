@@ -393,7 +393,7 @@ def test_a_killed_worker_ends_the_others_and_all_go_on_together(killed: int, pic
     assert 3 <= done < 12
     (code, _, err), (other_code, _, other_err) = Workers(arguments, arguments).end()
     assert (code, other_code) == (0, 0), (err, other_err)
-    assert "Going on after epoch" in err
+    assert "Going on after step" in err
     assert len(callbacks.read_history(run.history)) == 12
 
 
