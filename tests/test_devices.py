@@ -410,6 +410,9 @@ def test_workers_that_are_given_different_things_are_told(pictures: Path, tmp_pa
 def test_workers_without_a_folder_in_common_are_told(pictures: Path, tmp_path: Path) -> None:
     alone(pictures, tmp_path / "first", *SETTINGS, "steps=6").metrics.unlink()
     commands = [command(pictures, tmp_path / name, *SETTINGS, "steps=6") for name in ("first", "second")]
-    for code, _, err in Workers(*commands).end():
-        assert code == 1
-        assert "begin at different steps (6, 0)" in err.splitlines()[-1]
+    ended = Workers(*commands).end()
+    told = [err for code, _, err in ended if code == 1]
+    assert told
+    assert all("begin at different steps (6, 0)" in err.splitlines()[-1] for err in told)
+    # Who reads the other's step last may find it gone already.
+    assert {code for code, _, _ in ended} <= {1, 75}
