@@ -253,13 +253,14 @@ def _fit(
 ) -> None:
     steps = steps_per_epoch(data.train, recipe)
     total = total_steps(data, recipe)
-    if (run.checkpoints / "last.keras").is_file():
-        devices.compare(classifier, total)
-        return  # written after the last step
+    trained = (run.checkpoints / "last.keras").is_file()  # it is written after the last step
+    resumed = None if trained else checkpoints.newest(run.checkpoints)
+    state = resumed.state if resumed else State(classifier=classifier)
+    devices.compare(classifier, total if trained else state.step)
+    if trained:
+        return
     alike = fresh is None or recipe.fine_tuning == FineTuning()
     rates = () if alike else fine_tuning.rates(model, recipe.fine_tuning, fresh or (), steps)
-    resumed = checkpoints.newest(run.checkpoints)
-    state = resumed.state if resumed else State(classifier=classifier)
     heads = [name for name in model.output_names if name != PREDICTIONS]
     with devices.strategy.scope():
         loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
@@ -278,7 +279,6 @@ def _fit(
             _check_same(resumed.folder, state.classifier, classifier)
             resumed.restore(model)
             console.print(f"Going on after step {state.step} of {total}")
-    devices.compare(classifier, state.step)
     banner.show(model, recipe, steps, total)
     progress = ReportProgress(recipe.batch_size, steps, total, state)
     history = History(run.history, state.history)
