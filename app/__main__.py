@@ -184,9 +184,11 @@ def compare(
         from app import recipe as recipes
         from app.comparing import Budget
         from app.networks import CARDS
-    budget = Budget("seconds", seconds) if seconds else Budget("multiply_adds", multiply_adds or 0)
-    if seconds is None and multiply_adds is None:
-        budget = Budget()
+    budget = Budget()
+    if seconds is not None:
+        budget = Budget("seconds", seconds)
+    elif multiply_adds is not None:
+        budget = Budget("multiply_adds", multiply_adds)
     names = list(CARDS) if networks == "all" else networks.split(",")
     try:
         found = comparing.compare(data, names, to, recipes.load(recipe, settings or ()), budget)

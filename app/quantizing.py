@@ -52,7 +52,7 @@ def quantize(
     network = trained.model.name
     ranges, noisiest = None, []
     if asked == "int8":
-        ranges = quantization.ranges(source, network, watch(samples, len(samples), "Measuring ranges"))
+        ranges = quantization.ranges(source, network, samples)
         noisiest = quantization.errors(source, network, ranges, samples[:COMPARED])
     truth = np.array([label for _, label in held_out])
     reference = _best(source, held_out, watch)

@@ -39,6 +39,9 @@ def test_a_row_has_the_figures_of_its_run(compared: Path) -> None:
     assert row["multiply_adds"] == multiply_adds(trained.model)
     assert row["bytes"] == (compared / "lenet_bn" / "model.keras").stat().st_size
     assert row["image_size"] == 32
+    data = run_folder.Run(compared / "lenet_bn").read_classifier().data
+    assert data is not None
+    assert row["steps"] == 2 * (data.train // 8)
     assert row["milliseconds"] > 0
     assert row["training_seconds"] > 0
     assert failed["network"] == "inception_v3"
