@@ -3,6 +3,8 @@
 python -m app train DATA --network bn_inception --recipe photos --set optimizer.rate=0.01 --to RUN
 """
 
+import difflib
+import heapq
 import importlib.util
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -214,7 +216,8 @@ def load(name: str, settings: Iterable[str] = ()) -> Recipe:
             raise UserError(f"--set {setting}: write key=value, as in --set epochs=3.")
         if key not in set(_keys(Recipe)):
             raise UserError(
-                f"--set {setting}: there is no recipe key '{key}'. The keys are: {', '.join(_keys(Recipe))}."
+                f"--set {setting}: there is no recipe key '{key}'. The nearest are {', '.join(_nearest(key))}; "
+                "app/recipe.py describes them all."
             )
         *parts, last = key.split(".")
         place = values
@@ -225,6 +228,15 @@ def load(name: str, settings: Iterable[str] = ()) -> Recipe:
         return Recipe.model_validate(values)
     except ValidationError as error:
         raise UserError(f"--set {_complaint(error)}.") from error
+
+
+def _nearest(key: str) -> list[str]:
+    """The three keys that are written most alike, with or without the part that they are in."""
+
+    def likeness(known: str) -> float:
+        return max(difflib.SequenceMatcher(None, key, name).ratio() for name in (known, known.rpartition(".")[2]))
+
+    return heapq.nlargest(3, _keys(Recipe), key=likeness)
 
 
 def settings_of(recipe: Recipe) -> list[str]:
