@@ -153,8 +153,7 @@ def train(
         )
     _print_preprocessing(folder)
     names = " ".join(shlex.quote(str(folder)) for _, folder in runs)
-    exporting = "" if members else f", or python -m app export {names} --to exports"
-    output.print(f"Now: python -m app evaluate {names}{exporting}", soft_wrap=True)
+    output.print(f"Now: python -m app evaluate {names}, or python -m app export {names} --to exports", soft_wrap=True)
 
 
 @app.command()
@@ -487,9 +486,20 @@ def dream(
 
 @app.command()
 def export(
-    run: RunArgument,
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="A run folder, or several with the same labels: an ensemble.")
+    ],
     to: Annotated[Path, typer.Option(help="The folder of all exports; this one becomes NAME/VERSION in it.")],
-    formats: Annotated[str, typer.Option(help="Which artefacts, separated by commas.")] = "saved_model,tflite",
+    name: Annotated[
+        str | None,
+        typer.Option(help="What to serve it as; the run folder's name if left out, and 'ensemble' for several."),
+    ] = None,
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            help="Which artefacts, separated by commas: saved_model,tflite if left out, of several runs saved_model."
+        ),
+    ] = None,
     version: Annotated[
         int | None, typer.Option(min=1, help="The version number; the next free one if left out.")
     ] = None,
@@ -509,11 +519,17 @@ def export(
     ] = "float32",
     as_json: JsonOption = False,
 ) -> None:
-    """Write a SavedModel for TensorFlow Serving and a LiteRT file, with the proof that they answer as the network."""
+    """Write a SavedModel for TensorFlow Serving and a LiteRT file, with the proof that they answer as the network.
+
+    Several runs become one SavedModel, which answers by the mean of their probabilities.
+    """
     with quiet.tensorflow():
         from app import exporting
         from app.progress import watch
-    folder, found = exporting.export(run, to, formats.split(","), version, quantize, max_drop, watch, precision)
+    wanted = formats.split(",") if formats is not None else None
+    folder, found = exporting.export(
+        runs[0], to, wanted, version, quantize, max_drop, watch, precision, others=runs[1:], name=name
+    )
     _print_certificate(f"Exported {folder}", folder, found, as_json)
 
 
@@ -741,8 +757,12 @@ def _print_preprocessing(folder: Path) -> None:
     from app.images import Preprocessing
 
     file = folder / "classifier.json"
-    written = json.loads((file if file.is_file() else folder / "certificate.json").read_text())
-    output.print(f"preprocessing: {Preprocessing(**written['preprocessing']).described()}", soft_wrap=True)
+    if file.is_file():
+        found = [json.loads(file.read_text())]
+    else:
+        found = json.loads((folder / "certificate.json").read_text())["networks"]
+    for line in dict.fromkeys(Preprocessing(**each["preprocessing"]).described() for each in found):
+        output.print(f"preprocessing: {line}", soft_wrap=True)
 
 
 def _print_population(found: dict[str, Any], run: Path) -> None:

@@ -26,61 +26,72 @@ SECONDS, HELD_OUT = 10.0, 500
 
 
 def certify(
-    run: Run, trained: Trained, folder: Path, quantized: dict[str, Any] | None, precision: str, watch: Watch
+    runs: Sequence[Run],
+    networks: Sequence[Trained],
+    folder: Path,
+    name: str,
+    quantized: dict[str, Any] | None,
+    precision: str,
+    watch: Watch,
 ) -> dict[str, Any]:
     """Writes golden images, certificate and model card beside the artefacts in the folder; returns `ok` and `rows`.
+    The golden images are those of the first run.
 
     Raises:
         ArtefactError: an artefact does not load or does not answer.
     """
     (folder / "golden").mkdir()
-    pictures = [(image, (run.golden / image["file"]).read_bytes()) for image in read_golden(run)]
-    first = trained.preprocessing.decode(pictures[0][1]).numpy()
+    golden, labels = runs[0].golden, networks[0].labels
+    pictures = [(image, (golden / image["file"]).read_bytes()) for image in read_golden(runs[0])]
+    first = networks[0].preprocessing.decode(pictures[0][1]).numpy()
     pictures += [({"file": name, "label": None}, made) for name, made in specimens(first).items()]
     for image, encoded in pictures:
         (folder / "golden" / image["file"]).write_bytes(encoded)
-    reply = ask(trained, [encoded for _, encoded in pictures])
+    reply = ask(networks, [encoded for _, encoded in pictures])
     kept = [image | {"probabilities": answer} for (image, _), answer in zip(pictures, reply["answers"], strict=True)]
     write_json(folder / "golden" / "golden.json", kept)
     count = min(HELD_OUT, max(1, int(1000 * SECONDS / reply["milliseconds"])))
     with tempfile.TemporaryDirectory() as elsewhere:
-        others, why = held_out(run, trained, Path(elsewhere), count, watch)
+        others, why = held_out(runs, networks, Path(elsewhere), count, watch)
         if why:
             console.print(f"Only golden images are compared: {why}.")
-        rows = [reference_row(trained, run, kept, others, reply)]
-        rows += certificate.rows(folder, trained.labels, precision, others, watch)
+        rows = [reference_row(runs, labels, kept, others, reply)]
+        rows += certificate.rows(folder, labels, precision, others, watch)
     found = {"ok": all(certificate.passes(row) for row in rows), "rows": rows}
-    classifier = run.read_classifier()
-    preprocessing = trained.preprocessing.model_dump()
+    classifiers = [run.read_classifier() for run in runs]
     details = {
-        "network": classifier.network,
-        "labels": trained.labels,
-        "preprocessing": preprocessing,
+        "networks": [
+            {
+                "network": classifier.network,
+                "run": str(run.folder.resolve()),
+                "preprocessing": classifier.preprocessing.model_dump(),
+                "versions": classifier.versions,
+                "sha256": {"model": digest(run.model), "preprocessing": _hash(classifier.preprocessing.model_dump())},
+            }
+            for run, classifier in zip(runs, classifiers, strict=True)
+        ],
+        "labels": labels,
         "precision": precision,
-        "versions": classifier.versions,
-        "run": str(run.folder.resolve()),
         "held_out": len(others),
-        "sha256": {
-            "model": digest(run.model),
-            "labels": _hash(trained.labels),
-            "preprocessing": _hash(preprocessing),
-            "files": hashes(folder),
-        },
+        "sha256": {"labels": _hash(labels), "files": hashes(folder)},
         "quantization": quantized,
     }
     write_json(folder / "certificate.json", {**found, **details})
-    figures = json.loads(run.metrics.read_text()) if run.metrics.is_file() else None
-    model_card.write(folder, run.folder.resolve().name, classifier, trained.preprocessing, figures, rows)
+    measured = json.loads(runs[0].metrics.read_text()) if len(runs) == 1 and runs[0].metrics.is_file() else None
+    model_card.write(folder, name, classifiers, measured, rows)
     return found
 
 
 def held_out(
-    run: Run, trained: Trained, folder: Path, count: int, watch: Watch
+    runs: Sequence[Run], networks: Sequence[Trained], folder: Path, count: int, watch: Watch
 ) -> tuple[list[dict[str, Any]], str | None]:
     """At most `count` test images spread over the split, written into the folder, as `certificate.golden` gives them;
     and why there are none, or None."""
+    first, *others = (run.read_classifier().data for run in runs)
+    if any(other != first for other in others):
+        return [], "the networks were not trained on the same data, so one may have seen what was held out of another"
     try:
-        data = datasets.of_run(run, watch)
+        data = datasets.of_run(runs[0], watch)
     except UserError as error:
         return [], str(error).rstrip(".")
     chosen = set(np.linspace(0, data.test.count - 1, min(count, data.test.count)).astype(int).tolist())
@@ -91,37 +102,42 @@ def held_out(
             file.write_bytes(encoded)
             found.append({"file": str(file), "label": data.labels[int(label)]})
     for image in watch(found, len(found), "Asking the network"):
-        image["probabilities"] = _probabilities(trained, Path(image["file"]).read_bytes())
+        image["probabilities"] = _probabilities(networks, Path(image["file"]).read_bytes())
     return found, None
 
 
-def ask(trained: Trained, pictures: Sequence[bytes]) -> dict[str, Any]:
-    """What the network says to image files: `answers`, in label order, and `milliseconds`, the median for one."""
+def ask(networks: Sequence[Trained], pictures: Sequence[bytes]) -> dict[str, Any]:
+    """What the network, or several together, say to image files: `answers`, in label order, and `milliseconds`, the
+    median for one."""
     answers, seconds = [], []
     for encoded in pictures:
         started = time.perf_counter()
-        answers.append(_probabilities(trained, encoded))
+        answers.append(_probabilities(networks, encoded))
         seconds.append(time.perf_counter() - started)
     return {"answers": answers, "milliseconds": float(np.median(seconds)) * 1000}
 
 
 def reference_row(
-    trained: Trained,
-    run: Run,
+    runs: Sequence[Run],
+    labels: Sequence[str],
     golden: Sequence[dict[str, Any]],
     others: Sequence[dict[str, Any]],
     reply: dict[str, Any],
 ) -> dict[str, Any]:
-    """The trained network, whose `reply` is to the golden images, against its own answers of the day of the export;
+    """What was trained, whose `reply` is to the golden images, against its own answers of the day of the export;
     `others` it has just been asked about."""
     all_answers = reply | {"answers": [*reply["answers"], *(image["probabilities"] for image in others)]}
-    size = run.model.stat().st_size
-    return certificate.compare("trained network", golden, trained.labels, all_answers, size, held_out=others)
+    size = sum(run.model.stat().st_size for run in runs)
+    name = "trained network" if len(runs) == 1 else f"{len(runs)} trained networks"
+    return certificate.compare(name, golden, labels, all_answers, size, held_out=others)
 
 
-def _probabilities(trained: Trained, encoded: bytes) -> list[float]:
-    image = trained.preprocessing(trained.preprocessing.decode(encoded))
-    return trained.model.predict_on_batch(image[np.newaxis])[0].tolist()
+def _probabilities(networks: Sequence[Trained], encoded: bytes) -> list[float]:
+    answers = []
+    for trained in networks:
+        image = trained.preprocessing(trained.preprocessing.decode(encoded))
+        answers.append(trained.model.predict_on_batch(image[np.newaxis])[0])
+    return np.mean(answers, axis=0).tolist()
 
 
 def hashes(version: Path) -> dict[str, str]:

@@ -13,7 +13,7 @@ import keras
 import psutil
 import tensorflow as tf
 
-from app import certifying, quantizing, run_folder
+from app import certifying, ensembles, quantizing
 from app.datasets import Watch, unwatched
 from app.errors import UserError
 from app.files import whole
@@ -30,40 +30,56 @@ COMPARED = 8  # golden images that show what folding changed
 def export(
     folder: Path,
     to: Path,
-    formats: Sequence[str],
+    formats: Sequence[str] | None = None,
     version: int | None = None,
     quantize: str | None = None,
     max_drop: float = 0.5,
     watch: Watch = unwatched,
     precision: str = "float32",
+    *,
+    others: Sequence[Path] = (),
+    name: str | None = None,
 ) -> tuple[Path, dict[str, Any]]:
-    """Writes `to`/<name of the run>/<version>, the next free version unless one is asked for; returns it and the
-    certificate. The version appears whole, after its artefacts gave the trained network's answers, or not at all.
+    """Writes `to`/`name`/<version>, the next free version unless one is asked for; returns it and the certificate. The
+    version appears whole, after its artefacts gave the trained network's answers, or not at all.
+
+    With `others` it is an ensemble (see `ensembles`), one SavedModel. Without a `name` it is that of the run's folder,
+    and "ensemble" for several; without `formats` they are all, and the SavedModel for several.
 
     `quantize` asks for a quantised LiteRT file beside the float32 one, of at most `max_drop` percentage points less
     accuracy (see `quantizing.quantize`). `precision` is what the SavedModel computes in.
 
     Raises:
-        UserError: not a finished run; an unknown format or precision; labels that do not fit the network; a target that
-            exists or cannot be a folder; a network that LiteRT cannot take; artefacts that disagree with the network.
+        UserError: not a finished run; an unknown format or precision; labels that do not fit the network; runs with
+            different labels, or several for a LiteRT file; a target that exists or cannot be a folder; a network that
+            LiteRT cannot take; artefacts that disagree with the network.
     """
-    for name in formats:
-        if name not in FORMATS:
-            raise UserError(f"There is no format '{name}'. The formats are {', '.join(FORMATS)}.")
+    folders = [folder, *others]
+    formats = formats if formats is not None else FORMATS[:1] if others else FORMATS
+    for format_ in formats:
+        if format_ not in FORMATS:
+            raise UserError(f"There is no format '{format_}'. The formats are {', '.join(FORMATS)}.")
+    if others and "tflite" in formats:
+        raise UserError(
+            f"{len(folders)} runs are an ensemble, which becomes a SavedModel; leave tflite out of --formats."
+        )
     if quantize and "tflite" not in formats:
         raise UserError(f"--quantize {quantize} makes a LiteRT file from the float32 one; add tflite to --formats.")
     if precision not in PRECISIONS:
         raise UserError(f"There is no precision '{precision}'. The precisions are {', '.join(PRECISIONS)}.")
     if precision != "float32" and "saved_model" not in formats:
         raise UserError(f"--precision {precision} is the SavedModel's; add saved_model to --formats.")
-    run = Run(folder)
-    trained = run_folder.load(folder)
-    if trained.model.output_shape[-1] != len(trained.labels):
-        raise UserError(
-            f"{run.classifier} names {len(trained.labels)} labels, and the network in {run.model} has "
-            f"{trained.model.output_shape[-1]} outputs; put the right labels there, in the order of the training."
-        )
-    root = to / run.folder.resolve().name
+    if name is not None and (Path(name).name != name or name == ".."):
+        raise UserError(f"--name {name} is not the name of a folder; the folder itself is --to. Nothing was written.")
+    runs = [Run(folder) for folder in folders]
+    networks = ensembles.load(folders)
+    for run, trained in zip(runs, networks, strict=True):
+        if trained.model.output_shape[-1] != len(trained.labels):
+            raise UserError(
+                f"{run.classifier} names {len(trained.labels)} labels, and the network in {run.model} has "
+                f"{trained.model.output_shape[-1]} outputs; put the right labels there, in the order of the training."
+            )
+    root = to / (name or ("ensemble" if others else runs[0].folder.resolve().name))
     for place in (to, root):
         if place.exists() and not place.is_dir():
             raise UserError(f"{place} exists and is not a folder; choose another --to. Nothing was written.")
@@ -81,16 +97,16 @@ def export(
         _clear(root)
         beside.mkdir(parents=True)
         quantized = None
-        for step in watch(*_steps(run, trained, beside, formats, precision), "Writing artefacts"):
+        for step in watch(*_steps(runs[0], networks, beside, formats, precision), "Writing artefacts"):
             step()
         if quantize:
-            quantized = quantizing.quantize(run, trained, beside / "model.tflite", quantize, max_drop, watch)
-        found = certifying.certify(run, trained, beside, quantized, precision, watch)
+            quantized = quantizing.quantize(runs[0], networks[0], beside / "model.tflite", quantize, max_drop, watch)
+        found = certifying.certify(runs, networks, beside, root.name, quantized, precision, watch)
         if not found["ok"]:
             raise UserError(f"Nothing was exported: {_disagreement(found['rows'])}.")
         if "saved_model" in formats:
-            for name, text in serving.configuration(root.name).items():
-                with whole(root / name) as file:
+            for file_name, text in serving.configuration(root.name).items():
+                with whole(root / file_name) as file:
                     file.write_text(text)
         beside.rename(target)
     except (certificate.ArtefactError, tflite.ConversionError) as error:
@@ -114,19 +130,21 @@ def verify(path: Path, watch: Watch = unwatched) -> tuple[Path, dict[str, Any]]:
     try:
         written = json.loads((version / "certificate.json").read_text())
         golden = certificate.golden(version)
-        hashes, labels, precision = (written[key] for key in ("sha256", "labels", "precision"))
+        hashes, labels, precision, members = (written[key] for key in ("sha256", "labels", "precision", "networks"))
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{version} has no readable certificate: {error}. Export the run again.") from error
-    run = Run(Path(written["run"]))
+    runs = [Run(Path(member["run"])) for member in members]
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as elsewhere:
         held_out: list[dict[str, Any]] = []
-        not_repeated: str | None = f"{run.folder} does not hold the network any more"
-        if run.model.is_file() and digest(run.model) == hashes["model"]:
-            trained = run_folder.load(run.folder)
-            held_out, not_repeated = certifying.held_out(run, trained, Path(elsewhere), written["held_out"], watch)
-            reply = certifying.ask(trained, [Path(image["file"]).read_bytes() for image in golden])
-            rows.append(certifying.reference_row(trained, run, golden, held_out, reply))
+        gone = [run for run, member in zip(runs, members, strict=True) if not _holds(run, member["sha256"]["model"])]
+        if gone:
+            not_repeated: str | None = f"{gone[0].folder} does not hold the network any more"
+        else:
+            networks = ensembles.load([run.folder for run in runs])
+            held_out, not_repeated = certifying.held_out(runs, networks, Path(elsewhere), written["held_out"], watch)
+            reply = certifying.ask(networks, [Path(image["file"]).read_bytes() for image in golden])
+            rows.append(certifying.reference_row(runs, labels, golden, held_out, reply))
         try:
             rows += certificate.rows(version, labels, precision, held_out, watch)
         except certificate.ArtefactError as error:
@@ -135,6 +153,10 @@ def verify(path: Path, watch: Watch = unwatched) -> tuple[Path, dict[str, Any]]:
     changed = [name for name, value in hashes["files"].items() if found.get(name, value) != value]
     ok = all(certificate.passes(row) for row in rows) and not changed
     return version, {"ok": ok, "rows": rows, "changed": changed, "not_repeated": not_repeated}
+
+
+def _holds(run: Run, hash_of_model: str) -> bool:
+    return run.model.is_file() and digest(run.model) == hash_of_model
 
 
 def newest(path: Path) -> Path:
@@ -164,27 +186,27 @@ def _clear(root: Path) -> None:
 
 
 def _steps(
-    run: Run, trained: Trained, folder: Path, formats: Sequence[str], precision: str
+    run: Run, networks: Sequence[Trained], folder: Path, formats: Sequence[str], precision: str
 ) -> tuple[list[Callable[[], None]], int]:
-    """What writes the artefacts into the folder, one after the other, and how many steps these are."""
+    """What writes the artefacts into the folder, one after the other, and how many steps these are; `run` is the one
+    with the golden images."""
     pictures = [(run.golden / image["file"]).read_bytes() for image in read_golden(run)]
-    networks = []
-
-    def fold() -> None:
-        networks.append(_folded(trained, pictures[:COMPARED]))
+    folded: list[keras.Model] = []
 
     def write_saved_model() -> None:
-        (folded,) = networks
-        served = half_precision.in_bfloat16(folded) if precision == "bfloat16" else folded
-        saved_model.write(served, trained.preprocessing, trained.labels, folder)
-        serving.write_warmup(folder, run.folder.resolve().name, min(pictures, key=len))
+        served = map(half_precision.in_bfloat16, folded) if precision == "bfloat16" else folded
+        prepared = [trained.preprocessing for trained in networks]
+        saved_model.write(list(zip(served, prepared, strict=True)), networks[0].labels, folder)
+        serving.write_warmup(folder, folder.parent.name, min(pictures, key=len))
 
     def convert() -> None:
-        (folded,) = networks
-        tflite.write(folded, trained.preprocessing, trained.labels, folder / "model.tflite")
+        tflite.write(folded[0], networks[0].preprocessing, networks[0].labels, folder / "model.tflite")
 
+    folding_steps = [
+        lambda trained=trained: folded.append(_folded(trained, pictures[:COMPARED])) for trained in networks
+    ]
     writers = {"saved_model": write_saved_model, "tflite": convert}
-    steps = [fold, *(writers[name] for name in dict.fromkeys(formats))]
+    steps = [*folding_steps, *(writers[name] for name in dict.fromkeys(formats))]
     if precision == "bfloat16" and half_precision.machine_has_it() is False:
         console.print("This machine has no bfloat16 instructions: the SavedModel will be slow here.")
     return steps, len(steps)

@@ -138,9 +138,9 @@ def write_artefacts(folder: Path) -> int:
     images = samples[: max(CALLS)] / np.float32(127.5) - 1
     network = folding.fold(settled(NETWORKS[NETWORK](classes=CLASSES), images))
     preprocessing, labels = Preprocessing(height=SIDE, width=SIDE), [f"class {i}" for i in range(CLASSES)]
-    saved_model.write(network, preprocessing, labels, folder / "saved_model")
+    saved_model.write([(network, preprocessing)], labels, folder / "saved_model")
     if half_precision.machine_has_it():
-        saved_model.write(half_precision.in_bfloat16(network), preprocessing, labels, folder / "bfloat16")
+        saved_model.write([(half_precision.in_bfloat16(network), preprocessing)], labels, folder / "bfloat16")
     source = folder / "model.tflite"
     with quiet.native():
         tflite.write(network, preprocessing, labels, source)

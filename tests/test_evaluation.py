@@ -9,20 +9,19 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
 import sklearn.metrics
 import tensorflow_datasets as tfds
 from image_folders import picture
 from PIL import Image
+from untrained_runs import untrained
 
 from app import calibration, datasets, evaluation, imagenet, published, run_folder
 from app.__main__ import main
 from app.checking import check
 from app.errors import UserError
-from app.images import Preprocessing
-from app.run_folder import Classifier, Run, Trained
+from app.run_folder import Run, Trained
 
 Array = np.ndarray[Any, Any]
 
@@ -276,26 +275,6 @@ def test_a_run_has_the_temperature_of_its_validation_images(finished_run: Run, p
 
 
 # ---- ensembles
-
-
-def untrained(folder: Path, side: int, labels: tuple[str, ...], like: Run | None = None, seed: int = 0) -> Run:
-    """A run folder of `lenet_bn` with random weights, as if imported, or trained on the data of another run."""
-    keras.utils.set_random_seed(seed)
-    classifier = Classifier(
-        network="lenet_bn",
-        arguments={"input_shape": (side, side, 3), "classes": len(labels)},
-        labels=labels,
-        preprocessing=Preprocessing(height=side, width=side, aspect="keep", crop=0.875),
-        recipe=None,
-        versions={},
-        seed=seed,
-        data=like.read_classifier().data if like else None,
-    )
-    run = Run(folder)
-    run.folder.mkdir()
-    run.classifier.write_text(classifier.model_dump_json())
-    classifier.build().save(run.model)
-    return run
 
 
 LABELS = ("digit", "flower", "temple")

@@ -462,7 +462,7 @@ def test_the_executed_graph_fuses_every_convolution_that_has_a_bias(name: str, t
     # Not as it is initialised: TensorFlow leaves out biases that are zeros.
     model = folding.fold(disturb(NETWORKS[name](input_shape=(64, 64, 3), classes=3, width=0.25)))
     convolutions = [layer for layer in model.layers if isinstance(layer, layers.Conv2D)]
-    saved_model.write(model, Preprocessing(height=64, width=64), LABELS, tmp_path / "1")
+    saved_model.write([(model, Preprocessing(height=64, width=64))], LABELS, tmp_path / "1")
     picture = tf.io.encode_png(np.zeros((9, 9, 3), np.uint8)).numpy()
     metadata = tf.compat.v1.RunMetadata()
     with tf.compat.v1.Session(graph=tf.Graph()) as session:
@@ -519,7 +519,7 @@ def test_of_twelve_classes_the_best_ten_are_served(tmp_path: Path) -> None:
     keras.utils.set_random_seed(7)
     model = disturb(NETWORKS["lenet_bn"](input_shape=(32, 32, 3), classes=12))
     preprocessing = Preprocessing(height=32, width=32)
-    saved_model.write(folding.fold(model), preprocessing, labels, tmp_path / "1")
+    saved_model.write([(folding.fold(model), preprocessing)], labels, tmp_path / "1")
     loaded = tf.saved_model.load(str(tmp_path / "1"))
     pixels = np.random.default_rng(8).integers(0, 256, (3, 40, 50, 3), dtype=np.uint8)
     right = model.predict_on_batch(np.stack([preprocessing(image) for image in pixels]))
@@ -696,7 +696,7 @@ def test_training_evaluation_prediction_and_the_saved_model_see_the_same_pixels(
     # What the classifier of this network is given are the pixels.
     pixels = keras.Input((7, 9, 3))
     model = keras.Model(pixels, layers.Dense(2, activation="softmax")(layers.Flatten()(pixels)))
-    saved_model.write(model, preprocessing, ["one", "other"], tmp_path / "1")
+    saved_model.write([(model, preprocessing)], ["one", "other"], tmp_path / "1")
     serve = tf.saved_model.load(str(tmp_path / "1")).signatures["features"]
     served = serve(image_bytes=tf.constant(contents))["embedding"].numpy()
     np.testing.assert_array_equal(served.reshape(-1, 7, 9, 3), right)
@@ -803,7 +803,8 @@ def test_an_export_carries_its_proof(exported: Path, finished_run: Run, trained:
     names = ["trained network", "SavedModel serving_default", "SavedModel predict_pixels", "LiteRT model.tflite"]
     assert [row["artefact"] for row in found["rows"]] == names
     assert found["labels"] == list(LABELS)
-    assert found["network"] == "lenet_bn"
+    (network,) = found["networks"]
+    assert network["network"] == "lenet_bn"
     figures = json.loads(finished_run.metrics.read_text())
     for row_ in found["rows"]:
         assert certificate.passes(row_)
@@ -824,7 +825,7 @@ def test_an_export_carries_its_proof(exported: Path, finished_run: Run, trained:
     hashes = found["sha256"]["files"]
     assert hashes.keys() == {name for name in written if not name.startswith("golden/")}
     assert hashes["model.tflite"] == hashlib.sha256(files["model.tflite"].read_bytes()).hexdigest()
-    assert found["sha256"]["model"] == hashlib.sha256(finished_run.model.read_bytes()).hexdigest()
+    assert network["sha256"]["model"] == hashlib.sha256(finished_run.model.read_bytes()).hexdigest()
     for image in golden:
         encoded = (exported / "golden" / image["file"]).read_bytes()
         np.testing.assert_allclose(image["probabilities"], answer(trained, encoded), rtol=0, atol=1e-6)
@@ -893,7 +894,7 @@ def test_a_wrong_resize_turns_the_certificate_red(
     other = trained.preprocessing.model_copy(update=wrong)
     folded = folding.fold(trained.model)
     if "antialias" in wrong:
-        saved_model.write(folded, other, LABELS, version)
+        saved_model.write([(folded, other)], LABELS, version)
     tflite.write(folded, other, LABELS, version / "model.tflite")
     served = ["SavedModel serving_default", "SavedModel predict_pixels"] if "antialias" in wrong else []
     assert failing(version) == [*served, "LiteRT model.tflite"]
@@ -902,7 +903,9 @@ def test_a_wrong_resize_turns_the_certificate_red(
 def test_an_export_whose_run_is_gone_is_verified_on_its_golden_images(exported: Path, tmp_path: Path) -> None:
     version = device_file_only(exported, tmp_path)
     certified = json.loads((version / "certificate.json").read_text())
-    (version / "certificate.json").write_text(json.dumps(certified | {"run": str(tmp_path / "gone")}))
+    (version / "certificate.json").write_text(
+        json.dumps(certified | {"networks": [certified["networks"][0] | {"run": str(tmp_path / "gone")}]})
+    )
     _, found = exporting.verify(version)
     assert [row["artefact"] for row in found["rows"]] == ["LiteRT model.tflite"]
     assert found["rows"][0]["held_out"] is None
@@ -933,7 +936,7 @@ def test_swapped_labels_are_found(exported: Path, tmp_path: Path, trained: Train
     shutil.copytree(
         exported, version, ignore=shutil.ignore_patterns("saved_model.pb", "variables", "assets", "*.tflite")
     )
-    saved_model.write(folding.fold(trained.model), trained.preprocessing, ("flower", "digit", "temple"), version)
+    saved_model.write([(folding.fold(trained.model), trained.preprocessing)], ("flower", "digit", "temple"), version)
     assert failing(version) == ["SavedModel serving_default"]
 
 

@@ -1,12 +1,12 @@
 """README.md of an export: what the network is, what it was measured to do, and how to use it without this project."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from app.files import whole
-from app.images import Preprocessing
 from app.run_folder import Classifier
 
 # Under what the projects publish that imported files come from; the photographs of ImageNet have terms of their own.
@@ -23,25 +23,22 @@ LICENCES = {
 def write(
     version: Path,
     name: str,
-    classifier: Classifier,
-    preprocessing: Preprocessing,
+    classifiers: Sequence[Classifier],
     figures: dict[str, Any] | None,
     rows: list[Any],
 ) -> None:
-    """Writes README.md into the version folder. `figures` are the run's `metrics.json`, None where it has none; `rows`
-    those of the certificate."""
+    """Writes README.md into the version folder. `classifiers` are those of the networks that answer together; `figures`
+    are the run's `metrics.json`, None where it has none; `rows` those of the certificate."""
     environment = Environment(
         loader=PackageLoader("app.reports", "."), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    source = classifier.origin.source if classifier.origin else None
     card = environment.get_template("model_card.md.jinja").render(
         name=name,
         golden=sorted(path.name for path in (version / "golden").iterdir())[0],
-        classifier=classifier,
-        preprocessing=preprocessing.described(),
+        classifiers=classifiers,
         figures=figures,
         rows=rows,
-        licence=LICENCES.get(source) if source else None,
+        licences=LICENCES,
         device_files=sorted(file.name for file in version.glob("*.tflite")),
         served=(version / "saved_model.pb").is_file(),
     )
