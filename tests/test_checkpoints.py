@@ -531,7 +531,8 @@ def test_the_memory_of_a_training_does_not_grow(processes: Any, pictures: Path, 
     process.join()
     sizes = [int(line) for line in (tmp_path / "bytes.txt").read_text().split()]
     assert len(sizes) == 20
-    assert sizes[19] <= 1.03 * sizes[1]
+    # What the allocator keeps for the next report or checkpoint comes and goes by 3 %: what leaks never goes.
+    assert min(sizes[15:]) <= 1.03 * sizes[1]
 
 
 def train_and_weigh(data: Path, to: Path, notes: Path) -> None:
