@@ -45,6 +45,7 @@ bench: $(READY)
 	.venv/bin/python -m benchmarks.deep_dream
 	.venv/bin/python -m benchmarks.ensemble
 	.venv/bin/python -m benchmarks.checkpoints
+	.venv/bin/python -m benchmarks.fine_tuning
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,6 +1,6 @@
 """Trained networks that answer together, by the arithmetic mean of their probabilities (1409.4842, section 7)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import keras
@@ -20,12 +20,19 @@ def load(folders: Sequence[Path]) -> list[Trained]:
     for folder in folders:
         trained = run_folder.load(folder)
         labels = networks[0].labels if networks else trained.labels
-        if difference := datasets.compare_labels(sorted(trained.labels), sorted(labels)):
-            raise UserError(
-                f"{folder} has other labels than {folders[0]} ({difference}); an ensemble needs the same labels."
-            )
+        check_labels(folder, trained.labels, folders[0], labels)
         networks.append(_in_order(trained, labels))
     return networks
+
+
+def check_labels(run: Path, labels: Iterable[str], first: Path, wanted: Iterable[str]) -> None:
+    """Whatever their order.
+
+    Raises:
+        UserError: the labels of `run` are not those wanted, which are those of the run `first`.
+    """
+    if difference := datasets.compare_labels(sorted(labels), sorted(wanted)):
+        raise UserError(f"{run} has other labels than {first} ({difference}); an ensemble needs the same labels.")
 
 
 def _in_order(trained: Trained, labels: tuple[str, ...]) -> Trained:

@@ -12,7 +12,7 @@ import sklearn.metrics
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from app import calibration, datasets, held_out, imagenet, run_folder
+from app import calibration, datasets, ensembles, held_out, imagenet, run_folder
 from app.crops import COUNTS
 from app.datasets import Split, Watch, unwatched
 from app.errors import UserError
@@ -36,10 +36,10 @@ def evaluate(
     """The figures (see `metrics`) of a finished run on its own test images, or on those of another data set (see
     `held_out.load`, also for `leave_out`).
 
-    With `others` they are those of an ensemble: the arithmetic mean of the networks' probabilities (1409.4842, section
-    7), one network in memory at a time; `members` then lists `run`, `top_1`, `top_5` and `loss` of each alone. `crops`
-    is how many crops of an image a network's answer is the mean of (see `crops`). The run's temperature belongs to the
-    answers that it was measured on: `calibrated` is None for an ensemble and for many crops.
+    With `others` they are those of an ensemble (see `ensembles`), one network in memory at a time; `members` then lists
+    `run`, `top_1`, `top_5` and `loss` of each alone. `crops` is how many crops of an image a network's answer is the
+    mean of (see `crops`). The run's temperature belongs to the answers that it was measured on: `calibrated` is None
+    for an ensemble and for many crops.
 
     Raises:
         UserError: not a finished run; runs with different labels, or other labels than the data; bad data; a number of
@@ -48,8 +48,9 @@ def evaluate(
     if crops not in COUNTS:
         raise UserError(f"--crops {crops} is none of {', '.join(map(str, COUNTS))}.")
     runs = [Run(path) for path in (folder, *others)]
-    for run in runs:
-        _check_labels(run, runs[0])
+    first, *rest = ({*run.read_finished().labels} - {imagenet.BACKGROUND} for run in runs)
+    for run, labels in zip(runs[1:], rest, strict=True):
+        ensembles.check_labels(run.folder, labels, runs[0].folder, first)
     data = held_out.load(runs, data_name, watch, leave_out)
     for run in runs:
         _check_data(data, run)
@@ -62,14 +63,6 @@ def evaluate(
         figures = metrics(probabilities, truth, data.labels, temperature)
         members.append({"run": str(run.folder), **{key: figures[key] for key in ("top_1", "top_5", "loss")}})
     return {**metrics(mean, truth, data.labels), "members": members} if others else figures
-
-
-def _check_labels(run: Run, first: Run) -> None:
-    found, wanted = ({*one.read_finished().labels} - {imagenet.BACKGROUND} for one in (run, first))
-    if difference := datasets.compare_labels(sorted(found), sorted(wanted)):
-        raise UserError(
-            f"{run.folder} has other labels than {first.folder} ({difference}); an ensemble needs the same labels."
-        )
 
 
 def _check_data(data: HeldOut, run: Run) -> None:
