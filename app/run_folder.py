@@ -153,7 +153,11 @@ class Run:
         try:
             return Classifier.model_validate_json(self.classifier.read_text())
         except ValidationError as error:
-            raise UserError(f"{self.classifier} is damaged: {error.errors()[0]['msg']}.") from error
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise UserError(
+                f"{self.classifier} is damaged or of another version{', at ' if where else ''}{where}: {first['msg']}."
+            ) from error
 
     def read_finished(self) -> Classifier:
         """The same of a finished run.

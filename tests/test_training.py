@@ -379,6 +379,18 @@ def test_a_damaged_run_is_named(damaged: str, unbroken: Run, pictures: Path, tmp
     assert "\n" not in str(caught.value)
 
 
+def test_a_run_of_another_version_is_named_with_the_key_that_is_new(finished_run: Run, tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    written = json.loads(finished_run.classifier.read_text())
+    written["recipe"]["optimizer"]["speed"] = 1
+    run.classifier.write_text(json.dumps(written))
+    with pytest.raises(UserError) as caught:
+        run.read_classifier()
+    assert str(caught.value) == (
+        f"{run.classifier} is damaged or of another version, at recipe.optimizer.speed: Extra inputs are not permitted."
+    )
+
+
 def test_a_damaged_model_is_named(finished_run: Run, tmp_path: Path) -> None:
     shutil.copytree(finished_run.folder, tmp_path / "run")
     path = tmp_path / "run" / "model.keras"
