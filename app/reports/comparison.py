@@ -1,5 +1,6 @@
 """The page of a comparison: which network to take for which budget, and how each came there."""
 
+import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -92,20 +93,33 @@ def _described(budget: dict[str, Any]) -> str:
 def _trade_off(
     rows: Sequence[dict[str, Any]], styles: dict[str, tuple[str, int]], key: str, title: str, by: float
 ) -> str:
-    """Accuracy over one cost; a line joins those that are worth it."""
+    """Wrong answers over one cost; a line joins those that are worth it, and these are named.
+
+    On a logarithmic axis, the best above: among good networks accuracies differ by little, errors by much.
+    """
+    best = frontier(rows, key)
+    least = min([1 - row["top_1"] for row in rows if row["top_1"] < 1], default=0.02) / 2  # stands for none
+
+    def error(row: dict[str, Any]) -> float:
+        return max(1 - row["top_1"], least)
+
     figure = go.Figure(
         layout={
-            "title": f"Accuracy for {title.split(',')[0]}",
-            "xaxis": {"type": "log", "title": title},
-            "yaxis": {"title": "test top-1", "tickformat": ".1%"},
+            "title": f"Test error for {title.split(',')[0]}",
+            "xaxis": {"title": title, "tickformat": "~g", **_logarithmic([row[key] / by for row in rows])},
+            "yaxis": {
+                "title": "test top-1 error",
+                "tickformat": "~%",
+                "autorange": "reversed",
+                **_logarithmic([error(row) for row in rows]),
+            },
             "height": 400,
             "showlegend": False,
         }
     )
-    best = frontier(rows, key)
     figure.add_scatter(
         x=[row[key] / by for row in best],
-        y=[row["top_1"] for row in best],
+        y=[error(row) for row in best],
         mode="lines",
         line={"color": "#8c959f", "width": 1, "shape": "hv"},
         hoverinfo="skip",
@@ -114,16 +128,23 @@ def _trade_off(
         colour, variant = styles[row["network"]]
         figure.add_scatter(
             x=[row[key] / by],
-            y=[row["top_1"]],
+            y=[error(row)],
             name=row["network"],
-            text=[row["network"]],
+            text=[row["network"] if row in best else ""],
             mode="markers+text",
             textposition="top center",
-            textfont={"size": 10},
+            textfont={"size": 11},
+            cliponaxis=False,
             marker={"color": colour, "symbol": SYMBOLS[variant], "size": 10},
-            hovertemplate="%{text}: %{y:.2%} at %{x:.3g}<extra></extra>",
+            hovertemplate=f"{row['network']}: {1 - row['top_1']:.2%} wrong at %{{x:.3g}}<extra></extra>",
         )
     return page.plot(figure)
+
+
+def _logarithmic(values: Sequence[float]) -> dict[str, Any]:
+    """An axis with ticks at 1, 2 and 5, whole: plotly's own show a 2 alone, whatever its power of ten."""
+    powers = range(math.floor(math.log10(min(values))), math.ceil(math.log10(max(values))) + 1)
+    return {"type": "log", "tickvals": [digit * 10.0**power for power in powers for digit in (1, 2, 5)]}
 
 
 def _curves(
@@ -149,6 +170,7 @@ def _curves(
             name=network,
             mode="lines+markers",
             line={"color": colour, "dash": DASHES[variant]},
+            marker={"symbol": SYMBOLS[variant]},
         )
     return page.plot(figure)
 
