@@ -275,6 +275,8 @@ def _fit(
             )
         else:
             model.compile(optimizer=optimizer, loss=loss, metrics=[accuracy])
+        # Keras would build it within the first step, which TensorFlow then traces twice, with all its variables.
+        model.optimizer.build(model.trainable_variables)
         if resumed:
             _check_same(resumed.folder, state.classifier, classifier)
             resumed.restore(model)

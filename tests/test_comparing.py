@@ -1,6 +1,7 @@
 """Several networks on the same data: their budget, their figures, what is reused, and the page."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,15 @@ def row(network: str, top_1: float, milliseconds: float) -> dict[str, Any]:
 def test_worth_their_cost_are_those_that_nobody_beats_for_less() -> None:
     rows = [row("slow", 0.9, 5.0), row("best", 0.95, 4.0), row("equal", 0.8, 2.0), row("cheap", 0.8, 1.0)]
     assert [found["network"] for found in comparison.frontier(rows, "milliseconds")] == ["cheap", "best"]
+
+
+def test_a_plot_names_what_is_worth_its_cost_and_has_a_place_for_a_network_without_errors() -> None:
+    rows = [row("perfect", 1.0, 5.0), row("dear", 0.96, 9.0), row("cheap", 0.92, 1.0)]
+    drawn = comparison._trade_off(rows, {each["network"]: ("#0072B2", 0) for each in rows}, *comparison.COSTS[0])
+    assert [name for name in ("perfect", "dear", "cheap") if f'"text":["{name}"]' in drawn] == ["perfect", "cheap"]
+    (line, *marks) = [json.loads(found) for found in re.findall(r'"y":(\[[^]]*\])', drawn)]
+    assert line == pytest.approx([0.08, 0.02])
+    assert [mark for (mark,) in marks] == pytest.approx([0.02, 0.04, 0.08])
 
 
 @pytest.mark.parametrize(

@@ -251,8 +251,12 @@ def assert_same_weights(one: Run, several: Run) -> None:
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4)
 
 
-def test_two_devices_train_as_one_does(pictures: Path, tmp_path: Path, fresh_process: Callable[..., str]) -> None:
-    fresh_process(MIRRORED, pictures, tmp_path, *SETTINGS, "steps=4", "optimizer.clip=0.5", "weight_average=0.9")
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop"])  # which has a kernel of its own
+def test_two_devices_train_as_one_does(
+    optimizer: str, pictures: Path, tmp_path: Path, fresh_process: Callable[..., str]
+) -> None:
+    own = (f"optimizer.name={optimizer}", "optimizer.rate=0.01", "optimizer.clip=0.5", "weight_average=0.9")
+    fresh_process(MIRRORED, pictures, tmp_path, *SETTINGS, "steps=4", *own)
     assert_same_weights(Run(tmp_path / "1"), Run(tmp_path / "2"))
     assert_same_history(Run(tmp_path / "1"), Run(tmp_path / "2"), loss=1e-4)
 

@@ -233,6 +233,7 @@ def trained_on_canvases() -> keras.Model:
     rate = keras.optimizers.schedules.CosineDecay(0.003, COUNT // 32)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(rate), loss)
+    model.optimizer.build(model.trainable_variables)  # before the first step, which would be traced twice
     model.fit(batches.prefetch(2), verbose=0, shuffle=False)
     return model
 
@@ -251,9 +252,8 @@ def peaks_on_the_digit(model: keras.Model, canvases: Canvases) -> float:
 
 @pytest.mark.slow
 def test_grad_cam_finds_the_digit(trained_on_canvases: keras.Model) -> None:
-    """After 40,000 canvases the network names 78 % of the digits, and 79 % of the peaks were seen to lie on them; after
-    70,000, 90 and 92 %."""
-    assert peaks_on_the_digit(trained_on_canvases, planted(150, seed=1, held_out=True)) >= 0.65
+    """Of 300 peaks 89 % were seen to lie on the digit; after 70,000 canvases in batches of 64, 93 %."""
+    assert peaks_on_the_digit(trained_on_canvases, planted(150, seed=1, held_out=True)) >= 0.8
 
 
 @pytest.mark.slow

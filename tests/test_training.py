@@ -401,6 +401,20 @@ def test_a_damaged_model_is_named(finished_run: Run, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_the_first_step_finds_its_optimizer_built(
+    precision: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorFlow would trace it twice, and a large network's for minutes."""
+    seen = []
+    monkeypatch.setattr(keras.Model, "fit", lambda model, *_, **__: seen.append(model.optimizer))
+    with pytest.raises(FileNotFoundError):  # there is no last epoch
+        train(pictures, tmp_path / "run", f"precision={precision}", *LONG)
+    (optimizer,) = seen
+    assert optimizer.built
+    assert getattr(optimizer, "inner_optimizer", optimizer).built
+
+
 def test_a_loss_that_is_not_finite_ends_the_run_at_its_step(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         train(
