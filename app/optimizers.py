@@ -169,8 +169,8 @@ class SGD(Step, keras.optimizers.SGD):
 
 
 class FusedRMSprop(keras.optimizers.RMSprop):
-    """Keras' step, with momentum, by the kernel of TensorFlow 1's RMSPropOptimizer: three passes over the weights in the
-    place of some ten."""
+    """Keras' step, with momentum, by the kernel of TensorFlow 1's RMSPropOptimizer, which goes over the weights three
+    times; Keras does so some ten times."""
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         if not self.momentum:
