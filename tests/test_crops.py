@@ -159,7 +159,7 @@ def test_an_answer_is_the_mean_of_the_crops_of_its_image(count: int) -> None:
         np.testing.assert_allclose(found[seed], (scores / scores.sum(axis=1, keepdims=True)).mean(axis=0), atol=1e-5)
 
 
-@pytest.mark.parametrize(("images", "count"), [(32, 1), (33, 1), (8, 12), (2, 144)])
+@pytest.mark.parametrize(("images", "count"), [(32, 1), (33, 1), (8, 12), pytest.param(2, 144, marks=pytest.mark.slow)])
 def test_every_image_is_counted_once_whatever_the_last_batch(images: int, count: int) -> None:
     asked: Counter[bytes] = Counter()
     model = colour_network(16)

@@ -251,7 +251,7 @@ def assert_same_weights(one: Run, several: Run) -> None:
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop"])  # which has a kernel of its own
+@pytest.mark.parametrize("optimizer", [pytest.param("sgd", marks=pytest.mark.slow), "rmsprop"])
 def test_two_devices_train_as_one_does(
     optimizer: str, pictures: Path, tmp_path: Path, fresh_process: Callable[..., str]
 ) -> None:

@@ -406,11 +406,17 @@ def test_the_first_step_finds_its_optimizer_built(
     precision: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """TensorFlow would trace it twice, and a large network's for minutes."""
-    seen = []
-    monkeypatch.setattr(keras.Model, "fit", lambda model, *_, **__: seen.append(model.optimizer))
-    with pytest.raises(FileNotFoundError):  # there is no last epoch
+
+    class BegunError(Exception):
+        """With the optimizer."""
+
+    def begun(model: keras.Model, *_: Any, **__: Any) -> None:
+        raise BegunError(model.optimizer)
+
+    monkeypatch.setattr(keras.Model, "fit", begun)
+    with pytest.raises(BegunError) as caught:
         train(pictures, tmp_path / "run", f"precision={precision}", *LONG)
-    (optimizer,) = seen
+    (optimizer,) = caught.value.args
     assert optimizer.built
     assert getattr(optimizer, "inner_optimizer", optimizer).built
 
