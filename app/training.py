@@ -45,6 +45,7 @@ from app.files import whole, write_json
 from app.images import Preprocessing
 from app.input_pipeline import evaluation_batches, steps_per_epoch, training_batches
 from app.live_report import LiveReport
+from app.memory import GiveBackMemory
 from app.networks import CARDS
 from app.progress import console
 from app.recipe import FineTuning, Recipe
@@ -320,6 +321,7 @@ def _fit(
                 )
                 # Where the disk is full, the checkpoint is there before the report fails.
                 callbacks += [saving, LiveReport(run, classifier, -(-total // steps))]
+            callbacks.append(GiveBackMemory())
             model.fit(
                 training,
                 steps_per_epoch=steps,

@@ -531,8 +531,7 @@ def test_the_memory_of_a_training_does_not_grow(processes: Any, pictures: Path, 
     process.join()
     sizes = [int(line) for line in (tmp_path / "bytes.txt").read_text().split()]
     assert len(sizes) == 20
-    # What the allocator keeps for the next report or checkpoint comes and goes by 3 %: what leaks never goes.
-    assert min(sizes[15:]) <= 1.03 * sizes[1]
+    assert sizes[19] <= 1.03 * sizes[1]
 
 
 def train_and_weigh(data: Path, to: Path, notes: Path) -> None:
@@ -545,6 +544,6 @@ def train_and_weigh(data: Path, to: Path, notes: Path) -> None:
             file.write(f"{psutil.Process().memory_info().rss}\n")
 
     History.on_epoch_end = noted  # type: ignore[method-assign]
-    # Of some size: what the allocator still warms up to after two epochs is 20 MB, whatever the network.
-    wanted = recipe.load("default", ("image_size=64", "width=0.5", "batch_size=16", "epochs=20"))
-    training.train(str(data), "bn_inception", to, wanted, unwatched)
+    # Of a real size: what still warms up after two epochs is some 20 MB, whatever the network.
+    wanted = recipe.load("default", ("image_size=75", "batch_size=16", "epochs=20"))
+    training.train(str(data), "inception_v3", to, wanted, unwatched)
