@@ -8,9 +8,8 @@ process training batches with the finished weights, and average over these.
 Everything is measured on a copy. The network changes when all has been measured, or not at all.
 """
 
-import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,7 +26,6 @@ Array = NDArray[np.float64]
 Form = Literal["paper", "exact"]
 # The output of a channel without deviation is one number: nothing after it can tell two images apart by it.
 DEAD = 1e-3  # deviations
-UNCOMPILED = 8  # batches: tracing a deep network takes as long as so many
 FARTHEST = 1e9  # deviations: averages that are not numbers, in a number that JSON has
 
 
@@ -165,12 +163,13 @@ def inspect(model: keras.Model, labelled: Iterable[tuple[Any, Any]]) -> Inspecti
     """
     truth: list[NDArray[Any]] = []
     moving: list[NDArray[Any]] = []
+    answer = _compiled(lambda images: tf.argmax(model(images, training=False), axis=1), model.inputs[0])
 
     def batches() -> Iterator[Any]:
         for images, labels in labelled:
             if not truth or len(labels) >= len(truth[0]):
                 truth.append(np.asarray(labels))
-                moving.append(model(np.asarray(images), training=False).numpy().argmax(axis=1))
+                moving.append(answer(images).numpy())
                 yield images
 
     found, totals, outputs = _as_in_training(model, batches(), frozen_too=True)
@@ -318,30 +317,40 @@ def _pass(
     probe = keras.Model(copy.inputs, wanted)
 
     def forward(images: Any) -> Any:
-        return probe(images, training=False)
+        found = probe(images, training=False)
+        return [_moments(found["inputs"][layer.name], layer.axis) for layer in layers], found["outputs"]
 
-    signature = [tf.TensorSpec(copy.inputs[0].shape, copy.inputs[0].dtype)]
-    compiled = tf.function(forward, input_signature=signature, autograph=False)
+    compute = _compiled(forward, copy.inputs[0])
     some = False
-    for position, images in enumerate(batches):
+    for images in batches:
         some = True
-        found = (forward if position < UNCOMPILED else compiled)(tf.cast(images, copy.inputs[0].dtype))
-        measured = {layer.name: _moments(found["inputs"][layer.name], layer.axis) for layer in layers}
-        yield len(images), measured, found["outputs"][0].numpy() if outputs else np.empty(0)
+        moments, answers = compute(images)
+        measured = {
+            layer.name: _Moments(int(count), *(figure.numpy() for figure in figures))
+            for layer, (count, *figures) in zip(layers, moments, strict=True)
+        }
+        yield len(images), measured, answers[0].numpy() if outputs else np.empty(0)
     if not some:
         raise UserError("There are no images to take the statistics of batch normalisation from.")
 
 
-def _moments(x: Any, axis: int) -> _Moments:
-    """Two passes, in float64: the mean of squares minus the square of the mean would cancel far from zero."""
+def _compiled(function: Callable[[Any], Any], image: Any) -> Callable[[Any], Any]:
+    """The same function of a batch of such images, of any size."""
+    compiled = tf.function(function, input_signature=[tf.TensorSpec(image.shape, image.dtype)], autograph=False)
+    return lambda images: compiled(tf.cast(images, image.dtype))
+
+
+def _moments(x: Any, axis: int) -> tuple[Any, ...]:
+    """The fields of `_Moments`. Two passes, in float64: the mean of squares minus the square of the mean would cancel
+    far from zero."""
     rank = len(x.shape)
     others = [i for i in range(rank) if i != axis % rank]
     ends = tf.reduce_min(x, others), tf.reduce_max(x, others)
     x = tf.cast(x, tf.float64)
     mean = tf.reduce_mean(x, others, keepdims=True)
     squares = tf.reduce_sum(tf.square(x - mean), others)
-    figures = (tf.reshape(mean, [-1]), squares, *(tf.cast(end, tf.float64) for end in ends))
-    return _Moments(math.prod(x.shape[i] for i in others), *(figure.numpy() for figure in figures))
+    count = tf.reduce_prod(tf.gather(tf.shape(x), others))
+    return count, tf.reshape(mean, [-1]), squares, *(tf.cast(end, tf.float64) for end in ends)
 
 
 def _copy(model: keras.Model, by_batch: bool, frozen_too: bool = False) -> tuple[keras.Model, list[keras.layers.Layer]]:

@@ -17,12 +17,11 @@ from app import datasets, run_folder, training, worker_process
 from app.callbacks import read_history
 from app.errors import UserError
 from app.files import write_json
-from app.networks import multiply_adds
+from app.networks import check_name, multiply_adds
 from app.progress import console, watch
 from app.recipe import Recipe
 from app.reports import comparison
 from app.run_folder import Run
-from models import NETWORKS
 
 BATCH, CALLS = 32, 7  # images a call, and calls, to time an answer
 TIMED = 5  # training steps, to find out how many fit into a budget of seconds
@@ -50,8 +49,8 @@ def compare(data_name: str, networks: Sequence[str], to: Path, recipe: Recipe, b
     Raises:
         UserError: unknown networks, or none; a folder that holds a comparison of something else.
     """
-    if unknown := [network for network in networks if network not in NETWORKS]:
-        raise UserError(f"There is no network '{unknown[0]}'. The networks are {', '.join(NETWORKS)}, or 'all'.")
+    for network in networks:
+        check_name(network)
     found = _begun(to, data_name, recipe, budget)
     datasets.load(data_name, watch)  # what is wrong with the data is said once, and before anything is written
     to.mkdir(parents=True, exist_ok=True)

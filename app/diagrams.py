@@ -4,7 +4,6 @@ A block is what the network's table has a row for. Its layers carry its name and
 is found by the shortest name that its layers begin with. Blocks of one stage that follow each other are drawn once.
 """
 
-import difflib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -19,9 +18,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
+from app import networks
 from app.errors import UserError
 from app.files import whole
-from app.networks import CARDS
 from models import NETWORKS
 
 HEIGHT, GAP, WIDTH = 0.36, 0.5, 1.5  # inches: of a box, between blocks, of a column
@@ -175,16 +174,12 @@ def of_the_family(name: str, file: Path) -> Path:
     Raises:
         UserError: there is no such network; the file exists or cannot be written.
     """
-    if name not in NETWORKS:
-        near = difflib.get_close_matches(name, NETWORKS)
-        raise UserError(
-            f"There is no network '{name}'. {'Near it: ' if near else 'There are '}{', '.join(near or NETWORKS)}."
-        )
+    networks.check_name(name)
     if file.exists():
         raise UserError(f"{file} exists; choose another --to, or delete it.")
     if not file.parent.is_dir():
         raise UserError(f"The folder {file.parent} does not exist; make it, or choose another --to.")
-    card = CARDS[name]
+    card = networks.CARDS[name]
     with keras.StatelessScope(initialize_variables=False):  # shapes are all that is drawn
         model = NETWORKS[name](input_shape=(card.side, card.side, card.channels), classes=card.classes)
     draw(model, file)

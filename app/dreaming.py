@@ -21,7 +21,7 @@ from app.dreams.laplacian import equalized, resized
 from app.dreams.objectives import Objective
 from app.dreams.parametrizations import PARAMETRIZATIONS, Array, noise, rounded
 from app.dreams.tiles import TiledGradient
-from app.errors import UserError
+from app.errors import UserError, nearest
 from app.files import whole
 from app.image_files import reason
 from app.networks import CARDS
@@ -204,7 +204,12 @@ def convolutions(model: keras.Model, layer: str | None = None) -> list[dict[str,
     if not found:
         raise UserError(f"{model.name} has no convolutions, and there is nothing to dream with.")
     if layer is not None:
-        found = {layer: objectives.named(layer, found, f"{model.name} has no convolution")}
+        if layer not in found:
+            raise UserError(
+                f"{model.name} has no convolution '{layer}'; the nearest names are {nearest(layer, found)}, and "
+                "`dream --list` names all."
+            )
+        found = {layer: found[layer]}
     return [
         {
             "name": name,

@@ -22,8 +22,7 @@ from tf_keras_vis.scorecam import Scorecam
 
 from app import feature_maps, network_view, receptive_field, run_folder
 from app.datasets import Watch, unwatched
-from app.errors import UserError
-from app.feature_maps import nearest
+from app.errors import UserError, nearest
 from app.files import whole
 from app.images import Preprocessing
 from app.network_view import View

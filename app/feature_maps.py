@@ -1,12 +1,9 @@
 """The layers of a network that can be looked at: those whose output is a map, (batch, height, width, channels)."""
 
-import difflib
-from collections.abc import Iterable
-
 import keras
 from keras import layers
 
-from app.errors import UserError
+from app.errors import UserError, nearest
 from models import BatchNormalization
 
 GRID = 7  # the smaller side of a map that still says where: that of the papers' last modules at 224 x 224
@@ -43,11 +40,6 @@ def named(model: keras.Model, name: str) -> keras.layers.Layer:
             f"The network {model.name} has no layer '{name}' with a map; the nearest names are {nearest(name, found)}."
         )
     return found[name]
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """The three names most like a misspelt one."""
-    return ", ".join(difflib.get_close_matches(name, names, n=3, cutoff=0))
 
 
 def last_stage(model: keras.Model) -> keras.layers.Layer:

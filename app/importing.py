@@ -12,12 +12,12 @@ import keras
 import sklearn.datasets
 from PIL import Image
 
-from app import imagenet
+from app import imagenet, networks
 from app.errors import UserError
 from app.files import whole, write_json
 from app.images import Preprocessing
 from app.run_folder import Classifier, Origin, Run, digest, versions
-from models import NETWORKS, weights
+from models import weights
 
 IMAGENET = {"mean": (123.675, 116.28, 103.53), "deviation": (58.395, 57.12, 57.375)}
 # TF-slim evaluates on the middle 87.5 % of both sides, squashed, by a bilinear filter that does not widen.
@@ -75,8 +75,7 @@ def import_weights(
         UserError: unknown network or source, a target that exists, a file that is not what it should be, labels that
             are not as many as the classes. The target is not created.
     """
-    if network not in NETWORKS:
-        raise UserError(f"There is no network '{network}'. The networks are {', '.join(NETWORKS)}.")
+    networks.check_name(network)
     if source not in weights.SOURCES:
         raise UserError(f"There is no source '{source}'. The sources are {', '.join(weights.SOURCES)}.")
     if (source, network) not in PREPROCESSING:

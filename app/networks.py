@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from app.errors import UserError, nearest
 from models import NETWORKS
 
 
@@ -73,6 +74,18 @@ CARDS = {
     "resnet18_d2l": Card("d2l.ai, chapter 8.6", 96, 1, channels=1, classes=10),
     "densenet_d2l": Card("d2l.ai, chapter 8.7", 96, 29, channels=1, classes=10),
 }
+
+
+def check_name(name: str) -> None:
+    """Whether there is a network of that name.
+
+    Raises:
+        UserError: there is none; offers the nearest names.
+    """
+    if name not in NETWORKS:
+        raise UserError(
+            f"There is no network '{name}'; the nearest names are {nearest(name, NETWORKS)}, and `networks` lists all."
+        )
 
 
 def describe() -> list[dict[str, Any]]:

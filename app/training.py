@@ -24,6 +24,7 @@ from app import (
     evaluation,
     fine_tuning,
     manifests,
+    networks,
     optimizers,
     stopping,
     weight_average,
@@ -46,7 +47,6 @@ from app.images import Preprocessing
 from app.input_pipeline import evaluation_batches, steps_per_epoch, training_batches
 from app.live_report import LiveReport
 from app.memory import GiveBackMemory
-from app.networks import CARDS
 from app.progress import console
 from app.recipe import FineTuning, Recipe
 from app.reports import run_report
@@ -88,8 +88,7 @@ def train(
     network = network or (source.network if source else None)
     if network is None:
         raise UserError("Say which network to train: --network with a name from `networks`, or --from with a run.")
-    if network not in NETWORKS:
-        raise UserError(f"There is no network '{network}'. The networks are {', '.join(NETWORKS)}.")
+    networks.check_name(network)
     if source and source.network != network:
         raise UserError(f"{start} holds {source.network}, not {network}; leave --network out.")
     if recipe.fine_tuning != FineTuning() and not source:
@@ -159,7 +158,7 @@ def report_data(data: Data) -> None:
 def _describe(
     data: Data, network: str, recipe: Recipe, start: Path | None = None, source: Classifier | None = None
 ) -> Classifier:
-    card = CARDS[network]
+    card = networks.CARDS[network]
     side = recipe.image_size or (max(data.image_size, card.minimum) if data.image_size else card.side)
     arguments: dict[str, Any] = {"input_shape": (side, side, 3), "classes": len(data.labels)}
     taken = inspect.signature(NETWORKS[network]).parameters

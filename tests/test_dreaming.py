@@ -15,7 +15,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from PIL import Image
 
-from app import dreaming, run_folder, training
+from app import dreaming, feature_maps, run_folder, training
 from app.__main__ import dream as command
 from app.__main__ import main
 from app.datasets import unwatched
@@ -603,7 +603,7 @@ def test_the_layers_of_a_preset_exist(name: str) -> None:
     with keras.StatelessScope(initialize_variables=False):
         model = NETWORKS[name](input_shape=(card.side, card.side, card.channels), classes=card.classes)
     for layer in PRESETS[name]:
-        assert objectives.find(model, layer).shape[1] > 1
+        assert feature_maps.named(model, layer).output.shape[1] > 1
 
 
 def test_the_options_of_the_command_have_the_defaults_of_the_recipe() -> None:

@@ -1,13 +1,13 @@
 """What a dream makes more of: a layer, one of its channels, or what a second picture has in it."""
 
-import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from app import feature_maps
 from app.errors import UserError
 
 GUIDE_PLACES = 1024  # of a guide's map, evenly spread: all pairs of places are compared
@@ -28,7 +28,7 @@ def layer(model: keras.Model, name: str, weight: float = 1.0) -> Objective:
     Raises:
         UserError: no such layer, or one without a map.
     """
-    return Objective(find(model, name), lambda x: tf.reduce_mean(tf.square(x)), weight)
+    return Objective(feature_maps.named(model, name).output, lambda x: tf.reduce_mean(tf.square(x)), weight)
 
 
 def channel(model: keras.Model, name: str, index: int, weight: float = 1.0) -> Objective:
@@ -39,7 +39,7 @@ def channel(model: keras.Model, name: str, index: int, weight: float = 1.0) -> O
     Raises:
         UserError: no such layer, one without a map, no such channel.
     """
-    x = find(model, name)
+    x = feature_maps.named(model, name).output
     if not 0 <= index < x.shape[-1]:
         raise UserError(f"{name} has no channel {index}: its {x.shape[-1]} channels count from 0.")
     x, index = _before_activation(x, index)
@@ -55,7 +55,7 @@ def guided(model: keras.Model, name: str, guide: tf.Tensor, weight: float = 1.0)
     Raises:
         UserError: no such layer, or one without a map.
     """
-    x = find(model, name)
+    x = feature_maps.named(model, name).output
     features = keras.Model(model.input, x)(guide[tf.newaxis], training=False)
     features = tf.reshape(tf.cast(features, tf.float32), (-1, x.shape[-1]))
     features = features[:: -(-len(features) // GUIDE_PLACES)]
@@ -65,30 +65,6 @@ def guided(model: keras.Model, name: str, guide: tf.Tensor, weight: float = 1.0)
         return tf.reduce_mean(tf.reduce_max(products, axis=1))
 
     return Objective(x, value, weight)
-
-
-def find(model: keras.Model, name: str) -> Any:
-    """The map of the layer `name`.
-
-    Raises:
-        UserError: there is none; names the nearest.
-    """
-    layers = (layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer))
-    maps = {layer.name: layer.output for layer in layers if len(getattr(layer.output, "shape", ())) == 4}
-    return named(name, maps, f"{model.name} has no layer with a map")
-
-
-def named(name: str, known: Mapping[str, Any], refusal: str) -> Any:
-    """What is known by that name.
-
-    Raises:
-        UserError: nothing is; names the nearest.
-    """
-    if name not in known:
-        nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-        hint = f"The nearest are {', '.join(nearest)}" if nearest else "`dream --list` names the convolutions"
-        raise UserError(f"{refusal} that is called '{name}'. {hint}.")
-    return known[name]
 
 
 def _before_activation(x: Any, index: int) -> tuple[Any, int]:

@@ -13,9 +13,9 @@ from PIL import Image
 
 from app.callbacks import read_history
 from app.datasets import Split
-from app.recipe import Recipe, flat, settings_of
+from app.recipe import flat, settings_of
 from app.reports import page
-from app.run_folder import Classifier, DataRecord, Run
+from app.run_folder import Classifier, Run
 
 PICTURES = 24
 LARGEST = 160  # pixels: the longer side of a picture on the page
@@ -33,43 +33,33 @@ def write(
     """Writes the page of a training. `figures` are `evaluation.metrics` of `probabilities` (count, classes) and of
     `truth` (count,), both in the order of `test`."""
     history = read_history(run.history)
-    recipe, data = classifier.recipe, classifier.data
+    recipe = classifier.recipe
     assert recipe is not None  # an import has none, and no report
-    assert data is not None
-    page.write(
-        run.report,
+    _write(
+        run,
+        classifier,
         "run_report.html.jinja",
-        title=run.folder.resolve().name,
-        classifier=classifier,
+        [*_curves(history), _confusion(figures, classifier)],
         recipe=flat(recipe.model_dump()),
         figures=figures,
         seconds=sum(row["seconds"] for row in history),
-        plots=[
-            _curve(history, "loss", "Loss"),
-            _curve(history, "accuracy", "Accuracy"),
-            _confusion(figures, classifier),
-        ],
         pictures=_pictures(probabilities, truth, classifier.labels, test),
-        command=_command(run, classifier, recipe, data),
     )
 
 
 def write_running(run: Run, classifier: Classifier, epochs: int) -> None:
     """Writes the page of a training that has not ended: the curves of the epochs so far, of `epochs`."""
     history = read_history(run.history)
-    recipe, data = classifier.recipe, classifier.data
-    assert recipe is not None
-    assert data is not None
-    page.write(
-        run.report,
-        "running_report.html.jinja",
-        title=run.folder.resolve().name,
-        classifier=classifier,
-        epochs=epochs,
-        history=history,
-        plots=[_curve(history, "loss", "Loss"), _curve(history, "accuracy", "Accuracy")],
-        command=_command(run, classifier, recipe, data),
-    )
+    _write(run, classifier, "running_report.html.jinja", _curves(history), epochs=epochs, history=history)
+
+
+def _write(run: Run, classifier: Classifier, template: str, plots: Sequence[str], **content: Any) -> None:
+    title, command = run.folder.resolve().name, _command(run, classifier)
+    page.write(run.report, template, title=title, classifier=classifier, plots=plots, command=command, **content)
+
+
+def _curves(history: Sequence[dict[str, float]]) -> list[str]:
+    return [_curve(history, "loss", "Loss"), _curve(history, "accuracy", "Accuracy")]
 
 
 def _curve(history: Sequence[dict[str, float]], key: str, title: str) -> str:
@@ -147,7 +137,10 @@ def _thumbnail(encoded: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _command(run: Run, classifier: Classifier, recipe: Recipe, data: DataRecord) -> str:
+def _command(run: Run, classifier: Classifier) -> str:
+    recipe, data = classifier.recipe, classifier.data
+    assert recipe is not None
+    assert data is not None
     settings = [f"--set {setting}" for setting in settings_of(recipe)]
     origin = classifier.origin
     begin = ["--from", shlex.quote(origin.path)] if origin else ["--network", classifier.network]
