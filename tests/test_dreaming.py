@@ -23,7 +23,7 @@ from app.dreaming import PRESETS, Dream, convolutions, drawn, gradient_of, recip
 from app.dreams import laplacian, objectives, parametrizations, transformations
 from app.dreams.ascent import ascend, octave_sizes
 from app.dreams.parametrizations import COLOURS, Array, fourier, noise, root_mean_square
-from app.dreams.tiles import TiledGradient
+from app.dreams.tiles import Span, TiledGradient
 from app.errors import UserError
 from app.files import write_json
 from app.images import Preprocessing
@@ -282,10 +282,10 @@ class Watched(TiledGradient):
         self.axis = -1
         return super().__call__(picture, rng)
 
-    def _spans(self, side: int, start: int, tile: int) -> list[NDArray[np.int64]]:
+    def _spans(self, side: int, start: int, tile: int) -> list[Span]:
         spans = super()._spans(side, start, tile)
         self.axis += 1
-        self.cuts[self.axis].update(int(span[-1]) for span in spans)
+        self.cuts[self.axis].update((span.start + span.size - 1) % side for span in spans)
         return spans
 
 

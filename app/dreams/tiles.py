@@ -5,12 +5,13 @@ that the network sees one after the other. What the border of a tile does to the
 and leaves no seam.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from app.dreams.objectives import Objective
 from app.dreams.parametrizations import Array
@@ -22,6 +23,30 @@ from export import folding
 # Pixels: the longest side of a tile, unless the network needs more. A picture of up to a third more is seen whole; a
 # larger one takes memory itself, beside its tiles.
 TILE = 192
+
+
+class Span(NamedTuple):
+    """`size` pixels from `start` on, of a side that begins again where it ends; more than once if it is shorter."""
+
+    start: int
+    size: int
+    side: int
+
+    def pieces(self) -> Iterator[tuple[slice, slice]]:
+        """Where the span lies without a break: in itself, and on the side. Slices are copied in a fraction of the time
+        that indices take."""
+        done = 0
+        while done < self.size:
+            begin = (self.start + done) % self.side
+            count = min(self.side - begin, self.size - done)
+            yield slice(done, done + count), slice(begin, begin + count)
+            done += count
+
+
+def _pieces(down: Span, across: Span) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:
+    """The same of a tile: in itself, and on the picture."""
+    for (tile_rows, rows), (tile_columns, columns) in itertools.product(down.pieces(), across.pieces()):
+        yield (tile_rows, tile_columns), (rows, columns)
 
 
 class TiledGradient:
@@ -64,18 +89,22 @@ class TiledGradient:
         values = []
         for down in rows:
             for across in columns:
-                place = np.ix_(down, across)
-                value, part = self._of_tile(picture[place], rng.integers(2**31, size=2, dtype=np.int32))
-                gradient[place] = part
+                pixels = np.empty((down.size, across.size, 3), np.float32)
+                for of_tile, of_picture in _pieces(down, across):
+                    pixels[of_tile] = picture[of_picture]
+                value, part = self._of_tile(pixels, rng.integers(2**31, size=2, dtype=np.int32))
+                part = np.asarray(part)
+                for of_tile, of_picture in _pieces(down, across):
+                    gradient[of_picture] = part[of_tile]
                 values.append(float(value))
         return float(np.mean(values)), gradient
 
-    def _spans(self, side: int, start: int, tile: int) -> list[NDArray[np.int64]]:
-        """The indices of tiles of one size that cover a side from `start` on, and around its end."""
+    def _spans(self, side: int, start: int, tile: int) -> list[Span]:
+        """Those of tiles of one size that cover a side from `start` on, and around its end."""
         count = -(-side // tile)
         size = max(self.smallest, -(-side // count))
         size += -size % self.multiple
-        return [(start + i * side // count + np.arange(size)) % side for i in range(count)]
+        return [Span((start + i * side // count) % side, size, side) for i in range(count)]
 
     def _value_and_gradient(self, pixels: tf.Tensor, key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         keys = tf.unstack(tf.random.split(key, max(1, len(self.transformations))))
