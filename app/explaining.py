@@ -1,6 +1,7 @@
 """Why did the network say that? Heat maps over pictures, through tf-keras-vis, and what a class looks like to it."""
 
 import contextlib
+import functools
 import io
 import itertools
 from collections.abc import Iterator, Sequence
@@ -153,18 +154,27 @@ def heat_map(
     `feature_maps.last_stage` if left out: each value of its map is laid where its unit looks, see `receptive_field`.
     All 0 where nothing speaks for the class.
     """
-    # tf-keras-vis passes lists of inputs, and Keras warns where a model was not made with one.
-    model = keras.Model(model.inputs, model.output)
     if method in AT_A_LAYER:
+        # tf-keras-vis passes lists of inputs, and Keras warns where a model was not made with one.
+        model = keras.Model(model.inputs, model.output)
         layer = layer or feature_maps.last_stage(model)
         heat = receptive_field.fields(model)[layer.name].spread(
             _cam(model, image, number, method, layer), *image.shape[:2]
         )
     else:
         options = {"smooth_samples": SAMPLES, "smooth_noise": NOISE} if method == "smoothgrad" else {}
+        pixels = keras.Input(image.shape)
+        whole_network = keras.Model([pixels], keras.layers.Lambda(_compiled(model))(pixels))
         with _seeded():
-            heat = Saliency(model)(_of_class(number), image, normalize_map=False, **options)[0]
+            heat = Saliency(whole_network)(_of_class(number), image, normalize_map=False, **options)[0]
     return heat / (heat.max() or 1.0)
+
+
+@functools.lru_cache(maxsize=1)
+def _compiled(model: keras.Model) -> Any:
+    """The network's logits for images (1, height, width, 3), in one graph. Left to itself the library runs layer by
+    layer, which takes several times as long. The next image of the same network finds the graph made."""
+    return tf.function(lambda images: model(images, training=False), autograph=False)
 
 
 def _cam(
@@ -227,12 +237,9 @@ def maximized(
     rng = np.random.default_rng(SEED)
     shape = (preprocessing.height, preprocessing.width, 3)
 
-    @tf.function  # the library runs layer by layer, which takes several times as long
-    def logits(pixels: tf.Tensor) -> tf.Tensor:
-        return model(preprocessing.scaled(pixels), training=False)
-
     def of_moved(pixels: tf.Tensor) -> tf.Tensor:
-        return logits(tf.roll(pixels, rng.integers(-JITTER, JITTER + 1, 2), (1, 2)))
+        moved = tf.roll(pixels, rng.integers(-JITTER, JITTER + 1, 2), (1, 2))
+        return _compiled(model)(preprocessing.scaled(moved))
 
     pixels = keras.Input(shape)
     on_pixels = keras.Model([pixels], keras.layers.Lambda(of_moved)(pixels))
