@@ -6,7 +6,10 @@ Two stages and a lower rate for lower layers are those of arXiv:1801.06146 (sect
 from layer to layer of three; here a stage is a module of some twenty, hence 0.9. Batch normalisation stays as it came,
 gamma and beta and statistics.
 
-Measured nowhere yet: what it gains depends on the weights that it begins with.
+What it gains depends on the weights that it begins with; published ones were not at hand. Measured where it does not
+help: `bn_inception` at a quarter of its width, which has learnt the digits 0 to 4 alone, names 80, 72 and 60 % of 5 to
+9 right after ten images of each (seeds 0, 1, 2), in one stage at one rate 81, 52 and 64 %, and from random weights 86,
+83 and 81 %.
 """
 
 from app.recipe import Augmentation, FineTuning, Optimizer, Recipe, Schedule
