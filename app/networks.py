@@ -77,7 +77,7 @@ CARDS = {
 
 
 def check_name(name: str) -> None:
-    """Whether there is a network of that name.
+    """Refuses what is not the name of a network.
 
     Raises:
         UserError: there is none; offers the nearest names.
