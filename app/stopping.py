@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 # The codes of the command. What SIGTERM ends without a checkpoint has 143: whoever sees 75, "temporary failure; try
 # again" in sysexits.h, need only give the command once more.
@@ -34,12 +35,13 @@ def requests() -> Iterator[Request]:
     can take signals; elsewhere nobody asks.
     """
     request = Request()
+    before: dict[signal.Signals, Any] = {}
 
     def ask(number: int, frame: FrameType | None) -> None:
         request.signal = number
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if signal.SIGINT in before:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    before = {}
     if threading.current_thread() is threading.main_thread():
         for number in CODES:
             if signal.getsignal(number) not in (signal.SIG_IGN, None):

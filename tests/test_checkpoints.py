@@ -350,8 +350,17 @@ def test_a_checkpoint_is_due_after_so_many_steps_or_before_a_minute_is_over(
 # ---- being asked to stop
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[Callable[[Any], Any]]:
+    """Sets what Ctrl-C does, for the test: whoever runs the tests in the background has it ignored."""
+    before = signal.getsignal(signal.SIGINT)
+    yield lambda handler: signal.signal(signal.SIGINT, handler)
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("first", stopping.CODES)
-def test_a_signal_is_a_request_and_another_ctrl_c_interrupts(first: signal.Signals) -> None:
+def test_a_signal_is_a_request_and_another_ctrl_c_interrupts(first: signal.Signals, ctrl_c: Any) -> None:
+    ctrl_c(signal.default_int_handler)
     before = [signal.getsignal(number) for number in stopping.CODES]
     with stopping.requests() as request:
         assert request.signal is None
@@ -363,14 +372,14 @@ def test_a_signal_is_a_request_and_another_ctrl_c_interrupts(first: signal.Signa
     assert [signal.getsignal(number) for number in stopping.CODES] == before
 
 
-def test_a_signal_that_is_ignored_stays_so_and_other_threads_take_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with stopping.requests() as request:
-            signal.raise_signal(signal.SIGINT)
+def test_a_signal_that_is_ignored_stays_so_and_other_threads_take_none(ctrl_c: Any) -> None:
+    ctrl_c(signal.SIG_IGN)
+    with stopping.requests() as request:
+        signal.raise_signal(signal.SIGINT)
         assert request.signal is None
-    finally:
-        signal.signal(signal.SIGINT, before)
+        signal.raise_signal(signal.SIGTERM)
+        assert request.signal == signal.SIGTERM
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 
     def in_a_thread() -> Any:
         with stopping.requests():
