@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests import ROOT
+
 if TYPE_CHECKING:
     from app.run_folder import Run
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported: it reports what the CPU can do
 # As the program does, whichever test imports TensorFlow first: kernels of two kinds differ in the last bits.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-ROOT = Path(__file__).parent.parent
 # TensorFlow Datasets asks for it at its import; without it data sets would be prepared in the home folder.
 DATA_SETS = tempfile.TemporaryDirectory(prefix="data_sets_")
 os.environ["TFDS_DATA_DIR"] = DATA_SETS.name

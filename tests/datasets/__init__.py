@@ -1,0 +1,1 @@
+"""Tests of data sets: what is read, written and checked."""

@@ -1,0 +1,1 @@
+"""What makes the tests' inputs: files, folders, data sets and runs."""

@@ -1,0 +1,1 @@
+"""What is right, from elsewhere: figures of papers, other libraries' networks, names and file formats."""

@@ -1,0 +1,1 @@
+"""Tests of what happens to pictures between a data set and a network."""

@@ -1,0 +1,51 @@
+"""Pictures in memory are the pictures that decoding gives, and only those that fit."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from app import held_pictures
+from app.formats.window import Window
+from app.held_pictures import HeldPictures
+from app.images import Preprocessing
+from tests.makers.image_files import FILES, SMALL, encoded
+
+PREPROCESSING = Preprocessing(height=40, width=40)
+WINDOW = Window(tf.constant([0.5, 0.7]), tf.constant([0.3, 0.9]))
+CONTENTS = [
+    FILES[kind] for kind in ("JPEG 4:2:0", "PNG RGBA", "WebP, orientation 6", "JPEG, orientation 7", "JPEG larger")
+]
+
+
+def passed_twice(held: HeldPictures) -> list[tuple[tf.Tensor, tf.Tensor]]:
+    """Whole pictures and windows, of a pipeline that shows every picture twice."""
+    pictures = tf.data.Dataset.from_tensor_slices(CONTENTS).repeat(2)
+    return list(pictures.map(lambda content: (held.decode(content), held.decode_window(content, WINDOW))))
+
+
+def test_held_pictures_are_what_decoding_gives() -> None:
+    held = HeldPictures(len(CONTENTS), PREPROCESSING)
+    found = passed_twice(held)
+    assert held.table.size() == len(CONTENTS)
+    for (whole, window), content in zip(found, CONTENTS * 2, strict=True):
+        right = PREPROCESSING.decode(content)
+        np.testing.assert_array_equal(whole, right)
+        np.testing.assert_array_equal(window, WINDOW.of(right))
+
+
+def test_a_held_picture_is_not_decoded_again() -> None:
+    held = HeldPictures(1, PREPROCESSING)
+    content = encoded(SMALL, "PNG")
+    held.decode(tf.constant(content))
+    (key,), (pixels,) = (part.numpy() for part in held.table.export())
+    held.table.insert(key, tf.io.serialize_tensor(255 - tf.io.parse_tensor(pixels, tf.uint8)))
+    np.testing.assert_array_equal(held.decode(tf.constant(content)), 255 - np.asarray(SMALL))
+
+
+def test_what_does_not_fit_is_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held_pictures, "MEMORY", len(CONTENTS) * 61 * 43 * 3)
+    held = HeldPictures(len(CONTENTS), PREPROCESSING)
+    for (whole, window), content in zip(passed_twice(held), CONTENTS * 2, strict=True):
+        np.testing.assert_array_equal(whole, PREPROCESSING.decode(content))
+        np.testing.assert_array_equal(window, PREPROCESSING.decode_window(content, WINDOW))
+    assert held.table.size() == len(CONTENTS) - 1, "all but the larger one"

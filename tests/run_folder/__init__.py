@@ -1,0 +1,1 @@
+"""Tests of run folders: several as one, and those that are imported."""

@@ -1,0 +1,1 @@
+"""Tests of training: its steps, its checkpoints, its devices."""
