@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from app.errors import UserError
+from app.program.errors import UserError
 
 RECIPES = Path(__file__).with_name("recipes")
 

@@ -25,13 +25,14 @@ import sklearn.datasets
 from PIL import Image
 from rich.console import Console
 
-from app import checkpoints, recipe
-from app.callbacks import INTERVAL
-from app.checkpoints import VARIABLES, State
-from app.image_files import FileSplit
-from app.images import Preprocessing
-from app.input_pipeline import steps_per_epoch, training_batches
-from app.run_folder import Classifier
+from app import recipe
+from app.datasets.files.image_files import FileSplit
+from app.images.preprocessing import Preprocessing
+from app.pipeline.input_pipeline import steps_per_epoch, training_batches
+from app.run_folder.classifier import Classifier
+from app.training.checkpoints import checkpoint
+from app.training.checkpoints.checkpoint import VARIABLES, State
+from app.training.checkpoints.saving import INTERVAL
 from benchmarks.batch_normalization import printed, verdict
 from benchmarks.machine import machine
 from models import NETWORKS
@@ -70,14 +71,14 @@ def cost(network: str, rounds: int, folder: Path) -> list[dict[str, Any]]:
     )
 
     def go_on() -> None:
-        found = checkpoints.newest(folder)
+        found = checkpoint.newest(folder)
         assert found
         found.restore(model)
 
     writing, going_on = [], []
     for step in range(rounds):
         state = State(classifier=described, step=step)
-        writing.append(seconds(lambda state=state: checkpoints.write(folder, model, state)))  # type: ignore[misc]
+        writing.append(seconds(lambda state=state: checkpoint.write(folder, model, state)))  # type: ignore[misc]
         going_on.append(seconds(go_on))
     size = (folder / f"step-{rounds - 1:08}" / VARIABLES).stat().st_size
     return [

@@ -21,11 +21,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from app.dreaming import PRESETS, Dream, drawn, gradient_of
-from app.dreams.ascent import octave_sizes
-from app.images import Preprocessing
-from app.networks import CARDS
-from app.run_folder import Trained
+from app.images.preprocessing import Preprocessing
+from app.inside.dreaming import PRESETS, Dream, drawn, gradient_of
+from app.inside.dreams.ascent import octave_sizes
+from app.networks.cards import CARDS
+from app.run_folder.trained import Trained
 from models import NETWORKS
 
 FORMS: dict[str, dict[str, Any]] = {

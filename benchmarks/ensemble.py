@@ -28,7 +28,8 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from app import evaluation, members, recipe, training
+from app import evaluation, recipe, training
+from app.training import members
 from benchmarks.batch_normalization import verdict
 from benchmarks.machine import machine
 

@@ -26,10 +26,10 @@ import keras
 import tensorflow as tf
 from rich.console import Console
 
-from app.evaluation import BATCH, predict
-from app.images import Preprocessing
-from app.input_pipeline import evaluation_batches
-from app.networks import CARDS
+from app.evaluation.evaluating import BATCH, predict
+from app.images.preprocessing import Preprocessing
+from app.networks.cards import CARDS
+from app.pipeline.input_pipeline import evaluation_batches
 from benchmarks.batch_normalization import printed, row, verdict
 from benchmarks.input_pipeline import Photographs, photographs
 from benchmarks.machine import machine

@@ -47,9 +47,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 
-from app import progress, quiet
-from app.images import Preprocessing
-from app.networks import multiply_adds
+from app.images.preprocessing import Preprocessing
+from app.networks.counting import multiply_adds
+from app.program import progress, quiet
 from benchmarks.batch_normalization import milliseconds, printed, row, verdict
 from benchmarks.inference_worker import THREADS
 from benchmarks.machine import machine

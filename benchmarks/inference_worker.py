@@ -23,7 +23,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the program does
 
 import numpy as np
 
-from app import quiet
+from app.program import quiet
 
 THREADS = 2
 WARM_UP = 3

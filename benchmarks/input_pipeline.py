@@ -37,9 +37,9 @@ from PIL import Image
 from rich.console import Console
 
 from app import recipe
-from app.augmentation import random_window
-from app.images import Preprocessing
-from app.input_pipeline import training_batches
+from app.images.preprocessing import Preprocessing
+from app.pipeline.augmentation import random_window
+from app.pipeline.input_pipeline import training_batches
 from benchmarks.batch_normalization import printed, row
 from benchmarks.machine import machine
 from models import NETWORKS

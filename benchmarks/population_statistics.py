@@ -26,7 +26,9 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from app import batch_norm, batch_norm_runs, datasets, recipe, training
+from app import recipe, training
+from app.batch_norm import population, repair
+from app.datasets import loading
 from app.studies.short_training import BATCH, Setting, Training, read_digits
 from benchmarks.machine import machine
 
@@ -49,7 +51,7 @@ def mini_inception(seed: int) -> Repair:
         one.look()
     before, started = one.accuracy(test), time.perf_counter()
     batches = [rest.images[i : i + BATCH] for i in range(0, len(rest.labels), BATCH)]
-    batch_norm.recalibrate(one.model, batches)
+    population.recalibrate(one.model, batches)
     return before, one.accuracy(test), time.perf_counter() - started
 
 
@@ -58,10 +60,10 @@ def bn_inception(seed: int, folder: Path) -> tuple[Repair, Repair]:
     settings += [f"batch_norm.momentum={MOMENTUM}", "batch_norm.recalibrate=never"]
     run = training.train("digits", "bn_inception", folder / f"run-{seed}", recipe.load("default", settings))
     started = time.perf_counter()
-    mended = batch_norm_runs.recalibrate(run.folder, "digits")
+    mended = repair.recalibrate(run.folder, "digits")
     between = time.perf_counter() - started
     started = time.perf_counter()
-    adapted = batch_norm_runs.adapt(run.folder, str(folder / "dimmed"), folder / f"adapted-{seed}")
+    adapted = repair.adapt(run.folder, str(folder / "dimmed"), folder / f"adapted-{seed}")
     repairs = ((mended, between), (adapted, time.perf_counter() - started))
     first, second = ((found["before"], found["after"], seconds) for found, seconds in repairs)
     return first, second
@@ -69,7 +71,7 @@ def bn_inception(seed: int, folder: Path) -> tuple[Repair, Repair]:
 
 def write_dimmed(folder: Path) -> None:
     """The test digits at a part of their contrast, class/image."""
-    data = datasets.load("digits")
+    data = loading.load("digits")
     for position, (encoded, label) in enumerate(data.test.in_order().as_numpy_iterator()):
         with Image.open(io.BytesIO(encoded)) as picture:
             pixels = 127.5 + CONTRAST * (np.asarray(picture, np.float64) - 127.5)

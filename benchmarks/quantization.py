@@ -25,9 +25,11 @@ import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
 
-from app import datasets, quiet, recipe, run_folder, training
-from app.quantizing import SAMPLES
-from app.run_folder import Trained
+from app import recipe, run_folder, training
+from app.datasets import loading
+from app.exporting.quantizing import SAMPLES
+from app.program import quiet
+from app.run_folder.trained import Trained
 from benchmarks.batch_normalization import verdict
 from benchmarks.machine import machine
 from export import folding, quantization, tflite
@@ -50,7 +52,7 @@ def train(seed: int, folder: Path) -> Trained:
 def write_files(trained: Trained, folder: Path) -> dict[str, Path]:
     """Kind -> LiteRT file."""
     source = folder / "model.tflite"
-    some = datasets.load("digits").train.shuffled(0, tf.constant(0, tf.int64)).take(SAMPLES)
+    some = loading.load("digits").train.shuffled(0, tf.constant(0, tf.int64)).take(SAMPLES)
     samples = [trained.preprocessing.decode(encoded).numpy() for encoded, _ in some.as_numpy_iterator()]
     files = {FLOAT32: source}
     with quiet.native():
@@ -66,7 +68,7 @@ def ask(file: Path, trained: Trained) -> Answers:
     with quiet.native():
         network = tflite.Network(file)
     correct, seconds = 0, []
-    for encoded, label in datasets.load("digits").test.in_order().as_numpy_iterator():
+    for encoded, label in loading.load("digits").test.in_order().as_numpy_iterator():
         pixels = trained.preprocessing.decode(encoded).numpy()
         started = time.perf_counter()
         probabilities = network(pixels)

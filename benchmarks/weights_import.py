@@ -33,7 +33,7 @@ LONGEST, LARGEST = 15.0, 3.2  # seconds; times the file
 IMPORT = """
 import json, sys, time
 from pathlib import Path
-from app import importing
+from app.run_folder import importing
 def peak():
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024

@@ -16,7 +16,7 @@ import pytest
 from tests import ROOT
 
 if TYPE_CHECKING:
-    from app.run_folder import Run
+    from app.run_folder.folder import Run
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported: it reports what the CPU can do
 # As the program does, whichever test imports TensorFlow first: kernels of two kinds differ in the last bits.
@@ -115,7 +115,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished_run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> "Run":
     """`lenet_bn` after six epochs on `pictures` at 32 x 32. Read only."""
     from app import recipe, training
-    from app.datasets import unwatched
+    from app.program.progress import unwatched
 
     settings = ("epochs=6", "image_size=32", "batch_size=8", "optimizer.rate=0.1", "seed=1")
     folder = tmp_path_factory.mktemp("runs") / "pictures"

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from app.images import Preprocessing
+from app.images.preprocessing import Preprocessing
 from benchmarks import evaluation, inference, quantization
 from benchmarks.inference import (
     DYNAMIC,

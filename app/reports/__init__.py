@@ -1,1 +1,3 @@
-"""Pages that open without a server: one file, everything inside."""
+"""Pages that open without a server: one file, everything inside. Imports `datasets`, `run_folder` and below; training,
+batch norm and studies come here.
+"""

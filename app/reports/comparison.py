@@ -8,7 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from app.files import whole
+from app.program.files import whole
 from app.recipe import Recipe, settings_of
 from app.reports import page
 from app.reports.page import COLOURS

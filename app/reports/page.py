@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 import plotly.offline
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from app.files import whole
+from app.program.files import whole
 
 # Okabe and Ito's, for colour-blind readers: blue, vermilion, green, purple, orange, sky blue.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

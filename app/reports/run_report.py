@@ -11,11 +11,11 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.callbacks import read_history
-from app.datasets import Split
+from app.datasets.dataset import Split
 from app.recipe import flat, settings_of
 from app.reports import page
-from app.run_folder import Classifier, Run
+from app.run_folder.classifier import Classifier
+from app.run_folder.folder import Run, read_history
 
 PICTURES = 24
 LARGEST = 160  # pixels: the longer side of a picture on the page

@@ -1,1 +1,3 @@
-"""The papers' experiments, scaled to one machine: many short trainings, one report."""
+"""The papers' experiments, scaled to one machine, and comparisons of networks: many trainings, one report. Imports
+`training` and all below; commands and notebooks come here.
+"""

@@ -27,12 +27,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from app import worker_process
-from app.errors import UserError
-from app.files import write_json
+from app.program import worker_process
+from app.program.errors import UserError
+from app.program.files import write_json
 
 if TYPE_CHECKING:  # at run time it would bring TensorFlow with it, and that its noise, before a worker can silence it
-    from app.datasets import Watch
+    from app.program.progress import Watch
     from app.studies.short_training import Examples, Training
 
 TARGETS = (0.90, 0.95, 0.98)

@@ -9,7 +9,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from app import datasets, images
+from app import images
+from app.datasets import dataset, loading
+from app.images import preprocessing
 from app.studies.mini_inception import SIDE, UNIT, mini_inception
 
 BATCH = 32
@@ -21,7 +23,7 @@ SIGNATURE = [
     tf.TensorSpec((None, SIDE, SIDE, 1), tf.float32),
     tf.TensorSpec((None,), tf.int64),
 ]
-PREPROCESSING = images.Preprocessing(height=SIDE, width=SIDE)
+PREPROCESSING = preprocessing.Preprocessing(height=SIDE, width=SIDE)
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Examples:
 
 def read_digits() -> tuple[Examples, Examples]:
     """The digits: those for training and validation together, and the test images."""
-    data = datasets.load("digits")
+    data = loading.load("digits")
     parts = {split: _read(getattr(data, split)) for split in ("train", "validation", "test")}
     both = (parts["train"], parts["validation"])
     return Examples(
@@ -67,7 +69,7 @@ def read_digits() -> tuple[Examples, Examples]:
     ), parts["test"]
 
 
-def _read(split: datasets.Split) -> Examples:
+def _read(split: dataset.Split) -> Examples:
     def prepared(encoded: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return PREPROCESSING(images.decode(encoded))[..., :1], label
 

@@ -14,10 +14,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from app import __main__ as program
-from app import batch_norm, batch_norm_runs, datasets, evaluation, recipe, run_folder, training
-from app.datasets import unwatched
-from app.errors import UserError
-from app.run_folder import Run
+from app import evaluation, recipe, run_folder, training
+from app.batch_norm import inspection, measuring, population, repair, report
+from app.batch_norm.batches import Batches
+from app.datasets import loading
+from app.evaluation import evaluating
+from app.program.errors import UserError
+from app.program.progress import unwatched
+from app.run_folder.folder import Run
 from models import BatchNormalization, BNInception, LeNetBN
 
 Array = np.ndarray[Any, Any]
@@ -108,7 +112,7 @@ def in_sequence(model: keras.Model, x: Array) -> dict[str, tuple[Array, Array]]:
     return found
 
 
-def apart(found: batch_norm.Population, right: dict[str, tuple[Array, Array]]) -> float:
+def apart(found: measuring.Population, right: dict[str, tuple[Array, Array]]) -> float:
     """The largest difference of a mean or a deviation, in deviations."""
     assert set(found.statistics) == set(right)
     return max(
@@ -126,27 +130,27 @@ def apart(found: batch_norm.Population, right: dict[str, tuple[Array, Array]]) -
 @pytest.mark.parametrize("size", [4, 8, 24])
 def test_the_papers_form_is_algorithm_2(size: int) -> None:
     model, batches = network(), split(images(), size)
-    found = batch_norm.population(model, batches)
+    found = population.population(model, batches)
     assert apart(found, papers(model, batches)) < 1e-6
     assert (found.form, found.images, found.batches, found.batch_size) == ("paper", 24, 24 // size, size)
 
 
 def test_the_papers_form_leaves_out_a_batch_smaller_than_the_first() -> None:
     model, batches = network(), split(images(), 10)
-    found = batch_norm.population(model, batches)
+    found = population.population(model, batches)
     assert apart(found, papers(model, batches[:2])) < 1e-6
     assert (found.images, found.batches) == (20, 2)
 
 
 def test_the_papers_form_depends_on_the_split() -> None:
     model, x = network(), images()
-    assert apart(batch_norm.population(model, split(x, 4)), papers(model, split(x, 12))) > 1e-3
+    assert apart(population.population(model, split(x, 4)), papers(model, split(x, 12))) > 1e-3
 
 
 @pytest.mark.parametrize("sizes", [(24,), (8,), (7,), (1,), (20, 3, 1)])
 def test_the_exact_form_is_one_float64_pass_whatever_the_split(sizes: tuple[int, ...]) -> None:
     model, x = network(), images()
-    found = batch_norm.population(model, split(x, *sizes), exact=True)
+    found = population.population(model, split(x, *sizes), exact=True)
     assert apart(found, in_sequence(model, x)) < 1e-6
     assert (found.form, found.images) == ("exact", 24)
 
@@ -157,14 +161,14 @@ def test_far_from_zero_the_moments_do_not_cancel() -> None:
     x = np.random.default_rng(5).normal(4000, 1, (24, 4, 4, 3)).astype("float32")
     right = {"only": (x.astype(np.float64).mean((0, 1, 2)), x.astype(np.float64).var((0, 1, 2), ddof=1))}
     for sizes in ((24,), (5,), (1,)):
-        assert apart(batch_norm.population(model, split(x, *sizes), exact=True), right) < 1e-9
+        assert apart(population.population(model, split(x, *sizes), exact=True), right) < 1e-9
 
 
 @pytest.mark.parametrize("exact", [True, False])
 def test_dropout_is_off(exact: bool) -> None:
     batches = split(images(), 8)
-    with_dropout = batch_norm.population(network(dropout=0.9), batches, exact)
-    without = batch_norm.population(network(), batches, exact)
+    with_dropout = population.population(network(dropout=0.9), batches, exact)
+    without = population.population(network(), batches, exact)
     assert apart(with_dropout, {name: (one.mean, one.variance) for name, one in without.statistics.items()}) < 1e-9
 
 
@@ -174,7 +178,7 @@ def test_recalibrating_moves_the_averages_and_nothing_else(exact: bool) -> None:
     model.compile("adam", "sparse_categorical_crossentropy")
     before = {variable.path: variable.numpy() for variable in model.variables}
     nodes = {layer.name: len(layer._inbound_nodes) for layer in model.layers}
-    found = batch_norm.recalibrate(model, batches, exact)
+    found = population.recalibrate(model, batches, exact)
     for variable in model.variables:
         if "moving" not in variable.path:
             np.testing.assert_array_equal(variable.numpy(), before[variable.path])
@@ -189,7 +193,7 @@ def test_a_frozen_layer_keeps_its_statistics_and_stays_in_inference(exact: bool)
     model, x = network(), images()
     model.get_layer("right_1").trainable = False
     before = model.get_layer("right_1").get_weights()
-    found = batch_norm.recalibrate(model, [x], exact)
+    found = population.recalibrate(model, [x], exact)
     assert set(found.statistics) == {"bottom", "left", "right_2"}
     for weight, old in zip(model.get_layer("right_1").get_weights(), before, strict=True):
         np.testing.assert_array_equal(weight, old)
@@ -207,7 +211,7 @@ def test_a_frozen_layer_keeps_its_statistics_and_stays_in_inference(exact: bool)
 
 def test_after_the_exact_form_inference_normalises_every_layer_to_zero_and_one() -> None:
     model, x = network(), images()
-    batch_norm.recalibrate(model, split(x, 5), exact=True)
+    population.recalibrate(model, split(x, 5), exact=True)
     for name in NAMES:
         layer = model.get_layer(name)
         seen = keras.Model(model.inputs, layer.input).predict(x, verbose=0).astype(np.float64)
@@ -220,8 +224,8 @@ def test_after_the_exact_form_inference_normalises_every_layer_to_zero_and_one()
 def test_in_a_deep_network_the_exact_form_does_not_depend_on_the_split() -> None:
     model = BNInception(input_shape=(64, 64, 3), classes=10, width=0.25)
     x = np.random.default_rng(0).uniform(-1, 1, (96, 64, 64, 3)).astype("float32")
-    one = batch_norm.population(model, split(x, 32), exact=True)
-    other = batch_norm.population(model, split(x, 41), exact=True)
+    one = population.population(model, split(x, 32), exact=True)
+    other = population.population(model, split(x, 41), exact=True)
     assert apart(one, {name: (found.mean, found.variance) for name, found in other.statistics.items()}) < 1e-6
 
 
@@ -279,7 +283,7 @@ def test_what_cannot_be_measured_is_refused_and_the_network_stays_as_it_was(
     batches = feed(model)
     before = model.get_weights()
     with pytest.raises(UserError, match=words):
-        batch_norm.recalibrate(model, batches, exact)
+        population.recalibrate(model, batches, exact)
     for weight, old in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(weight, old)
 
@@ -303,7 +307,7 @@ def test_the_callback_recalibrates_before_every_validation_or_at_the_end(when: A
     model, x, labels = network(), images(), np.arange(24) % 3
     model.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy")  # the weights do not move
     seen = Seen()
-    callbacks = [batch_norm.Recalibrate(split(x, 8), when), seen]
+    callbacks = [population.Recalibrate(split(x, 8), when), seen]
     model.fit(x, labels, 8, 2, verbose=0, validation_data=(x, labels), callbacks=callbacks, shuffle=False)
     right = papers(model, split(x, 8))["bottom"][0]
     assert len(seen.means) == 2
@@ -325,21 +329,21 @@ def labelled(x: Array) -> list[tuple[Array, Array]]:
 )
 def test_a_layer_with_falsified_averages_is_the_only_one_that_stands_out(name: str, weight: str) -> None:
     model, x = network(), images()
-    batch_norm.recalibrate(model, split(x, 8))
+    population.recalibrate(model, split(x, 8))
     falsified = getattr(model.get_layer(name), weight)
     falsified.assign(falsified.numpy() * 4 + 1)
-    found = {layer.name: layer.distance for layer in batch_norm.inspect(model, labelled(x)).layers}
+    found = {layer.name: layer.distance for layer in inspection.inspect(model, labelled(x)).layers}
     assert set(found) == set(NAMES)
     assert found.pop(name) > 0.3
     assert max(found.values()) < 1e-6
 
 
 def test_a_distance_is_counted_in_deviations() -> None:
-    real = batch_norm.Statistics(np.array([5.0, 0.0]), np.array([4.0, 9.0]))
-    shifted = batch_norm.Statistics(np.array([9.0, 0.0]), np.array([4.0, 9.0]))
-    doubled = batch_norm.Statistics(np.array([5.0, 0.0]), np.array([4.0, 36.0]))
-    np.testing.assert_allclose(batch_norm.distances(shifted, real, 1e-12), [2, 0], atol=1e-9)
-    np.testing.assert_allclose(batch_norm.distances(doubled, real, 1e-12), [0, np.log(2)], atol=1e-9)
+    real = measuring.Statistics(np.array([5.0, 0.0]), np.array([4.0, 9.0]))
+    shifted = measuring.Statistics(np.array([9.0, 0.0]), np.array([4.0, 9.0]))
+    doubled = measuring.Statistics(np.array([5.0, 0.0]), np.array([4.0, 36.0]))
+    np.testing.assert_allclose(population.distances(shifted, real, 1e-12), [2, 0], atol=1e-9)
+    np.testing.assert_allclose(population.distances(doubled, real, 1e-12), [0, np.log(2)], atol=1e-9)
 
 
 def test_dead_frozen_and_unfoldable_layers_are_told() -> None:
@@ -348,37 +352,37 @@ def test_dead_frozen_and_unfoldable_layers_are_told() -> None:
     gamma[1], beta[2] = 0, -1e3  # one that gives one number, one that never passes the rectifier
     model.get_layer("left").set_weights([gamma, beta, *rest])
     model.get_layer("right_1").trainable = False
-    found = {layer.name: layer for layer in batch_norm.inspect(model, labelled(x)).layers}
+    found = {layer.name: layer for layer in inspection.inspect(model, labelled(x)).layers}
     assert {name: layer.dead for name, layer in found.items()} == {"bottom": 0, "left": 2, "right_1": 0, "right_2": 0}
     assert [name for name, layer in found.items() if layer.frozen] == ["right_1"]
     assert all(layer.foldable for layer in found.values())
     image = keras.Input((4, 4, 3))
     after_relu = keras.Model(image, keras.layers.GlobalMaxPooling2D()(BatchNormalization()(image)))
-    assert not batch_norm.inspect(after_relu, labelled(x)).layers[0].foldable
+    assert not inspection.inspect(after_relu, labelled(x)).layers[0].foldable
 
 
 def test_averages_that_are_not_numbers_are_as_far_as_it_gets_and_are_mended() -> None:
     model, batches = network(), split(images(), 8)
-    right = batch_norm.population(model, batches)
+    right = population.population(model, batches)
     model.get_layer("bottom").moving_mean.assign(np.full(6, np.nan))
-    found = {layer.name: layer.distance for layer in batch_norm.inspect(model, labelled(images())).layers}
-    assert found["bottom"] == max(found.values()) == batch_norm.FARTHEST
+    found = {layer.name: layer.distance for layer in inspection.inspect(model, labelled(images())).layers}
+    assert found["bottom"] == max(found.values()) == population.FARTHEST
     for exact in (False, True):
-        batch_norm.recalibrate(model, batches, exact)
+        population.recalibrate(model, batches, exact)
         np.testing.assert_allclose(model.get_layer("bottom").moving_mean, right.statistics["bottom"].mean, rtol=1e-5)
 
 
 def test_frozen_layers_can_be_looked_at_and_are_no_reason_of_a_gap() -> None:
     model = frozen()
-    found = batch_norm.inspect(model, labelled(images()))
+    found = inspection.inspect(model, labelled(images()))
     assert all(layer.frozen for layer in found.layers)
     assert found.gap == 0
-    assert "all 4 layers are frozen" in batch_norm_runs.sentence(found, "")
+    assert "all 4 layers are frozen" in report.sentence(found, "")
 
 
 def test_both_accuracies_are_those_of_the_two_ways_to_normalise() -> None:
     model, x = network(), images(20)
-    found = batch_norm.inspect(model, labelled(x))
+    found = inspection.inspect(model, labelled(x))
     whole = labelled(x)[:2]  # the last batch is smaller
     by_batch = np.concatenate([model(part, training=True).numpy().argmax(axis=1) for part, _ in whole])
     moving = np.concatenate([network()(part, training=False).numpy().argmax(axis=1) for part, _ in whole])
@@ -425,10 +429,10 @@ def test_a_training_ends_with_the_statistics_of_its_images(finished_run: Run, pi
     found = json.loads(finished_run.batch_norm.read_text())
     assert (found["form"], found["batch_size"], found["order"]) == ("paper", 8, "shuffled by seed 1")
     model = run_folder.load(finished_run.folder).model
-    data = datasets.load(str(pictures))
+    data = loading.load(str(pictures))
     preprocessing = finished_run.read_classifier().preprocessing
-    batches = [x for x, _ in batch_norm_runs.Batches(data.train, preprocessing, 8, 1)]
-    right = batch_norm.population(model, batches)
+    batches = [x for x, _ in Batches(data.train, preprocessing, 8, 1)]
+    right = population.population(model, batches)
     for name, statistics in right.statistics.items():
         np.testing.assert_allclose(model.get_layer(name).moving_mean, statistics.mean, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(model.get_layer(name).moving_variance, statistics.variance, rtol=1e-5)
@@ -448,7 +452,7 @@ def test_a_training_says_where_its_averages_lag_and_mends_them_unless_told_not_t
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(batch_norm_runs, "GAP", -1.0)  # three classes and twelve steps leave no gap to rely on
+    monkeypatch.setattr(report, "GAP", -1.0)  # three classes and twelve steps leave no gap to rely on
     settings = recipe.load("default", [*SHORT, f"batch_norm.momentum={momentum}", f"batch_norm.recalibrate={when}"])
     run = training.train(str(pictures), "lenet_bn", tmp_path / "run", settings, unwatched)
     said = " ".join(capsys.readouterr().err.split())
@@ -459,7 +463,7 @@ def test_a_training_says_where_its_averages_lag_and_mends_them_unless_told_not_t
     number = 0.99 if momentum == "0.99" else 1 - 10 / 12
     assert model.get_layer("stem_1_bn").momentum == pytest.approx(number)
     assert run.read_classifier().arguments["momentum"] == pytest.approx(number)
-    distances = [layer["distance"] for layer in batch_norm_runs.report(run.folder, str(pictures))["layers"]]
+    distances = [layer["distance"] for layer in report.report(run.folder, str(pictures))["layers"]]
     assert min(distances) > 0.5 if when == "never" else max(distances) < 1e-4
     # The checkpoints are of before the end: what they have was recalibrated before the validation, or not at all.
     kept = keras.models.load_model(run.checkpoints / "last.keras", compile=False)
@@ -485,7 +489,7 @@ def test_a_falsified_run_is_found_by_report_and_healed_to_the_same_figures(run: 
     figures = json.loads(run.metrics.read_text())
     change(run, falsify)
     found = json.loads(command("batch-norm", "report", run.folder, pictures, "--json"))
-    assert [layer["name"] for layer in found["layers"] if layer["distance"] > batch_norm_runs.FAR] == ["stem_3_bn"]
+    assert [layer["name"] for layer in found["layers"] if layer["distance"] > report.FAR] == ["stem_3_bn"]
     for layer, before in zip(found["layers"], clean["layers"], strict=True):
         assert layer["name"] == "stem_3_bn" or layer["distance"] == pytest.approx(before["distance"], abs=1e-9)
     assert found["gap"] > 0.1
@@ -521,8 +525,8 @@ def test_recalibrate_rewrites_the_model_and_its_figures(exact: bool, run: Run, p
     assert ("spread" in record) != exact
     assert ("deviations at the median" in said) != exact
     trained = run_folder.load(run.folder)
-    data = datasets.load(str(pictures))
-    probabilities, truth = evaluation.predict(trained.model, data.test, trained.preprocessing)
+    data = loading.load(str(pictures))
+    probabilities, truth = evaluating.predict(trained.model, data.test, trained.preprocessing)
     figures = json.loads(run.metrics.read_text())
     assert figures == json.loads(
         json.dumps(evaluation.metrics(probabilities, truth, data.labels, figures["calibrated"]["temperature"]))
@@ -611,9 +615,9 @@ def test_adapt_takes_the_statistics_of_new_images_and_leaves_the_run_alone(
 def test_the_note_says_where_adaptation_cannot_help(run: Run) -> None:
     figures = json.loads(run.metrics.read_text()) | {"top_1": 0.9}
     run.metrics.write_text(json.dumps(figures))
-    assert batch_norm_runs._note(0.2, 0.88, run) == ""
-    assert "cannot undo an inversion" in batch_norm_runs._note(0.2, 0.3, run)
-    assert "The old statistics did better" in batch_norm_runs._note(0.9, 0.3, run)
+    assert repair._note(0.2, 0.88, run) == ""
+    assert "cannot undo an inversion" in repair._note(0.2, 0.3, run)
+    assert "The old statistics did better" in repair._note(0.9, 0.3, run)
 
 
 def bad_domains(pictures: Path, tmp_path: Path) -> Iterator[tuple[Path, str]]:

@@ -19,9 +19,11 @@ from typing import Any
 
 import pytest
 
-from app import datasets, records
 from app.__main__ import main
-from app.run_folder import Run
+from app.datasets import loading
+from app.datasets.prepared import records
+from app.program import progress
+from app.run_folder.folder import Run
 from tests import ROOT
 from tests.oracles.references import REFERENCES
 
@@ -176,13 +178,24 @@ def test_help_and_misspelt_commands_do_not_import_tensorflow(
     # The poison works: a command that computes cannot start.
     if arguments == []:
         poisoned = subprocess.run(
-            [sys.executable, "-m", "app", "networks"],
+            [sys.executable, "-m", "app", "predict", "run", "picture.jpg"],
             cwd=ROOT,
             env={**ENVIRONMENT, "PYTHONPATH": str(tmp_path)},
             capture_output=True,
             text=True,
         )
         assert "import of" in poisoned.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"]])
+def test_the_family_is_listed_without_tensorflow(arguments: list[str], fresh_process: Callable[..., str]) -> None:
+    script = (
+        "import sys\n"
+        "from app.__main__ import app\n"
+        "app(['networks', *sys.argv[1:]], standalone_mode=False)\n"
+        "print(sorted({'tensorflow', 'keras'} & {*sys.modules}))"
+    )
+    assert fresh_process(script, *arguments).splitlines()[-1] == "[]"
 
 
 # ---- a user's mistakes
@@ -304,7 +317,7 @@ def records_into_something_else(stage: Stage) -> Command:
 
 def damaged_shard(stage: Stage) -> Command:
     folder = stage.folder / "records"
-    records.write(datasets.load(str(stage.images(6, 6))), folder, datasets.unwatched)
+    records.write(loading.load(str(stage.images(6, 6))), folder, progress.unwatched)
     shard = folder / "train-00000-of-00001"
     shard.write_bytes(shard.read_bytes().replace(b"\xff\xd9", b"\xff\xd8"))
     return Command(["train", f"records:{folder}", "--network", "lenet_bn", "--to", stage.folder / "run"], [shard])
@@ -623,7 +636,7 @@ def test_networks_have_the_published_figures(outcome: Outcome) -> None:
 
 
 def test_the_smallest_images_are_those_of_the_references() -> None:
-    from app.networks import CARDS
+    from app.networks.cards import CARDS
 
     assert {name: card.minimum for name, card in CARDS.items()} == {
         name: reference.minimum for name, reference in REFERENCES.items()
@@ -674,8 +687,8 @@ def test_predict_names_every_picture_and_every_failure(outcome: Outcome) -> None
 
 
 def test_predict_gives_the_same_with_a_run_and_its_export(finished_run: Run, exported: Path, pictures: Path) -> None:
-    from app.datasets import unwatched
-    from app.prediction import predict
+    from app.evaluation.prediction import predict
+    from app.program.progress import unwatched
 
     files = [pictures / "digit", min((pictures / "temple").iterdir())]
     wanted, found = (predict(model, files, 2, unwatched) for model in (finished_run.folder, exported.parent))

@@ -15,13 +15,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app import checking, recipe, records, run_folder, training
-from app.checking import FAULTS, NOTES, check
-from app.datasets import load, unwatched
-from app.errors import UserError
-from app.image_checks import look
-from app.images import Preprocessing
-from app.run_folder import Classifier, Run
+from app import recipe, run_folder, training
+from app.datasets.checks import checking
+from app.datasets.checks.checking import FAULTS, NOTES, check
+from app.datasets.checks.image_checks import look
+from app.datasets.loading.named import load
+from app.datasets.prepared import records
+from app.images.preprocessing import Preprocessing
+from app.program.errors import UserError
+from app.program.progress import unwatched
+from app.run_folder.classifier import Classifier
+from app.run_folder.folder import Run
 from tests.makers.image_folders import SPLITS, examples, order
 
 ORIENTATION = 0x0112

@@ -17,10 +17,13 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from app import image_files, published
-from app.datasets import Data, Split, compare_labels, listing, load
-from app.errors import UserError
-from app.image_files import FileSplit
+from app.datasets.dataset import Data, Split
+from app.datasets.files import dividing
+from app.datasets.files.image_files import FileSplit
+from app.datasets.loading.named import listing, load
+from app.datasets.prepared import published
+from app.program.errors import UserError
+from app.run_folder.classifier import compare_labels
 from tests.makers.image_folders import SPLITS, animals, examples, fill, order, picture, places
 
 
@@ -651,7 +654,7 @@ def test_the_places_of_a_hash_are_pinned() -> None:
 
     def drawn(share: float) -> str:
         digest = f"{int(share * 16**12):012x}" + "0" * 52
-        return image_files._drawn(digest, ["test", "validation"])
+        return dividing._drawn(digest, ["test", "validation"])
 
     assert [drawn(share) for share in (0.0, 0.199, 0.201, 0.279, 0.281, 0.999)] == [
         "test",

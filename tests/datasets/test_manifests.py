@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from app import manifests
-from app.datasets import load
-from app.errors import UserError
+from app.datasets.files import manifests
+from app.datasets.loading.named import load
+from app.program.errors import UserError
 from tests.makers.image_folders import SPLITS, animals, examples, fill, order, picture, places
 
 

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
-from app import records
-from app.datasets import Data, load, unwatched
-from app.errors import UserError
+from app.datasets.dataset import Data
+from app.datasets.loading.named import load
+from app.datasets.prepared import records
+from app.program.errors import UserError
+from app.program.progress import unwatched
 from tests.makers.image_folders import SPLITS, animals, examples, fill, order, places
 
 

@@ -15,11 +15,16 @@ import sklearn.metrics
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from app import calibration, datasets, evaluation, imagenet, published, run_folder
+from app import evaluation, run_folder
 from app.__main__ import main
-from app.checking import check
-from app.errors import UserError
-from app.run_folder import Run, Trained
+from app.datasets import loading
+from app.datasets.checks.checking import check
+from app.datasets.prepared import published
+from app.evaluation import calibration, evaluating
+from app.networks import synsets
+from app.program.errors import UserError
+from app.run_folder.folder import Run
+from app.run_folder.trained import Trained
 from tests.makers.image_folders import picture
 from tests.makers.untrained_runs import untrained
 
@@ -103,10 +108,10 @@ def test_certain_mistakes_have_a_finite_loss() -> None:
 
 def test_predictions_come_in_the_order_of_the_split(finished_run: Run, pictures: Path) -> None:
     trained = run_folder.load(finished_run.folder)
-    split = datasets.load(str(pictures)).train
-    assert split.count > evaluation.BATCH
-    assert split.count % evaluation.BATCH
-    probabilities, truth = evaluation.predict(trained.model, split, trained.preprocessing)
+    split = loading.load(str(pictures)).train
+    assert split.count > evaluating.BATCH
+    assert split.count % evaluating.BATCH
+    probabilities, truth = evaluating.predict(trained.model, split, trained.preprocessing)
     examples = list(split.in_order().as_numpy_iterator())
     assert truth.tolist() == [label for _, label in examples]
     assert probabilities.shape == (split.count, 3)
@@ -159,9 +164,9 @@ def test_answers_that_are_not_numbers_are_said_to_be_none(finished_run: Run, pic
     trained = run_folder.load(finished_run.folder)
     classifier = trained.model.get_layer("predictions")
     classifier.bias.assign(np.array([np.nan, 0, 0]))
-    split = datasets.load(str(pictures)).test
+    split = loading.load(str(pictures)).test
     with pytest.raises(UserError, match=rf"answers to {split.count} of {split.count} images are not numbers"):
-        evaluation.predict(trained.model, split, trained.preprocessing)
+        evaluating.predict(trained.model, split, trained.preprocessing)
 
 
 # ---- calibration
@@ -262,7 +267,7 @@ def test_certain_mistakes_have_a_temperature() -> None:
 
 def test_a_run_has_the_temperature_of_its_validation_images(finished_run: Run, pictures: Path) -> None:
     trained = run_folder.load(finished_run.folder)
-    validation = datasets.load(str(pictures)).validation
+    validation = loading.load(str(pictures)).validation
     logits, truth = [], []
     for encoded, label in validation.in_order().as_numpy_iterator():
         image = trained.preprocessing(trained.preprocessing.decode(encoded)).numpy()
@@ -285,11 +290,11 @@ def test_an_ensemble_is_the_mean_of_networks_of_different_sizes(
 ) -> None:
     other = untrained(tmp_path / "other", 48, LABELS, like=finished_run)
     found = evaluation.evaluate(finished_run.folder, None, others=[other.folder], crops=10)
-    test = datasets.load(str(pictures)).test
+    test = loading.load(str(pictures)).test
     both = []
     for run in (finished_run, other):
         trained = run_folder.load(run.folder)
-        probabilities, truth = evaluation.predict(trained.model, test, trained.preprocessing, crops=10)
+        probabilities, truth = evaluating.predict(trained.model, test, trained.preprocessing, crops=10)
         both.append(probabilities)
     wanted = evaluation.metrics((both[0] + both[1]) / 2, truth, LABELS)
     assert np.abs(both[0] - both[1]).max() > 0.1
@@ -433,7 +438,7 @@ def unpacked(tmp_path: Path) -> Path:
 
 
 def test_unpacked_validation_images_are_labelled_by_their_number(unpacked: Path, tmp_path: Path) -> None:
-    labels = ("background", *imagenet.synsets())  # as TF-slim trains; no image has the first
+    labels = ("background", *synsets.synsets())  # as TF-slim trains; no image has the first
     run = untrained(tmp_path / "run", 32, labels)
     found = evaluation.evaluate(run.folder, str(unpacked))
     assert found["count"] == 5
@@ -450,7 +455,7 @@ def test_unpacked_validation_images_are_labelled_by_their_number(unpacked: Path,
 
 def test_a_number_that_no_validation_image_has_is_refused(unpacked: Path, tmp_path: Path) -> None:
     path = validation_image(unpacked, 50_001)
-    run = untrained(tmp_path / "run", 32, imagenet.synsets())
+    run = untrained(tmp_path / "run", 32, synsets.synsets())
     with pytest.raises(UserError, match=f"{path} is no validation image of ImageNet: their numbers are 1 to 50000"):
         evaluation.evaluate(run.folder, str(unpacked))
 
@@ -556,7 +561,7 @@ def test_check_says_which_files_of_imagenet_are_missing_and_where(catalogue: Pat
 def test_an_imported_network_needs_nothing_but_the_validation_images(
     catalogue: Path, unpacked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = untrained(tmp_path / "run", 32, imagenet.synsets())
+    run = untrained(tmp_path / "run", 32, synsets.synsets())
     with pytest.raises(UserError, match=r"tfds:imagenet2012 needs ILSVRC2012_img_val\.tar \(missing\) in the folder"):
         evaluation.evaluate(run.folder, "tfds:imagenet2012")
     manual = catalogue / "downloads" / "manual"
@@ -572,4 +577,4 @@ def test_an_imported_network_needs_nothing_but_the_validation_images(
     assert found["per_class"] == wanted["per_class"]
     assert found["loss"] == pytest.approx(wanted["loss"], rel=1e-6)
     with pytest.raises(UserError, match=r"was prepared without all it needs: remove .* and put ILSVRC2012_img_train"):
-        datasets.load("tfds:imagenet2012")
+        loading.load("tfds:imagenet2012")

@@ -34,13 +34,20 @@ from tensorflow.python.saved_model import loader_impl
 from tensorflow_serving.apis import prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from app import exporting, prediction, run_folder
-from app.datasets import unwatched
-from app.errors import UserError
-from app.images import Preprocessing, decode
-from app.input_pipeline import evaluation_batches, training_batches
+from app import exporting, run_folder
+from app.evaluation import prediction
+from app.exporting import exporting as exporting_module
+from app.exporting import version_folders
+from app.images.decoding import decode
+from app.images.preprocessing import Preprocessing
+from app.pipeline.input_pipeline import evaluation_batches, training_batches
+from app.program.errors import UserError
+from app.program.progress import unwatched
 from app.recipe import Recipe
-from app.run_folder import Run, Trained
+from app.run_folder.classifier import Classifier
+from app.run_folder.folder import Run, versions
+from app.run_folder.golden import read_golden
+from app.run_folder.trained import Trained
 from export import certificate, folding, half_precision, run_artefact, saved_model, serving, tflite
 from models import NETWORKS, BatchNormalization
 from tests import ROOT
@@ -815,7 +822,7 @@ def test_an_export_carries_its_proof(exported: Path, finished_run: Run, trained:
         assert row_["held_out"]["images"] == figures["count"]
         assert row_["held_out"]["accuracy"] == pytest.approx(figures["top_1"])
     golden = json.loads((exported / "golden" / "golden.json").read_text())
-    of_the_run = run_folder.read_golden(finished_run)
+    of_the_run = read_golden(finished_run)
     assert [(image["file"], image["label"]) for image in golden[: len(of_the_run)]] == [
         (image["file"], image["label"]) for image in of_the_run
     ]
@@ -1006,8 +1013,8 @@ def test_versions_count_up_and_none_is_written_twice(finished_run: Run, tmp_path
     assert str(root / "2") in str(caught.value)
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
     assert sorted(path.name for path in root.iterdir()) == ["1", "2", "7", "8"]
-    assert {exporting.newest(path) for path in (tmp_path, root, root / "8")} == {root / "8"}
-    assert exporting.newest(root / "2") == root / "2"
+    assert {version_folders.newest(path) for path in (tmp_path, root, root / "8")} == {root / "8"}
+    assert version_folders.newest(root / "2") == root / "2"
     assert not (root / "1" / "saved_model.pb").exists()
 
 
@@ -1028,8 +1035,8 @@ def test_what_a_killed_export_left_is_cleared_away_by_the_next(finished_run: Run
 def test_ten_is_newer_than_nine(tmp_path: Path) -> None:
     for name in ("9", "10", "2", ".incomplete-11-5", "notes"):
         (tmp_path / "exports" / "run" / name).mkdir(parents=True)
-    assert exporting.newest(tmp_path / "exports").name == "10"
-    assert exporting.newest(tmp_path / "exports" / "run").name == "10"
+    assert version_folders.newest(tmp_path / "exports").name == "10"
+    assert version_folders.newest(tmp_path / "exports" / "run").name == "10"
 
 
 @pytest.mark.parametrize("place", ["nosuch", "empty", "file"])
@@ -1037,7 +1044,7 @@ def test_what_holds_no_version_is_no_export(tmp_path: Path, place: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
     with pytest.raises(UserError) as caught:
-        exporting.newest(tmp_path / place)
+        version_folders.newest(tmp_path / place)
     assert str(tmp_path / place) in str(caught.value)
 
 
@@ -1068,7 +1075,7 @@ def test_an_export_that_fails_leaves_nothing(
 ) -> None:
     """The first two write real, wrong files; the check must see it from the outside."""
     monkeypatch.setattr(
-        exporting,
+        exporting_module,
         "tflite",
         type("Wrong", (), {"write": staticmethod(write), "ConversionError": tflite.ConversionError}),
     )
@@ -1130,13 +1137,13 @@ def untrained_run(name: str, folder: Path) -> Run:
     side = max(32, REFERENCES[name].minimum)
     arguments = {"input_shape": [side, side, 3], "classes": 7, "width": 0.25}
     folder.mkdir()
-    classifier = run_folder.Classifier(
+    classifier = Classifier(
         network=name,
         arguments=arguments,
         labels=tuple("abcdefg"),
         preprocessing=Preprocessing(height=side, width=side),
         recipe=None,
-        versions=run_folder.versions(),
+        versions=versions(),
         seed=0,
         data=None,
     )

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from app import exporting, quantizing, run_folder
+from app import exporting, run_folder
 from app.__main__ import app
-from app.errors import UserError
-from app.images import decode
-from app.run_folder import Run, Trained
+from app.exporting import quantizing
+from app.images.decoding import decode
+from app.program.errors import UserError
+from app.run_folder.folder import Run
+from app.run_folder.trained import Trained
 from export import certificate, quantization, tflite
 
 LABELS = ("digit", "flower", "temple")

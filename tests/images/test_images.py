@@ -16,9 +16,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from app.formats import Limits, alpha
-from app.formats.window import Window
-from app.images import Preprocessing, decode, refusal
+from app.images.decoding import decode, refusal
+from app.images.formats import Limits, canvas
+from app.images.formats.window import Window
+from app.images.preprocessing import Preprocessing
 from tests import ROOT
 from tests.makers.image_files import FILES, NOISE, PHOTO, SMALL, by_pillow, encoded, exif
 
@@ -82,9 +83,9 @@ def test_what_is_transparent_is_laid_on_white_and_rounded_to_the_nearest() -> No
 
 
 def test_a_large_transparent_picture_is_laid_on_white_in_bands(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(alpha, "BAND", 61 * 10)
+    monkeypatch.setattr(canvas, "BAND", 61 * 10)
     unknown = tf.TensorSpec((None, None, None), tf.uint8)
-    found = tf.function(alpha.on_white, input_signature=[unknown], autograph=False)(np.asarray(NOISE))
+    found = tf.function(canvas.on_white, input_signature=[unknown], autograph=False)(np.asarray(NOISE))
     np.testing.assert_array_equal(found, by_pillow(FILES["PNG RGBA"]))
 
 

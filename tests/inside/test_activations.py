@@ -12,14 +12,16 @@ import tensorflow as tf
 from keras import layers
 from PIL import Image
 
-from app import activations, feature_maps, network_view, receptive_field, run_folder
+from app import run_folder
 from app.__main__ import main
-from app.datasets import unwatched
-from app.errors import UserError
-from app.image_files import FileSplit
-from app.images import Preprocessing
-from app.reports import activation_maps
-from app.run_folder import Run
+from app.datasets.files.image_files import FileSplit
+from app.images import view
+from app.images.preprocessing import Preprocessing
+from app.inside import activation_figures, activations, survey
+from app.networks import feature_maps, receptive_field
+from app.program.errors import UserError
+from app.program.progress import unwatched
+from app.run_folder.folder import Run
 from models import NETWORKS
 
 Array = np.ndarray[Any, Any]
@@ -55,14 +57,14 @@ def convolved(model: keras.Model, image: Array) -> Array:
 
 
 def test_the_strongest_patches_are_those_of_a_search_in_numpy(network: keras.Model, split: FileSplit) -> None:
-    found = activations.survey(network, network.get_layer("edges"), split, PREPROCESSING, (3, 0))
+    found = survey.survey(network, network.get_layer("edges"), split, PREPROCESSING, (3, 0))
     pictures = [np.asarray(Image.open(path)) for path in split.paths]
     answers = np.stack([convolved(network, picture / 127.5 - 1) for picture in pictures])
     np.testing.assert_allclose(found.highest, answers.max(axis=(0, 1, 2)), rtol=1e-5)
     assert found.images == 40
     assert list(found.patches) == [3, 0]
     for channel, best in found.patches.items():
-        order = np.argsort(-answers[..., channel].max(axis=(1, 2)))[: activations.PATCHES]
+        order = np.argsort(-answers[..., channel].max(axis=(1, 2)))[: survey.PATCHES]
         assert [patch.value for patch in best] == pytest.approx(
             [answers[image, ..., channel].max() for image in order], rel=1e-5
         )
@@ -74,7 +76,7 @@ def test_the_strongest_patches_are_those_of_a_search_in_numpy(network: keras.Mod
 
 
 def test_dead_channels_are_those_never_above_zero(network: keras.Model, split: FileSplit) -> None:
-    found = activations.survey(network, network.get_layer("edges"), split, PREPROCESSING)
+    found = survey.survey(network, network.get_layer("edges"), split, PREPROCESSING)
     assert np.flatnonzero(found.highest <= 0).tolist() == [4]
     assert found.patches == {}
 
@@ -87,7 +89,7 @@ def test_a_patch_ends_where_the_image_does() -> None:
     answer = np.zeros((SIDE, SIDE), np.float32)
     answer[1, 18] = 2.0
     picture = np.arange(SIDE * SIDE * 3, dtype=np.uint8).reshape(SIDE, SIDE, 3)
-    patch = activations._patch(answer, picture, 7, looks)
+    patch = survey._patch(answer, picture, 7, looks)
     np.testing.assert_array_equal(patch.pixels, picture[0:6, 14:20])
     assert (patch.value, patch.label, patch.middle) == (2.0, 7, (1.0, 4.0))
 
@@ -95,9 +97,9 @@ def test_a_patch_ends_where_the_image_does() -> None:
 def test_tiles_stand_in_lines_each_at_its_own_scale() -> None:
     block = np.stack([np.full((2, 3), 4.0), np.zeros((2, 3)), np.full((2, 3), -1.0)], axis=-1).astype(np.float32)
     block[0, 0, 0], block[1, 2, 2] = 1.0, 3.0
-    sheet = activation_maps.tiled(block, 2)
+    sheet = activation_figures.tiled(block, 2)
     nothing = np.nan
-    dead = activation_maps.DEAD
+    dead = activation_figures.DEAD
     np.testing.assert_allclose(
         sheet,
         [
@@ -212,9 +214,9 @@ def test_an_image_that_cannot_be_read_and_a_picture_that_exists_are_named(
 def test_a_view_is_the_image_of_training_and_the_same_picture_for_people(finished_run: Run, pictures: Path) -> None:
     preprocessing = run_folder.load(finished_run.folder).preprocessing
     for file in sorted((pictures / "flower").iterdir())[:3]:
-        seen = network_view.read(file, preprocessing)
+        seen = view.read(file, preprocessing)
         np.testing.assert_array_equal(seen.image, preprocessing(preprocessing.decode(file.read_bytes())))
         assert seen.picture.dtype == np.uint8
         np.testing.assert_allclose(seen.picture, (seen.image + 1) * 127.5, atol=0.501)
     with pytest.raises(tf.errors.InvalidArgumentError):
-        network_view.view(b"no picture", preprocessing)
+        view.view(b"no picture", preprocessing)

@@ -15,21 +15,25 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from PIL import Image
 
-from app import dreaming, feature_maps, run_folder, training
-from app.__main__ import dream as command
+from app import run_folder, training
 from app.__main__ import main
-from app.datasets import unwatched
-from app.dreaming import PRESETS, Dream, convolutions, drawn, gradient_of, recipe_of
-from app.dreams import laplacian, objectives, parametrizations, transformations
-from app.dreams.ascent import ascend, octave_sizes
-from app.dreams.parametrizations import COLOURS, Array, fourier, noise, root_mean_square
-from app.dreams.tiles import Span, TiledGradient
-from app.errors import UserError
-from app.files import write_json
-from app.images import Preprocessing
-from app.networks import CARDS
+from app.commands.inside import dream as command
+from app.images.preprocessing import Preprocessing
+from app.inside import dreaming
+from app.inside.dreaming import PRESETS, Dream, convolutions, drawn, gradient_of, recipe_of
+from app.inside.dreams import laplacian, objectives, parametrizations, transformations
+from app.inside.dreams.ascent import ascend, octave_sizes
+from app.inside.dreams.parametrizations import COLOURS, Array, fourier, noise, root_mean_square
+from app.inside.dreams.tiles import Span, TiledGradient
+from app.networks import feature_maps
+from app.networks.cards import CARDS
+from app.program.errors import UserError
+from app.program.files import digest, write_json
+from app.program.progress import unwatched
 from app.recipe import load as load_recipe
-from app.run_folder import Classifier, Run, Trained, digest, versions
+from app.run_folder.classifier import Classifier
+from app.run_folder.folder import Run, versions
+from app.run_folder.trained import Trained
 from benchmarks import deep_dream
 from models import NETWORKS
 

@@ -13,11 +13,14 @@ import tensorflow as tf
 from keras import layers
 from PIL import Image
 
-from app import explaining, feature_maps, network_view, run_folder
+from app import run_folder
 from app.__main__ import main
-from app.errors import UserError
-from app.images import Preprocessing
-from app.run_folder import Run
+from app.images import view
+from app.images.preprocessing import Preprocessing
+from app.inside import explaining
+from app.networks import feature_maps
+from app.program.errors import UserError
+from app.run_folder.folder import Run
 from models import BNInception
 from tests.makers.canvases import DIGIT, Canvases, planted
 from tests.makers.canvases import SIDE as CANVAS
@@ -286,7 +289,7 @@ def test_explain_writes_a_picture_for_every_image(
     trained = run_folder.load(finished_run.folder)
     for row, file in zip(rows, files, strict=True):
         assert row["classes"] == ["temple", "flower"]
-        image = network_view.read(file, trained.preprocessing).image
+        image = view.read(file, trained.preprocessing).image
         assert row["scores"] == pytest.approx(trained.model.predict_on_batch(image[np.newaxis])[0][[2, 1]], abs=1e-6)
         with Image.open(row["picture"]) as picture:
             assert picture.format == "PNG"

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from app.datasets import Data, Split
+from app.datasets.dataset import Data, Split
 
 SPLITS = ("train", "validation", "test")
 

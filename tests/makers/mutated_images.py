@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from app.images import decode
+from app.images.decoding import decode
 from tests.makers.image_files import FILES, NOISE, PHOTO, encoded, exif
 
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import keras
 
-from app.images import Preprocessing
-from app.run_folder import Classifier, Run
+from app.images.preprocessing import Preprocessing
+from app.run_folder.classifier import Classifier
+from app.run_folder.folder import Run
 
 
 def untrained(folder: Path, side: int, labels: tuple[str, ...], like: Run | None = None, seed: int = 0) -> Run:

@@ -7,9 +7,9 @@ import keras
 import pytest
 from typer.testing import CliRunner
 
-from app import diagrams
 from app.__main__ import app
-from app.errors import UserError
+from app.networks import diagrams
+from app.program.errors import UserError
 from models import NETWORKS
 
 

@@ -4,8 +4,8 @@ import keras
 import pytest
 from keras import layers
 
-from app import feature_maps
-from app.errors import UserError
+from app.networks import feature_maps
+from app.program.errors import UserError
 from models import NETWORKS
 
 # By hand from the tables at the top of models/*.py: the last row whose grid is 7 x 7 or more, at this side.

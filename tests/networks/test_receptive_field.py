@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from app import receptive_field
-from app.receptive_field import Axis, Field
+from app.networks import receptive_field
+from app.networks.receptive_field import Axis, Field
 from models import NETWORKS
 
 Array = np.ndarray[Any, Any]

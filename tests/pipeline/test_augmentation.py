@@ -13,9 +13,10 @@ import sklearn.datasets
 import tensorflow as tf
 from PIL import Image, ImageEnhance, ImageOps
 
-from app import augmentation, datasets, input_pipeline, mixing, randaugment
-from app.datasets import Split
-from app.images import Preprocessing
+from app.datasets import loading
+from app.datasets.dataset import Split
+from app.images.preprocessing import Preprocessing
+from app.pipeline import augmentation, input_pipeline, mixing, randaugment
 from app.recipe import Augmentation, RandAugment, Recipe
 
 Array = np.ndarray[Any, Any]
@@ -338,13 +339,13 @@ def digest(pictures: str) -> str:
     options = Augmentation(
         flip=True, crop_area=0.3, colour="full", randaugment=RandAugment(layers=1), mixup=0.2, cutmix=1.0
     )
-    made = batches(datasets.load(pictures).train, options, 3, 6)
+    made = batches(loading.load(pictures).train, options, 3, 6)
     return hashlib.sha256(b"".join(part.tobytes() for batch in made for part in batch)).hexdigest()
 
 
 @pytest.fixture(scope="module")
 def train(pictures: Path) -> Split:
-    return datasets.load(str(pictures)).train
+    return loading.load(str(pictures)).train
 
 
 @pytest.mark.slow

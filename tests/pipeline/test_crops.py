@@ -10,8 +10,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from app import crops, evaluation, input_pipeline
-from app.images import Preprocessing
+from app import evaluation
+from app.evaluation import evaluating
+from app.images.preprocessing import Preprocessing
+from app.pipeline import crops, input_pipeline
 from tests.makers.image_folders import picture
 
 Array = np.ndarray[Any, Any]
@@ -150,7 +152,7 @@ def colour_network(side: int) -> keras.Model:
 @pytest.mark.parametrize("count", [1, 10, 12, 144])
 def test_an_answer_is_the_mean_of_the_crops_of_its_image(count: int) -> None:
     images, prepared = 3, preprocessing(16)
-    found, truth = evaluation.predict(colour_network(16), Pictures(images), prepared, crops=count)
+    found, truth = evaluating.predict(colour_network(16), Pictures(images), prepared, crops=count)
     assert truth.tolist() == [i % 3 for i in range(images)]
     for seed in range(images):
         pixels = prepared.decode(picture(seed))
@@ -166,7 +168,7 @@ def test_every_image_is_counted_once_whatever_the_last_batch(images: int, count:
     answer = model.predict_on_batch
 
     def counting(batch: tf.Tensor) -> Any:
-        assert batch.shape == (evaluation.BATCH, 16, 16, 3), "one shape is compiled, and no other"
+        assert batch.shape == (evaluating.BATCH, 16, 16, 3), "one shape is compiled, and no other"
         asked.update(image.tobytes() for image in batch.numpy())
         return answer(batch)
 
@@ -177,11 +179,11 @@ def test_every_image_is_counted_once_whatever_the_last_batch(images: int, count:
         shown.append(total)
         return items
 
-    found, truth = evaluation.predict(model, Pictures(images), preprocessing(16), watch, count)
+    found, truth = evaluating.predict(model, Pictures(images), preprocessing(16), watch, count)
     del asked[np.zeros((16, 16, 3), np.float32).tobytes()]  # what fills the last batch
     assert asked.total() == images * count
     assert len(asked) == asked.total() or count == 144  # of a small picture, a few of the 144 coincide
-    assert shown == [-(-images * count // evaluation.BATCH)]
+    assert shown == [-(-images * count // evaluating.BATCH)]
     np.testing.assert_allclose(found.sum(axis=1), np.ones(images), atol=1e-6)
     figures = evaluation.metrics(found, truth, ["red", "green", "blue"])
     assert figures["count"] == images
@@ -192,5 +194,5 @@ def test_every_image_is_counted_once_whatever_the_last_batch(images: int, count:
 def test_the_network_is_compiled_once() -> None:
     model = colour_network(16)
     for images, count in ((33, 1), (1, 10)):
-        evaluation.predict(model, Pictures(images), preprocessing(16), crops=count)
+        evaluating.predict(model, Pictures(images), preprocessing(16), crops=count)
     assert model.predict_function.experimental_get_tracing_count() == 1

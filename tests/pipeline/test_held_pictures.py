@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from app import held_pictures
-from app.formats.window import Window
-from app.held_pictures import HeldPictures
-from app.images import Preprocessing
+from app.images.formats.window import Window
+from app.images.preprocessing import Preprocessing
+from app.pipeline import held_pictures
+from app.pipeline.held_pictures import HeldPictures
 from tests.makers.image_files import FILES, SMALL, encoded
 
 PREPROCESSING = Preprocessing(height=40, width=40)

@@ -6,7 +6,7 @@ from typing import Any
 import pydantic
 import pytest
 
-from app.errors import UserError
+from app.program.errors import UserError
 from app.recipe import RECIPES, Recipe, load
 
 # Every key, a text for it that is not its default, and what the text means.

@@ -9,7 +9,7 @@ import typer
 
 from app import __main__ as program
 from app import recipe, training
-from app.datasets import unwatched
+from app.program.progress import unwatched
 from app.recipe import RECIPES
 from models import NETWORKS
 

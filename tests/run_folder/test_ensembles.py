@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from app import ensembles, exporting, run_folder
+from app import exporting, run_folder
 from app.__main__ import main
-from app.errors import UserError
-from app.run_folder import Run, Trained
+from app.program import files
+from app.program.errors import UserError
+from app.run_folder import ensembles, golden
+from app.run_folder.folder import Run
+from app.run_folder.trained import Trained
 from tests.makers.untrained_runs import untrained
 
 Array = np.ndarray[Any, Any]
@@ -59,7 +62,7 @@ def test_the_saved_model_gives_the_mean_of_its_networks_whatever_the_order_of_th
 
 
 def test_its_embedding_is_that_of_every_network_one_after_the_other(runs: list[Run], version: Path) -> None:
-    file = (runs[0].golden / run_folder.read_golden(runs[0])[0]["file"]).read_bytes()
+    file = (runs[0].golden / golden.read_golden(runs[0])[0]["file"]).read_bytes()
     found = tf.saved_model.load(str(version)).signatures["features"](image_bytes=tf.constant([file]))["embedding"]
     apart = []
     for network in (run_folder.load(run.folder) for run in runs):
@@ -72,7 +75,7 @@ def test_its_embedding_is_that_of_every_network_one_after_the_other(runs: list[R
 def test_the_certificate_and_the_card_name_every_network(runs: list[Run], version: Path) -> None:
     found = json.loads((version / "certificate.json").read_text())
     assert [one["run"] for one in found["networks"]] == [str(run.folder.resolve()) for run in runs]
-    assert [one["sha256"]["model"] for one in found["networks"]] == [run_folder.digest(run.model) for run in runs]
+    assert [one["sha256"]["model"] for one in found["networks"]] == [files.digest(run.model) for run in runs]
     assert [row["artefact"] for row in found["rows"]] == [
         "3 trained networks",
         "SavedModel serving_default",

@@ -12,10 +12,14 @@ import safetensors.numpy
 import sklearn.datasets
 import tensorflow as tf
 
-from app import evaluation, exporting, importing, prediction, recipe, run_folder, training
-from app.datasets import unwatched
-from app.errors import UserError
-from app.run_folder import Run, read_golden
+from app import evaluation, exporting, recipe, run_folder, training
+from app.evaluation import prediction
+from app.program import files
+from app.program.errors import UserError
+from app.program.progress import unwatched
+from app.run_folder import importing
+from app.run_folder.folder import Run
+from app.run_folder.golden import read_golden
 
 Array = np.ndarray[Any, Any]
 Tensors = dict[str, Array]
@@ -137,7 +141,7 @@ def test_an_import_says_where_it_came_from_and_what_became_of_every_tensor(impor
     origin = imported.read_classifier().origin
     assert origin is not None
     assert (origin.path, origin.source) == (str(published), "torchvision")
-    assert origin.sha256 == run_folder.digest(published)
+    assert origin.sha256 == files.digest(published)
     report = json.loads(imported.load_report.read_text())
     assert {row["source"] for row in report["loaded"] + report["skipped"]} == set(resnet18_tensors())
     assert len(report["loaded"]) == 102

@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from app import comparing, recipe, run_folder
+from app import recipe, run_folder
 from app.__main__ import app
-from app.comparing import Budget
-from app.errors import UserError
-from app.networks import multiply_adds
+from app.networks.counting import multiply_adds
+from app.program.errors import UserError
 from app.reports import comparison
-from app.training import untrained
+from app.run_folder import folder
+from app.studies import comparing
+from app.studies.comparing import Budget
+from app.training.beginning import untrained
 
 SETTINGS = ("epochs=2", "image_size=32", "batch_size=8")
 
@@ -40,7 +42,7 @@ def test_a_row_has_the_figures_of_its_run(compared: Path) -> None:
     assert row["multiply_adds"] == multiply_adds(trained.model)
     assert row["bytes"] == (compared / "lenet_bn" / "model.keras").stat().st_size
     assert row["image_size"] == 32
-    data = run_folder.Run(compared / "lenet_bn").read_classifier().data
+    data = folder.Run(compared / "lenet_bn").read_classifier().data
     assert data is not None
     assert row["steps"] == 2 * (data.train // 8)
     assert row["milliseconds"] > 0
@@ -86,10 +88,10 @@ def test_another_comparison_does_not_go_into_the_folder(compared: Path, pictures
 
 
 def test_a_budget_of_multiply_adds_becomes_steps(pictures: Path) -> None:
-    from app import datasets
+    from app.datasets import loading
 
     wanted = recipe.load("default", SETTINGS)
-    cost = 3 * 8 * multiply_adds(untrained(datasets.load(str(pictures)), "lenet_bn", wanted))
+    cost = 3 * 8 * multiply_adds(untrained(loading.load(str(pictures)), "lenet_bn", wanted))
     found = comparing._within(Budget("multiply_adds", 5.5 * cost), str(pictures), "lenet_bn", wanted)
     assert found == wanted.model_copy(update={"steps": 5})
     assert comparing._within(Budget("multiply_adds", 1.0), str(pictures), "lenet_bn", wanted).steps == 1

@@ -17,8 +17,8 @@ import pytest
 from typer.testing import CliRunner
 
 from app.__main__ import app
-from app.datasets import unwatched
-from app.errors import UserError
+from app.program.errors import UserError
+from app.program.progress import unwatched
 from app.reports import batch_norm_study
 from app.studies import batch_norm, short_training
 from app.studies.batch_norm import Arm, Job, Protocol, Regime

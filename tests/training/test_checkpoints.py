@@ -21,14 +21,20 @@ import psutil
 import pytest
 import safetensors.numpy
 
-from app import callbacks, checkpoints, recipe, stopping, training
-from app.callbacks import EndEpochs, History, SaveCheckpoints
-from app.checkpoints import State
-from app.datasets import unwatched
-from app.errors import UserError
-from app.images import Preprocessing
+from app import recipe, training
+from app.images.preprocessing import Preprocessing
+from app.program import stopping
+from app.program.errors import UserError
+from app.program.progress import unwatched
 from app.recipe import Recipe
-from app.run_folder import Classifier, Run
+from app.run_folder import folder
+from app.run_folder.classifier import Classifier
+from app.run_folder.folder import Run
+from app.training.callbacks.epochs import EndEpochs, History
+from app.training.checkpoints import checkpoint
+from app.training.checkpoints import saving as saving_module
+from app.training.checkpoints.checkpoint import State, newest
+from app.training.checkpoints.saving import SaveCheckpoints
 from models import BatchNormalization
 
 Array = np.ndarray[Any, Any]
@@ -83,23 +89,23 @@ def model() -> keras.Model:
 def move(model: keras.Model, seed: int) -> None:
     """Other values for all variables."""
     rng = np.random.default_rng(seed)
-    for _, variable in checkpoints._variables(model):
+    for _, variable in checkpoint._variables(model):
         variable.assign(rng.integers(1, 1000, variable.shape))
 
 
 def variables(model: keras.Model) -> list[Array]:
-    return [variable.numpy() for _, variable in checkpoints._variables(model)]
+    return [variable.numpy() for _, variable in checkpoint._variables(model)]
 
 
 def write(folder: Path, model: keras.Model, step: int) -> list[Array]:
     """A checkpoint of other values than before."""
     move(model, step)
-    checkpoints.write(folder, model, State(classifier=CLASSIFIER, step=step))
+    checkpoint.write(folder, model, State(classifier=CLASSIFIER, step=step))
     return variables(model)
 
 
 def found_step(folder: Path) -> int:
-    found = checkpoints.newest(folder)
+    found = checkpoint.newest(folder)
     assert found
     return found.state.step
 
@@ -113,17 +119,17 @@ def test_a_training_that_goes_on_from_a_checkpoint_computes_the_same_bits(tmp_pa
     state = State(
         classifier=CLASSIFIER, step=5, seconds=1.25, history=({"epoch": 1, "val_loss": 0.1 + 0.2}, {"val_loss": np.inf})
     )
-    checkpoints.write(tmp_path, unbroken, state)
+    checkpoint.write(tmp_path, unbroken, state)
     right = steps(unbroken, 5, 11)
 
     continued = network(2)
-    found = checkpoints.newest(tmp_path)
+    found = checkpoint.newest(tmp_path)
     assert found
     assert found.state == state
     found.restore(continued)
     found.restore_metrics(continued)
     assert steps(continued, 5, 11) == right
-    kinds = {name.split(".")[0] for name, _ in checkpoints._variables(unbroken)}
+    kinds = {name.split(".")[0] for name, _ in checkpoint._variables(unbroken)}
     assert kinds == {"network", "optimizer", "metrics"}
     for mine, theirs in zip(variables(continued), variables(unbroken), strict=True):
         np.testing.assert_array_equal(mine, theirs)
@@ -141,7 +147,7 @@ def test_a_checkpoint_can_be_read_and_verified_by_other_programs(model: keras.Mo
         for name in ("variables.safetensors", "state.json")
     )
     arrays = safetensors.numpy.load_file(folder / "variables.safetensors")
-    named = dict(zip((name for name, _ in checkpoints._variables(model)), right, strict=True))
+    named = dict(zip((name for name, _ in checkpoint._variables(model)), right, strict=True))
     assert arrays.keys() == named.keys()
     for name, values in arrays.items():
         np.testing.assert_array_equal(values, named[name])
@@ -149,18 +155,18 @@ def test_a_checkpoint_can_be_read_and_verified_by_other_programs(model: keras.Mo
 
 
 def test_the_newest_two_are_kept(model: keras.Model, tmp_path: Path) -> None:
-    assert checkpoints.newest(tmp_path) is None
+    assert checkpoint.newest(tmp_path) is None
     for step in (9, 10, 11, 1000):
         write(tmp_path, model, step)
         assert found_step(tmp_path) == step
     assert {path.name for path in tmp_path.iterdir()} == {"step-00000011", "step-00001000"}
-    checkpoints.clear(tmp_path)
+    checkpoint.clear(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_checkpoint_of_another_network_is_refused(model: keras.Model, tmp_path: Path) -> None:
     write(tmp_path, model, 1)
-    found = checkpoints.newest(tmp_path)
+    found = checkpoint.newest(tmp_path)
     assert found
     other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(6)])
     other.compile("sgd", "mse")
@@ -174,7 +180,7 @@ def test_a_checkpoint_of_another_network_is_refused(model: keras.Model, tmp_path
 # ---- damage
 
 
-@pytest.mark.parametrize("name", [checkpoints.VARIABLES, checkpoints.STATE, checkpoints.SUMS])
+@pytest.mark.parametrize("name", [checkpoint.VARIABLES, checkpoint.STATE, checkpoint.SUMS])
 def test_a_flipped_bit_is_noticed_and_the_checkpoint_before_counts(
     name: str, model: keras.Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -189,7 +195,7 @@ def test_a_flipped_bit_is_noticed_and_the_checkpoint_before_counts(
         (damaged / name).write_bytes(flipped)
         assert found_step(tmp_path) == 1
         assert capsys.readouterr().err.count(f"{damaged} is damaged") == 1
-    found = checkpoints.newest(tmp_path)
+    found = checkpoint.newest(tmp_path)
     assert found
     found.restore(model)
     found.restore_metrics(model)
@@ -207,9 +213,9 @@ def test_without_a_whole_checkpoint_nothing_is_begun_again_by_itself(model: kera
     folder.mkdir(parents=True)
     for step in (1, 2):
         write(folder, model, step)
-        (folder / f"step-{step:08}" / checkpoints.STATE).unlink()
+        (folder / f"step-{step:08}" / checkpoint.STATE).unlink()
     with pytest.raises(UserError) as caught:
-        checkpoints.newest(folder)
+        checkpoint.newest(folder)
     assert f"All checkpoints in {folder} are damaged; remove {folder.parent}" in str(caught.value)
 
 
@@ -279,7 +285,7 @@ def test_whenever_a_process_dies_there_is_a_whole_checkpoint(
                 break
             except Killed:
                 died.append(calls[len(died)])
-        checkpoint = checkpoints.newest(folder)
+        checkpoint = newest(folder)
         assert checkpoint
         found.append(checkpoint.state.step)
         checkpoint.restore(model)
@@ -331,8 +337,8 @@ def test_a_checkpoint_is_due_after_so_many_steps_or_before_a_minute_is_over(
         saved.append((state.step, clock))
         clock += 5
 
-    monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: clock))
-    monkeypatch.setattr(checkpoints, "write", slow_write)
+    monkeypatch.setattr(saving_module, "time", SimpleNamespace(monotonic=lambda: clock))
+    monkeypatch.setattr(checkpoint, "write", slow_write)
     progress: Any = SimpleNamespace(step=0, seconds=0.0)
     history = History(tmp_path / "history.csv", ())
     saving = SaveCheckpoints(tmp_path, every, CLASSIFIER, progress, history, None, stopping.Request())
@@ -402,7 +408,7 @@ def assert_same(run: Run, other: Run) -> None:
     """Bit by bit, but for the times."""
     times = ("seconds", "images_per_second", "memory_mb")
     histories = [
-        [{key: value for key, value in row.items() if key not in times} for row in callbacks.read_history(of.history)]
+        [{key: value for key, value in row.items() if key not in times} for row in folder.read_history(of.history)]
         for of in (run, other)
     ]
     assert histories[0] == histories[1]
@@ -420,7 +426,7 @@ def test_a_run_that_dies_in_every_call_of_its_checkpoints_ends_as_if_nothing_had
     pictures: Path, tmp_path: Path
 ) -> None:
     unbroken = train(pictures, tmp_path / "unbroken", "epochs=2")
-    real = checkpoints.write
+    real = checkpoint.write
     died: list[str] = []
 
     def dying(folder: Path, model: keras.Model, state: State, of_metrics: bool) -> None:
@@ -434,7 +440,7 @@ def test_a_run_that_dies_in_every_call_of_its_checkpoints_ends_as_if_nothing_had
 
     while True:
         with pytest.MonkeyPatch.context() as monkeypatch:
-            monkeypatch.setattr(checkpoints, "write", dying)
+            monkeypatch.setattr(checkpoint, "write", dying)
             try:
                 run = train(pictures, tmp_path / "run", "epochs=2", "checkpoint.every=1")
                 break
@@ -452,7 +458,7 @@ KILLS = 30
 def processes() -> Any:
     """Processes of their own that need not import TensorFlow again."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["app.training"])
+    context.set_forkserver_preload(["app.training.training"])
     return context
 
 

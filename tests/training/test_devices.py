@@ -18,14 +18,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from app import callbacks, datasets, devices
-from app.datasets import Data
-from app.devices import Cluster, Devices
-from app.errors import UserError, WorkerLostError
-from app.images import Preprocessing
-from app.input_pipeline import Share, training_batches
+from app.datasets import loading
+from app.datasets.dataset import Data
+from app.images.preprocessing import Preprocessing
+from app.pipeline.input_pipeline import Share, training_batches
+from app.program.errors import UserError, WorkerLostError
 from app.recipe import Augmentation, Optimizer, Recipe
-from app.run_folder import Run
+from app.run_folder import folder
+from app.run_folder.folder import Run
+from app.training.devices import cluster, devices
+from app.training.devices.cluster import Cluster, read_cluster
+from app.training.devices.devices import Devices
 from tests import ROOT
 
 SMALL = Preprocessing(height=32, width=32)
@@ -34,7 +37,7 @@ SETTINGS = ("image_size=32", "batch_size=24", "seed=3", "augmentation.flip=true"
 
 @pytest.fixture(scope="module")
 def data(pictures: Path) -> Data:
-    return datasets.load(str(pictures))
+    return loading.load(str(pictures))
 
 
 # ---- what names them
@@ -54,7 +57,7 @@ def config(cluster: Any, kind: str = "worker", index: Any = 0) -> str:
     ],
 )
 def test_a_cluster_is_read_with_the_chief_first(text: str, cluster: Cluster | None) -> None:
-    assert devices.read_cluster(text) == cluster
+    assert read_cluster(text) == cluster
 
 
 @pytest.mark.parametrize(
@@ -74,7 +77,7 @@ def test_a_cluster_is_read_with_the_chief_first(text: str, cluster: Cluster | No
 )
 def test_a_tf_config_that_makes_no_sense_is_one_sentence(text: str, words: str) -> None:
     with pytest.raises(UserError) as caught:
-        devices.read_cluster(text)
+        cluster.read_cluster(text)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -223,9 +226,11 @@ import tensorflow as tf
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from app import devices, recipe, training
+from app import recipe, training
+from app.training import finishing
+from app.training.devices import devices
 
-training._finish = lambda *_: None  # of the same weights there would be the same figures
+finishing.finish = lambda *_: None  # of the same weights there would be the same figures
 data, to, *settings = sys.argv[1:]
 for count in ("1", "2"):
     taken = devices.take(count)
@@ -239,7 +244,7 @@ def weights(run: Run) -> list[Any]:
 
 
 def assert_same_history(one: Run, several: Run, loss: float) -> None:
-    mine, theirs = callbacks.read_history(several.history), callbacks.read_history(one.history)
+    mine, theirs = folder.read_history(several.history), folder.read_history(one.history)
     assert len(mine) == len(theirs)
     for a, b in zip(mine, theirs, strict=True):
         for figure in ("loss", "val_loss"):
@@ -304,7 +309,7 @@ import sys
 import keras, numpy as np, tensorflow as tf
 
 strategy = tf.distribute.MultiWorkerMirroredStrategy()
-from app.multi_worker import MultiWorkerModel
+from app.training.devices.multi_worker import MultiWorkerModel
 
 class FirstStep(MultiWorkerModel):
     train_step, test_step = keras.Model.train_step, keras.Model.test_step
@@ -384,7 +389,7 @@ def test_a_killed_worker_ends_the_others_and_all_go_on_together(killed: int, pic
     run = Run(tmp_path / "run")
     arguments = command(pictures, run.folder, *SETTINGS, "epochs=12")
     first = Workers(arguments, arguments)
-    while len(callbacks.read_history(run.history)) < 3:
+    while len(folder.read_history(run.history)) < 3:
         assert first.processes[0].poll() is None, first.end()
         time.sleep(0.1)
     first.processes[killed].send_signal(signal.SIGKILL)
@@ -393,12 +398,12 @@ def test_a_killed_worker_ends_the_others_and_all_go_on_together(killed: int, pic
     code, _, err = ended[1 - killed]
     assert code == 75, err
     assert err.splitlines()[-1].startswith("Error: Another worker is gone")
-    done = len(callbacks.read_history(run.history))
+    done = len(folder.read_history(run.history))
     assert 3 <= done < 12
     (code, _, err), (other_code, _, other_err) = Workers(arguments, arguments).end()
     assert (code, other_code) == (0, 0), (err, other_err)
     assert "Going on after step" in err
-    assert len(callbacks.read_history(run.history)) == 12
+    assert len(folder.read_history(run.history)) == 12
 
 
 @pytest.mark.slow

@@ -8,11 +8,14 @@ import keras
 import numpy as np
 import pytest
 
-from app import callbacks, fine_tuning, optimizers, recipe, run_folder, training
-from app.datasets import unwatched
-from app.errors import UserError
+from app import recipe, run_folder, training
+from app.program import files
+from app.program.errors import UserError
+from app.program.progress import unwatched
 from app.recipe import FineTuning, Recipe
-from app.run_folder import Run
+from app.run_folder import folder
+from app.run_folder.folder import Run
+from app.training import fine_tuning, optimizers
 from models import NETWORKS, BatchNormalization
 
 Array = np.ndarray[Any, Any]
@@ -53,7 +56,7 @@ def test_fine_tuning_replaces_the_classifier_and_keeps_batch_norm_as_it_was(
         assert np.corrcoef(kernel.ravel(), convolutions[1][name][0].ravel())[0, 1] > 0.9
     origin = run.read_classifier().origin
     assert origin is not None
-    assert (origin.path, origin.sha256) == (str(finished_run.folder), run_folder.digest(finished_run.model))
+    assert (origin.path, origin.sha256) == (str(finished_run.folder), files.digest(finished_run.model))
     said = capfd.readouterr().err
     assert "predictions (new)" in said
     assert "frozen" in said
@@ -180,7 +183,7 @@ def test_auxiliary_heads_train_beside_the_predictions_and_stay_behind(pictures: 
     for name in ("auxiliary_1", "auxiliary_2", "predictions"):
         assert np.abs(checkpoint.get_layer(name).bias.numpy()).max() > 0, "biases begin at 0: this head did not train"
     np.testing.assert_array_equal(model.get_layer("predictions").bias, checkpoint.get_layer("predictions").bias)
-    (row,) = callbacks.read_history(run.history)
+    (row,) = folder.read_history(run.history)
     heads = 0.3 * (row["auxiliary_1_loss"] + row["auxiliary_2_loss"])
     assert row["total_loss"] == pytest.approx(row["loss"] + heads, rel=1e-5)
     assert {"accuracy", "val_loss", "val_accuracy"} <= set(row)

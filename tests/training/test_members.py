@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from app import members, recipe, training
+from app import recipe
 from app.__main__ import app
-from app.errors import UserError
-from app.run_folder import Run
+from app.program.errors import UserError
+from app.recipe import Recipe
+from app.run_folder.folder import Run
+from app.training import beginning, members
 from models import NETWORKS
 
 
@@ -29,11 +31,23 @@ def test_members_differ_in_seed_dropout_and_initial_weights_as_the_paper_says() 
 def test_initial_weights_scale_the_kernels_of_convolutions_alone() -> None:
     model = NETWORKS["lenet_bn"](input_shape=(16, 16, 3), classes=3)
     before = {weight.path: weight.numpy() for weight in model.weights}
-    training._scale_kernels(model, 1.5)
+    beginning.scale_kernels(model, 1.5)
     for layer in model.layers:
         for weight in layer.weights:
             scaled = isinstance(layer, keras.layers.Conv2D) and weight.name == "kernel"
             np.testing.assert_allclose(weight.numpy(), before[weight.path] * (1.5 if scaled else 1.0), rtol=1e-6)
+
+
+def test_members_are_trained_one_after_the_other_in_folders_of_their_numbers(tmp_path: Path) -> None:
+    trained: list[tuple[Path, Recipe]] = []
+
+    def train_one(folder: Path, each: Recipe) -> Run:
+        trained.append((folder, each))
+        return Run(folder)
+
+    found = members.train(tmp_path, Recipe(seed=3), 3, train_one)
+    assert [run.folder for run in found] == [tmp_path / number for number in ("1", "2", "3")]
+    assert trained == list(zip([run.folder for run in found], members.recipes(Recipe(seed=3), 3), strict=True))
 
 
 def test_members_do_not_go_into_a_run(tmp_path: Path) -> None:

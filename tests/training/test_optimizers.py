@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from app import optimizers, weight_average
-from app.errors import UserError
+from app.program.errors import UserError
 from app.recipe import Recipe
+from app.training import optimizers
+from app.training.callbacks import weight_average
 from models import NETWORKS
 
 Array = np.ndarray[Any, Any]

@@ -16,27 +16,27 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from app import (
-    augmentation,
-    batch_norm_runs,
-    callbacks,
-    checkpoints,
-    datasets,
-    evaluation,
-    input_pipeline,
-    optimizers,
-    recipe,
-    run_folder,
-    training,
-)
-from app.checkpoints import State
-from app.datasets import Data, unwatched
-from app.errors import UserError
-from app.image_files import FileSplit
-from app.images import Preprocessing, decode
-from app.live_report import LiveReport
+from app import evaluation, recipe, run_folder, training
+from app.batch_norm import repair
+from app.datasets import loading
+from app.datasets.dataset import Data
+from app.datasets.files.image_files import FileSplit
+from app.evaluation import evaluating
+from app.images.decoding import decode
+from app.images.preprocessing import Preprocessing
+from app.pipeline import augmentation, input_pipeline
+from app.program.errors import UserError
+from app.program.progress import unwatched
 from app.recipe import Augmentation, Recipe
-from app.run_folder import Classifier, DataRecord, Run
+from app.run_folder import folder
+from app.run_folder.classifier import Classifier, DataRecord
+from app.run_folder.folder import Run
+from app.run_folder.golden import read_golden
+from app.training import beginning, finishing, optimizers
+from app.training.callbacks import epochs, progress
+from app.training.callbacks.live_report import LiveReport
+from app.training.checkpoints import checkpoint, saving
+from app.training.checkpoints.checkpoint import State
 from models import NETWORKS
 
 Array = np.ndarray[Any, Any]
@@ -83,7 +83,7 @@ def noise(count: int = 5) -> Array:
 
 @pytest.fixture(scope="module")
 def data(pictures: Path) -> Data:
-    return datasets.load(str(pictures))
+    return loading.load(str(pictures))
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def unbroken(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_a_run_folder_holds_what_its_docstring_says_and_nothing_else(finished_run: Run) -> None:
-    named = set(re.findall(r"^([\w./]+)  +\S", run_folder.__doc__ or "", flags=re.MULTILINE))
+    named = set(re.findall(r"^([\w./]+)  +\S", folder.__doc__ or "", flags=re.MULTILINE))
     assert {"model.keras", "golden/", "unreadable.csv"} <= named
     found = {path.name + "/" * path.is_dir() for path in finished_run.folder.iterdir()}
     # No file was unreadable or to be left out, and nothing was imported.
@@ -165,7 +165,7 @@ def test_history_has_a_row_per_epoch(finished_run: Run) -> None:
 
 def validation_loss(run: Run, data: Data) -> float:
     trained = run_folder.load(run.folder)
-    probabilities, truth = evaluation.predict(trained.model, data.validation, trained.preprocessing)
+    probabilities, truth = evaluating.predict(trained.model, data.validation, trained.preprocessing)
     return float(-np.mean(np.log(probabilities[np.arange(len(truth)), truth].astype(np.float64))))
 
 
@@ -182,7 +182,7 @@ def test_the_model_is_that_of_the_last_epoch_or_of_the_lowest_validation_loss(
     wanted = run.read_classifier().recipe
     assert wanted is not None
     training.train(str(pictures), "lenet_bn", run.folder, wanted, unwatched)  # all epochs are done: it only finishes
-    losses = [row["val_loss"] for row in callbacks.read_history(run.history)]
+    losses = [row["val_loss"] for row in folder.read_history(run.history)]
     assert validation_loss(run, data) == pytest.approx(losses[-1] if use == "last" else min(losses), rel=1e-4)
     assert min(losses) < losses[-1] * 0.99, "the last epoch is the best: this test cannot see a difference"
 
@@ -204,8 +204,8 @@ def test_metrics_are_those_of_the_test_images(finished_run: Run, data: Data) -> 
 
 def test_golden_images_are_test_images_as_they_came(finished_run: Run, data: Data) -> None:
     test = {encoded: data.labels[label] for encoded, label in data.test.in_order().as_numpy_iterator()}
-    golden = run_folder.read_golden(finished_run)
-    assert len(golden) == min(training.GOLDEN, data.test.count)
+    golden = read_golden(finished_run)
+    assert len(golden) == min(finishing.GOLDEN, data.test.count)
     for image in golden:
         assert test.pop((finished_run.golden / image["file"]).read_bytes()) == image["label"]
 
@@ -222,58 +222,58 @@ def test_the_report_is_one_page_that_needs_no_other_file(finished_run: Run) -> N
 
 
 def killed_within_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    count = callbacks.EndEpochs.on_train_batch_end
+    count = epochs.EndEpochs.on_train_batch_end
 
     def stop(self: Any, batch: int, logs: Any = None) -> None:
         count(self, batch, logs)
         if self.step == 14:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(callbacks.EndEpochs, "on_train_batch_end", stop)
+    monkeypatch.setattr(epochs.EndEpochs, "on_train_batch_end", stop)
 
 
 def killed_between_history_and_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    write = callbacks.History.on_epoch_end
+    write = epochs.History.on_epoch_end
 
     def stop(self: Any, epoch: int, logs: Any = None) -> None:
         write(self, epoch, logs)
         if epoch == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(callbacks.History, "on_epoch_end", stop)
+    monkeypatch.setattr(epochs.History, "on_epoch_end", stop)
 
 
 def killed_before_the_last_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    write = callbacks.SaveCheckpoints._write
+    write = saving.SaveCheckpoints._write
 
     def stop(self: Any, name: str) -> None:
         if name == "last.keras":
             raise KeyboardInterrupt
         write(self, name)
 
-    monkeypatch.setattr(callbacks.SaveCheckpoints, "_write", stop)
+    monkeypatch.setattr(saving.SaveCheckpoints, "_write", stop)
 
 
 def asked_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    count = callbacks.EndEpochs.on_train_batch_end
+    count = epochs.EndEpochs.on_train_batch_end
 
     def ask(self: Any, batch: int, logs: Any = None) -> None:
         count(self, batch, logs)
         if self.step == 15:
             signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(callbacks.EndEpochs, "on_train_batch_end", ask)
+    monkeypatch.setattr(epochs.EndEpochs, "on_train_batch_end", ask)
 
 
 def asked_to_stop_in_a_validation(monkeypatch: pytest.MonkeyPatch) -> None:
-    begin = callbacks.ReportProgress.on_test_begin
+    begin = progress.ReportProgress.on_test_begin
 
     def ask(self: Any, logs: Any = None) -> None:
         begin(self, logs)
         if self.step == 18:
             signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(callbacks.ReportProgress, "on_test_begin", ask)
+    monkeypatch.setattr(progress.ReportProgress, "on_test_begin", ask)
 
 
 @pytest.mark.parametrize(
@@ -314,7 +314,7 @@ def assert_same(run: Run, other: Run) -> None:
     """Bit by bit, but for the times."""
 
     def history(of: Run) -> list[dict[str, float]]:
-        rows = callbacks.read_history(of.history)
+        rows = folder.read_history(of.history)
         return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
 
     assert history(run) == history(other)
@@ -362,7 +362,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(unbroken: Run, pictures: Path
     model.optimizer.build(model.trainable_variables)
     other = recipe.load("default", [*LONG, "seed=3"])
     described = run.read_classifier().model_copy(update={"recipe": other})
-    checkpoints.write(run.checkpoints, model, State(classifier=described, step=3))
+    checkpoint.write(run.checkpoints, model, State(classifier=described, step=3))
     with pytest.raises(UserError, match="step-00000003 holds a run with another recipe; choose another --to"):
         train(pictures, run.folder, *LONG)
 
@@ -445,7 +445,7 @@ def test_where_a_loss_stopped_being_finite_is_said(broken: str, sentence: str) -
     model.get_layer(broken).kernel.assign(np.full(model.get_layer(broken).kernel.shape, np.inf))
     images = np.random.default_rng(0).normal(size=(4, 16, 16, 3)).astype(np.float32)
     with pytest.raises(UserError, match=f"at step 8, {sentence}; try"):
-        model.fit(images, np.eye(3)[[0, 1, 2, 0]], verbose=0, callbacks=[callbacks.StopOnNonFinite(7)])
+        model.fit(images, np.eye(3)[[0, 1, 2, 0]], verbose=0, callbacks=[epochs.StopOnNonFinite(7)])
 
 
 def test_a_training_says_on_what_and_how_it_goes(
@@ -458,14 +458,14 @@ def test_a_training_says_on_what_and_how_it_goes(
     parameters = run_folder.load(run.folder).model.count_params()
     assert re.search(rf"lenet_bn: of {parameters:,} parameters [\d,]+ train\n", said)
     assert "float32, 16 images a step in 2 parts, 4 steps" in said
-    (row,) = callbacks.read_history(run.history)
+    (row,) = folder.read_history(run.history)
     assert 100 < row["memory_mb"] < 100_000
 
 
 def test_the_report_shows_the_curves_while_training_goes_on(pictures: Path, tmp_path: Path) -> None:
     run = Run(tmp_path)
     rows = [{"epoch": 1, "loss": 2.0, "val_loss": 1.0, "accuracy": 0.3, "val_accuracy": 0.625, "images_per_second": 9}]
-    history = callbacks.History(run.history, [])
+    history = epochs.History(run.history, [])
     history.on_epoch_end(0, {key: value for key, value in rows[0].items() if key != "epoch"})
     classifier = Classifier(
         network="lenet_bn",
@@ -502,7 +502,7 @@ def short_run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_a_number_of_steps_ends_a_run_whatever_the_epochs(short_run: Run) -> None:
     last = keras.models.load_model(short_run.checkpoints / "last.keras")
     assert int(last.optimizer.iterations) == 11
-    rows = callbacks.read_history(short_run.history)
+    rows = folder.read_history(short_run.history)
     assert len(rows) == 2
     assert rows[-1]["learning_rate"] == pytest.approx(0, abs=1e-9), "the cosine ends where the run does"
 
@@ -532,14 +532,14 @@ def test_what_was_left_out_of_training_is_left_out_of_the_evaluation(short_run: 
     assert figures["top_1"] == json.loads(short_run.metrics.read_text())["top_1"]
     shutil.copytree(short_run.folder, tmp_path / "run")
     data = str(short_run.folder.parent / "data")
-    batch_norm_runs.recalibrate(tmp_path / "run", data)
-    batch_norm_runs.adapt(tmp_path / "run", data, tmp_path / "adapted")
+    repair.recalibrate(tmp_path / "run", data)
+    repair.adapt(tmp_path / "run", data, tmp_path / "adapted")
     assert evaluation.evaluate(tmp_path / "adapted", None)["count"] == figures["count"]
 
 
 def test_the_split_is_a_manifest_to_train_on_again(short_run: Run) -> None:
     record = short_run.read_classifier().data
-    again = datasets.load(str(short_run.split))
+    again = loading.load(str(short_run.split))
     assert record
     assert again.fingerprint == record.fingerprint
     assert (again.train.count, again.validation.count, again.test.count) == (
@@ -560,11 +560,11 @@ def test_the_split_is_a_manifest_to_train_on_again(short_run: Run) -> None:
     ],
 )
 def test_the_image_size_is_the_datas_or_the_networks(network: str, images: str, side: int, data: Data) -> None:
-    source = datasets.load("digits") if images == "digits" else data
-    found = training._describe(source, network, Recipe())
+    source = loading.load("digits") if images == "digits" else data
+    found = beginning.describe(source, network, Recipe())
     assert found.arguments["input_shape"] == (side, side, 3)
     assert (found.preprocessing.height, found.preprocessing.width) == (side, side)
-    assert training._describe(source, network, Recipe(image_size=81)).preprocessing.height == 81
+    assert beginning.describe(source, network, Recipe(image_size=81)).preprocessing.height == 81
 
 
 # ---- the step
@@ -582,7 +582,7 @@ def test_the_loss_is_the_smoothed_cross_entropy(pictures: Path, data: Data, tmp_
     logits = model(images, training=True).numpy().astype(np.float64)
     log_probabilities = np.log(softmax(logits))
     smoothed = labels.numpy() * (1 - 0.2) + 0.2 / 3
-    (row,) = callbacks.read_history(run.history)
+    (row,) = folder.read_history(run.history)
     assert len(images) == 72
     assert row["loss"] == pytest.approx(-np.mean((smoothed * log_probabilities).sum(axis=1)), rel=1e-5)
     assert row["accuracy"] == pytest.approx(np.mean(logits.argmax(axis=1) == labels.numpy().argmax(axis=1)))
@@ -603,9 +603,9 @@ def test_weight_decay_shrinks_kernels_and_nothing_else(name: str, resumed: bool,
     model = small_model({"name": name, "rate": rate, "momentum": 0.0, "weight_decay": decay})
     if resumed:
         model.optimizer.build(model.trainable_variables)
-        checkpoints.write(tmp_path, model, State(classifier=unbroken.read_classifier()))
+        checkpoint.write(tmp_path, model, State(classifier=unbroken.read_classifier()))
         model = small_model({"name": name, "rate": rate, "momentum": 0.0, "weight_decay": decay})
-        found = checkpoints.newest(tmp_path)
+        found = checkpoint.newest(tmp_path)
         assert found
         found.restore(model)
     rng = np.random.default_rng(6)

@@ -8,9 +8,13 @@ import keras
 import numpy as np
 import pytest
 
-from app import batch_norm, batch_norm_runs, callbacks, datasets, evaluation, recipe, run_folder, training
-from app.datasets import unwatched
-from app.run_folder import Run
+from app import recipe, run_folder, training
+from app.batch_norm import in_training, measuring, population
+from app.datasets import loading
+from app.evaluation import evaluating
+from app.program.progress import unwatched
+from app.run_folder import folder
+from app.run_folder.folder import Run
 
 SETTINGS = ("epochs=6", "image_size=32", "batch_size=8", "optimizer.rate=0.1", "seed=1", "schedule.name=constant")
 
@@ -32,11 +36,11 @@ def test_a_finished_run_has_the_averaged_weights_and_statistics_of_their_own(ave
         np.testing.assert_array_equal(weight.numpy(), average.numpy(), err_msg=weight.path)
         apart = max(apart, float(np.abs(end.numpy() - average.numpy()).max()))
     assert apart > 1e-2, "the average is where the weights are: this test cannot see a difference"
-    data, wanted = datasets.load(str(pictures)), averaged.read_classifier()
+    data, wanted = loading.load(str(pictures)), averaged.read_classifier()
     assert wanted.recipe
-    pictures_of = batch_norm_runs.training_pictures(data, wanted.preprocessing, wanted.recipe)
-    found = batch_norm.population(model, pictures_of).statistics
-    for layer in batch_norm.layers_of(model):
+    pictures_of = in_training.training_pictures(data, wanted.preprocessing, wanted.recipe)
+    found = population.population(model, pictures_of).statistics
+    for layer in measuring.layers_of(model):
         np.testing.assert_allclose(layer.moving_mean, found[layer.name].mean, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(layer.moving_variance, found[layer.name].variance, rtol=1e-4, atol=1e-5)
 
@@ -47,12 +51,12 @@ def test_a_run_with_an_average_has_learned(averaged: Run) -> None:
 
 def test_validation_sees_the_average_where_statistics_are_measured_for_it(averaged: Run, pictures: Path) -> None:
     trained = run_folder.load(averaged.folder)
-    data = datasets.load(str(pictures))
-    probabilities, truth = evaluation.predict(trained.model, data.validation, trained.preprocessing)
+    data = loading.load(str(pictures))
+    probabilities, truth = evaluating.predict(trained.model, data.validation, trained.preprocessing)
     loss = float(-np.mean(np.log(probabilities[np.arange(len(truth)), truth].astype(np.float64))))
     wanted = averaged.read_classifier().recipe
     assert wanted
-    seen = callbacks.read_history(averaged.history)[-1]["val_loss"] == pytest.approx(loss, rel=1e-3)
+    seen = folder.read_history(averaged.history)[-1]["val_loss"] == pytest.approx(loss, rel=1e-3)
     assert seen == (wanted.batch_norm.recalibrate == "epoch")
 
 
@@ -77,7 +81,7 @@ def test_without_batch_norm_every_validation_is_of_the_average(pictures: Path, t
     settings = ("image_size=32", "batch_size=16", "width=0.1", "steps=8", "weight_average=0.99", "optimizer.rate=0.2")
     wanted = recipe.load("default", (*settings, "dropout=0"))
     run = training.train(str(pictures), "googlenet", tmp_path / "run", wanted, unwatched)
-    trained, data = run_folder.load(run.folder), datasets.load(str(pictures))
-    probabilities, truth = evaluation.predict(trained.model, data.validation, trained.preprocessing)
+    trained, data = run_folder.load(run.folder), loading.load(str(pictures))
+    probabilities, truth = evaluating.predict(trained.model, data.validation, trained.preprocessing)
     loss = float(-np.mean(np.log(probabilities[np.arange(len(truth)), truth].astype(np.float64))))
-    assert callbacks.read_history(run.history)[-1]["val_loss"] == pytest.approx(loss, rel=1e-4)
+    assert folder.read_history(run.history)[-1]["val_loss"] == pytest.approx(loss, rel=1e-4)

@@ -1,0 +1,91 @@
+"""Data sets: what is wrong with them, and writing them as records."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from app.commands.options import (
+    DataArgument,
+    JsonOption,
+    QuarantineOption,
+)
+from app.commands.printing import output, print_json
+from app.program import quiet
+
+SHOWN = 10  # findings of a kind
+
+
+def check(
+    data: DataArgument,
+    to: Annotated[
+        Path | None, typer.Option(help="A folder for check.json and for quarantine.txt, the list that `train` takes.")
+    ] = None,
+    run: Annotated[Path | None, typer.Option(metavar="RUN", help="Compare the classes with those of this run.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find what is wrong with images, labels and splits before training does.
+
+    Ends with exit code 1 when there are faults: what cannot be used, leaks between splits, contradicting labels. Notes,
+    such as a rotation that training knows how to undo, do not count.
+    """
+    with quiet.tensorflow():
+        from app.datasets.checks import checking
+        from app.program.progress import watch
+    report = checking.check(data, watch, run)
+    if to:
+        checking.write(report, to)
+    if as_json:
+        print_json(report.as_json())
+    else:
+        _print_check(report.as_json(), checking.FAULTS, checking.NOTES)
+    if report.faults:
+        raise typer.Exit(1)
+
+
+def _print_check(found: dict[str, Any], faults: dict[str, str], notes: dict[str, str]) -> None:
+    kinds = Counter(finding["kind"] for finding in found["findings"])
+    table = Table("", "found", "times", "training")
+    for title, actions in (("fault", faults), ("note", notes)):
+        for kind in actions:
+            if kinds[kind]:
+                table.add_row(title, kind, str(kinds[kind]), actions[kind])
+    if kinds:
+        output.print(table)
+    # Lines, not cells: a path that is broken in two is no path.
+    shown: Counter[str] = Counter()
+    for finding in sorted(found["findings"], key=lambda finding: not finding["fault"]):
+        shown[finding["kind"]] += 1
+        if shown[finding["kind"]] <= SHOWN:
+            output.print(f"{finding['kind']}: {finding['file']}: {finding['reason']}", soft_wrap=True)
+        elif shown[finding["kind"]] == SHOWN + 1:
+            output.print(
+                f"{finding['kind']}: {kinds[finding['kind']] - SHOWN} more, see --json or --to", soft_wrap=True
+            )
+    count = sum(finding["fault"] for finding in found["findings"])
+    output.print(
+        f"{found['images']} images, {len(found['classes'])} classes: {count} faults, {kinds.total() - count} notes"
+    )
+
+
+def records(
+    data: DataArgument,
+    to: Annotated[Path, typer.Option(help="The folder of the shards; DATA is 'records:FOLDER' from then on.")],
+    quarantine: QuarantineOption = None,
+) -> None:
+    """Write DATA as TFRecord shards with checksums. The same command again goes on, and mends what is damaged."""
+    with quiet.tensorflow():
+        from app.datasets import loading
+        from app.datasets.prepared import records
+        from app.program.progress import watch
+    source = loading.load(data, watch, quarantine)
+    loading.report_data(source)
+    try:
+        written = records.write(source, to, watch)
+    except KeyboardInterrupt:
+        typer.echo("\nInterrupted. The same command goes on after the last whole shard.", err=True)
+        raise typer.Exit(130) from None
+    shards = [shard for split in (written.train, written.validation, written.test) for shard in split]
+    output.print(f"{sum(shard.count for shard in shards)} images in {len(shards)} shards: records:{to}", soft_wrap=True)

@@ -1,0 +1,105 @@
+"""Exports, and verifying them."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from app.commands.options import (
+    JsonOption,
+    RunsArgument,
+)
+from app.commands.printing import output, print_json, print_preprocessing
+from app.program import quiet
+
+
+def export(
+    runs: RunsArgument,
+    to: Annotated[Path, typer.Option(help="The folder of all exports; this one becomes NAME/VERSION in it.")],
+    name: Annotated[
+        str | None,
+        typer.Option(help="What to serve it as; the run folder's name if left out, and 'ensemble' for several."),
+    ] = None,
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            help="Which artefacts, separated by commas: saved_model,tflite if left out, of several runs saved_model."
+        ),
+    ] = None,
+    version: Annotated[
+        int | None, typer.Option(min=1, help="The version number; the next free one if left out.")
+    ] = None,
+    quantize: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="Also a smaller LiteRT file: float16, dynamic or int8, or what loses less, measured. The integer ones "
+            "are the fast ones on Arm and on x86 with VNNI; on other x86 processors float32 is as fast.",
+        ),
+    ] = None,
+    max_drop: Annotated[
+        float, typer.Option("--max-drop", min=0, help="Points of accuracy that the smaller file may lose.")
+    ] = 0.5,
+    precision: Annotated[
+        str, typer.Option(help="What the SavedModel computes in: float32, or bfloat16 for processors that have it.")
+    ] = "float32",
+    as_json: JsonOption = False,
+) -> None:
+    """Write a SavedModel for TensorFlow Serving and a LiteRT file, with the proof that they answer as the network.
+
+    Several runs become one SavedModel, which answers by the mean of their probabilities.
+    """
+    with quiet.tensorflow():
+        from app import exporting
+        from app.program.progress import watch
+    wanted = formats.split(",") if formats is not None else None
+    folder, found = exporting.export(
+        runs[0], to, wanted, version, quantize, max_drop, watch, precision, others=runs[1:], name=name
+    )
+    _print_certificate(f"Exported {folder}", folder, found, as_json)
+
+
+def verify(
+    export_: Annotated[
+        Path, typer.Argument(metavar="EXPORT", help="An export: its root, its name or a version folder.")
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Ask an export's artefacts again, each in a fresh process, about the golden images and, where the run and its data
+    are there, about those held out; exit code 1 when one disagrees or is another file."""
+    with quiet.tensorflow():
+        from app import exporting
+        from app.program.progress import console, watch
+    folder, found = exporting.verify(export_, watch)
+    if found["not_repeated"]:
+        console.print(f"Only the golden images were compared: {found['not_repeated']}.")
+    headline = f"Verified {folder}" if found["ok"] else f"{folder} DISAGREES with its network"
+    if found["changed"]:
+        headline += f"; not the files that were certified: {', '.join(found['changed'])}"
+    _print_certificate(headline, folder, found, as_json)
+    if not found["ok"]:
+        raise typer.Exit(1)
+
+
+def _print_certificate(headline: str, folder: Path, found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    table = Table("artefact", "images", "agreement", "max difference", "tolerance", "accuracy", "MB", "ms / image")
+    for row in found["rows"]:
+        measured = [("golden", row)] + ([("held out", row["held_out"])] if row["held_out"] else [])
+        for what, part in measured:
+            table.add_row(
+                row["artefact"],
+                f"{part['images']} {what}",
+                f"{part['top_1_agreement']:.1%}",
+                f"{part['max_difference']:.1e}",
+                "" if row["tolerance"] is None else f"{row['tolerance']:.0e}",
+                "" if part["accuracy"] is None else f"{part['accuracy']:.1%}",
+                f"{row['bytes'] / 1e6:.1f}",
+                f"{row['milliseconds']:.1f}",
+            )
+    output.print(table)
+    print_preprocessing(folder)
+    output.print(headline, soft_wrap=True)

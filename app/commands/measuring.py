@@ -1,0 +1,93 @@
+"""What a network says, and how often it is right."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from app.commands.options import (
+    JsonOption,
+    RunsArgument,
+)
+from app.commands.printing import output, print_json, print_preprocessing
+from app.program import quiet
+
+
+def evaluate(
+    runs: RunsArgument,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA",
+            help="Other data than the run's own: its test images, or all of it for imported networks where it has no "
+            "splits. Also ImageNet's validation folder, in class folders or as unpacked.",
+        ),
+    ] = None,
+    crops: Annotated[
+        int,
+        typer.Option(
+            metavar="1|10|12|144",
+            help="Crops of an image to average over: 1 is the network's own preprocessing, 10 the corners and the "
+            "middle, mirrored, 12 those and the whole, 144 GoogLeNet's.",
+        ),
+    ] = 1,
+    leave_out: Annotated[
+        Path | None,
+        typer.Option(
+            "--leave-out", metavar="FILE", help="Images not to count, a file name or number of ImageNet's a line."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Top-1, top-5, loss, calibration and figures per class on the test images.
+
+    Several runs answer together, by the mean of their probabilities.
+    The calibration error is how far these are from the share that is right.
+    """
+    with quiet.tensorflow():
+        from app import evaluation
+        from app.program.progress import watch
+    figures = evaluation.evaluate(runs[0], data, watch, others=runs[1:], crops=crops, leave_out=leave_out)
+    if as_json:
+        print_json(figures)
+        return
+    for row in figures["members"] if len(runs) > 1 else ():
+        alone = f"top-1 {row['top_1']:.4f}  top-5 {row['top_5']:.4f}  loss {row['loss']:.4f}"
+        output.print(f"{row['run']} alone: {alone}", soft_wrap=True)
+    output.print(
+        f"top-1 {figures['top_1']:.4f}  top-5 {figures['top_5']:.4f}  loss {figures['loss']:.4f}  "
+        f"calibration error {figures['ece']:.4f}  on {figures['count']} images"
+        + (f", {crops} crops of each" if crops > 1 else "")
+    )
+    if found := figures["calibrated"]:
+        output.print(
+            f"at temperature {found['temperature']:.3f}: loss {found['loss']:.4f}  calibration error {found['ece']:.4f}"
+        )
+    for run in runs:
+        print_preprocessing(run)
+    table = Table("class", "precision", "recall", "f1", "images")
+    for label, row in figures["per_class"].items():
+        table.add_row(label, f"{row['precision']:.3f}", f"{row['recall']:.3f}", f"{row['f1']:.3f}", str(row["count"]))
+    output.print(table)
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run folder or an export.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")],
+    top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 3,
+    as_json: JsonOption = False,
+) -> None:
+    """Name what is on pictures. Ends with exit code 1 when one of them could not be read."""
+    with quiet.tensorflow():
+        from app.evaluation import prediction
+        from app.program.progress import watch
+    rows = prediction.predict(model, images, top, watch)
+    if as_json:
+        print_json(rows)
+    else:
+        for row in rows:
+            named = (f"{name} {score:.3f}" for name, score in zip(row["classes"], row["scores"], strict=True))
+            output.print(f"{row['file']}: {row.get('error') or '  '.join(named)}", soft_wrap=True)
+    if any("error" in row for row in rows):
+        raise typer.Exit(1)

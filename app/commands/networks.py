@@ -1,0 +1,80 @@
+"""The family, and published weights as runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from app.commands.options import (
+    JsonOption,
+)
+from app.commands.printing import output, print_json
+from app.program import quiet
+
+
+def networks(
+    diagram: Annotated[
+        str | None, typer.Option(metavar="NETWORK", help="Draw this one, block by block, as an SVG file.")
+    ] = None,
+    to: Annotated[Path | None, typer.Option(help="The file of the diagram; NETWORK.svg if left out.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The family: paper, input, parameters, multiply-adds, published accuracy, who publishes weights."""
+    if diagram is not None:
+        with quiet.tensorflow():
+            from app.networks import diagrams
+        output.print(f"Wrote {diagrams.of_the_family(diagram, to or Path(f'{diagram}.svg'))}", soft_wrap=True)
+        return
+    from app.networks.cards import describe
+
+    rows = describe()
+    if as_json:
+        print_json(rows)
+        return
+    table = Table()
+    table.add_column("network", no_wrap=True)
+    for title in ("paper", "input", "parameters", "multiply-adds", "top-1", "top-5", "of", "published weights"):
+        table.add_column(title)
+    for row in rows:
+        accuracy = ["" if row[key] is None else f"{row[key]:.1%}" for key in ("top_1", "top_5")]
+        size = " x ".join(str(side) for side in row["input"])
+        counts = (f"{row['parameters']:,}", f"{row['multiply_adds'] / 1e9:.3g} G")
+        origin = (row["accuracy_source"] or "", row["source"] or "")
+        table.add_row(row["name"], row["paper"], size, *counts, *accuracy, *origin)
+    output.print(table)
+
+
+def import_(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A checkpoint of TF-slim or facenet, .h5, .safetensors, .pth or .pt.")
+    ],
+    network: Annotated[str, typer.Option(help="A name from `networks`.")],
+    source: Annotated[str, typer.Option(help="Whose file it is: slim, keras, torchvision, timm, facenet or cadene.")],
+    to: Annotated[Path, typer.Option(help="The run folder to write.")],
+    labels: Annotated[
+        Path | None, typer.Option(help="A text file, a class per line; ImageNet's synsets if left out.")
+    ] = None,
+    partial: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SCOPE", help="A scope whose tensors may be missing or left over; repeatable."),
+    ] = None,
+    auxiliary: Annotated[bool, typer.Option("--auxiliary", help="Keep the auxiliary heads, for fine-tuning.")] = False,
+    drop_background: Annotated[
+        bool, typer.Option("--drop-background", help="Leave out class 0 of TF-slim's 1001.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Published weights as a run folder: ready for evaluate, predict, export, and train --from."""
+    with quiet.tensorflow():
+        from app.run_folder import importing
+    report = importing.import_weights(file, network, source, to, labels, partial or (), auxiliary, drop_background)
+    if as_json:
+        print_json(importing.as_json(report))
+        return
+    # Lines, not a table: nobody reads a thousand rows, but many will search them for a name.
+    for what in ("loaded", "skipped", "missing"):
+        for row in getattr(report, what):
+            shape = " x ".join(str(side) for side in row.shape) or "scalar"
+            output.print(f"{what}: {row.source or '-'} -> {row.target or '-'}  {shape}  ({row.how})", soft_wrap=True)
+    output.print(f"Imported {to}: {len(report.loaded)} tensors loaded, {len(report.skipped)} skipped", soft_wrap=True)

@@ -1,0 +1,28 @@
+"""What several commands print, and where to."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+# Not 80 columns into a file or a pipe: a table that wraps is hard to read and harder to search.
+output = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 140)
+
+
+def print_json(content: Any) -> None:
+    print(json.dumps(content, indent=1))
+
+
+def print_preprocessing(folder: Path) -> None:
+    """Of a run or an export, beside every score: figures of pictures that were prepared otherwise do not compare."""
+    from app.images.preprocessing import Preprocessing
+
+    file = folder / "classifier.json"
+    if file.is_file():
+        found = [json.loads(file.read_text())]
+    else:
+        found = json.loads((folder / "certificate.json").read_text())["networks"]
+    for line in dict.fromkeys(Preprocessing(**each["preprocessing"]).described() for each in found):
+        output.print(f"preprocessing: {line}", soft_wrap=True)

@@ -1,0 +1,132 @@
+"""Training networks, alone, as members of an ensemble, or compared."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from app.commands.options import DataArgument, JsonOption, QuarantineOption, SettingsOption
+from app.commands.printing import output, print_json, print_preprocessing
+from app.program import quiet
+from app.program.errors import UserError
+
+
+def train(
+    data: DataArgument,
+    to: Annotated[Path, typer.Option(help="The run folder to write.")],
+    network: Annotated[str | None, typer.Option(help="A name from `networks`; may be left out with --from.")] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="RUN", help="Fine-tune the network of this run, with a new classifier."),
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="A name from app/recipes, or the path of such a file.")] = "default",
+    settings: SettingsOption = None,
+    quarantine: QuarantineOption = None,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="Compute the same bits every time, on GPUs too; a little slower.")
+    ] = False,
+    devices: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|all|0,1|cpu",
+            help="Train on so many devices, all GPUs, these GPUs, or the CPU; one if left out. With TF_CONFIG: of each "
+            "host.",
+        ),
+    ] = None,
+    members: Annotated[
+        int | None,
+        typer.Option(
+            min=2, help="Train so many networks, which differ in seed, initial weights and dropout: an ensemble."
+        ),
+    ] = None,
+) -> None:
+    """Train a network, measure it on the test images and write the run folder. The same command again goes on.
+
+    SIGTERM and Ctrl-C save a checkpoint after the step and end with the exit codes 75 and 130; a second Ctrl-C does not
+    wait for that.
+
+    With TF_CONFIG in the environment it is one worker of several: give each host the same command and a folder that all
+    share. Exit code 75 then also says that another worker is gone, and that the same command on all hosts goes on.
+    """
+    with quiet.tensorflow():
+        from app import recipe as recipes
+        from app import training
+        from app.program.progress import watch
+        from app.program.stopping import Stopped
+        from app.recipe import Recipe
+        from app.run_folder import Run
+        from app.training import members as ensemble
+        from app.training.devices.devices import take
+    wanted = recipes.load(recipe, settings or ())
+    try:
+        taken = take(devices)
+
+        def train_one(folder: Path, recipe: Recipe) -> Run:
+            return training.train(data, network, folder, recipe, watch, start, quarantine, deterministic, taken)
+
+        runs = ensemble.train(to, wanted, members, train_one) if members else [train_one(to, wanted)]
+    except Stopped as stopped:
+        typer.echo(f"\nStopped and saved after step {stopped.step}. The same command goes on.", err=True)
+        raise typer.Exit(stopped.code) from None
+    except KeyboardInterrupt:
+        typer.echo("\nInterrupted. The same command goes on after the last checkpoint.", err=True)
+        raise typer.Exit(130) from None
+    if not taken.is_chief:
+        output.print(f"This worker is done; the chief evaluates and writes {to}.", soft_wrap=True)
+        return
+    for run in runs:
+        figures = json.loads(run.metrics.read_text())
+        output.print(
+            f"top-1 {figures['top_1']:.4f}  top-5 {figures['top_5']:.4f}  loss {figures['loss']:.4f}  "
+            f"on {figures['count']} test images. Report: {run.report}",
+            soft_wrap=True,
+        )
+    print_preprocessing(run.folder)
+    names = " ".join(shlex.quote(str(run.folder)) for run in runs)
+    output.print(f"Now: python -m app evaluate {names}, or python -m app export {names} --to exports", soft_wrap=True)
+
+
+def compare(
+    data: DataArgument,
+    networks: Annotated[str, typer.Option(help="Names from `networks`, separated by commas, or 'all'.")],
+    to: Annotated[Path, typer.Option(help="The folder to write: a run folder for each network, and the report.")],
+    recipe: Annotated[str, typer.Option(help="As for `train`; all networks have the same.")] = "default",
+    settings: SettingsOption = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=1, help="Give each network so many seconds of training, whatever the epochs.")
+    ] = None,
+    multiply_adds: Annotated[
+        float | None, typer.Option(min=1, help="Give each network so many multiply-adds of training, as in 1e14.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train several networks on the same data with the same budget, and show which one to take. The same command again
+    goes on, and takes further networks."""
+    if seconds is not None and multiply_adds is not None:
+        raise UserError("--seconds and --multiply-adds are two budgets; give one of them.")
+    with quiet.tensorflow():
+        from app import recipe as recipes
+        from app.studies import comparing
+    names = "all" if networks == "all" else networks.split(",")
+    wanted, budget = recipes.load(recipe, settings or ()), comparing.Budget.of(seconds, multiply_adds)
+    try:
+        found = comparing.compare(data, names, to, wanted, budget)
+    except KeyboardInterrupt:
+        typer.echo("\nInterrupted. The same command goes on.", err=True)
+        raise typer.Exit(130) from None
+    if as_json:
+        print_json(found)
+    else:
+        table = Table("network", "image", "parameters", "multiply-adds", "training", "top-1", "ms / image", "MB")
+        for row in sorted((row for row in found["rows"] if "error" not in row), key=lambda row: -row["top_1"]):
+            counts = (f"{row['parameters']:,}", f"{row['multiply_adds'] / 1e6:.3g} M")
+            costs = (f"{row['milliseconds']:.2f}", f"{row['bytes'] / 1e6:.1f}")
+            side, seconds_ = str(row["image_size"]), f"{row['training_seconds']:.0f} s"
+            table.add_row(row["network"], side, *counts, seconds_, f"{row['top_1']:.2%}", *costs)
+        output.print(table)
+        output.print(f"Report: {to / 'report.html'}", soft_wrap=True)
+    if failed := [row["network"] for row in found["rows"] if "error" in row]:
+        raise UserError(f"Not compared: {', '.join(failed)}; {to / 'comparison.json'} says why.")

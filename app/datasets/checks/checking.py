@@ -1,0 +1,190 @@
+"""What is wrong with a data set, found before training does: with its files, its labels and its splits."""
+
+import os
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from app.datasets import loading
+from app.datasets.checks.image_checks import look, look_at_file, look_at_other
+from app.datasets.dataset import SPLITS, Data, Finding, ImageFile
+from app.datasets.files import dividing
+from app.datasets.index import Hashes, Picture
+from app.program import parallel, progress
+from app.program.files import whole, write_json
+from app.program.progress import Watch
+from app.run_folder import classifier
+from app.run_folder.folder import Run
+
+IMBALANCE = 10  # times as many images in the largest class
+# What training does about each kind. Faults are mistakes; notes are what an owner may or may not have meant.
+FAULTS = {
+    "undecodable": "leaves it out",
+    "truncated": "leaves it out",
+    "huge": "leaves it out",
+    "two labels": "learns both",
+    "leak": "uses it in both splits",
+    "missing": "stops",
+    "named twice": "stops",
+    "unreadable folder": "stops",
+    "empty class": "stops",
+    "other classes": "stops",
+}
+NOTES = {
+    "wrong extension": "goes by the content, if the name is that of an image",
+    "rotated": "turns it upright",
+    "cmyk": "converts it to RGB",
+    "alpha": "lays it on white",
+    "animated": "takes the first frame",
+    "tiny": "uses it",
+    "constant": "uses it",
+    "duplicate": "uses it, in the same split",
+    "imbalance": "uses it",
+    "not an image": "ignores it",
+    "symlink loop": "does not follow it",
+}
+QUARANTINED = ("undecodable", "truncated", "huge", "missing", "two labels", "leak")
+
+
+@dataclass(frozen=True)
+class Report:
+    """`duplicates` are groups of files with the same picture, `leaks` those of them in more than one split; `classes`
+    maps a label to its number of pictures, in all and per split. `quarantine` names the files to leave out, relative to
+    the data where they lie in it: of a leak, those in training (or validation) and not those held out."""
+
+    images: int
+    findings: tuple[Finding, ...]
+    duplicates: tuple[tuple[str, ...], ...]
+    leaks: tuple[tuple[str, ...], ...]
+    classes: dict[str, dict[str, int]]
+    quarantine: tuple[str, ...]
+
+    @property
+    def faults(self) -> int:
+        return sum(finding.kind in FAULTS for finding in self.findings)
+
+    def as_json(self) -> dict[str, Any]:
+        findings = [{**finding._asdict(), "fault": finding.kind in FAULTS} for finding in self.findings]
+        return {
+            "images": self.images,
+            "findings": findings,
+            "duplicates": self.duplicates,
+            "leaks": self.leaks,
+            "classes": self.classes,
+        }
+
+
+def check(name: str, watch: Watch = progress.unwatched, run: Path | None = None) -> Report:
+    """Looks at every image of the data set `name` and at the whole; and, where a `run` is given, for other classes than
+    those it was trained on.
+
+    Raises:
+        UserError: no such data set; one whose structure cannot be read; `run` is not a run folder.
+    """
+    wanted = Run(run).read_classifier().labels if run else None
+    if name == "digits" or name.startswith(("tfds:", "records:")):
+        data = loading.load(name, watch)
+        root, labels = None, data.labels
+        count = sum(getattr(data, split).count for split in SPLITS)
+        files: Iterable[tuple[ImageFile, bytes | None]] = _examples(data)
+        findings: list[Finding] = []
+    else:
+        listing = loading.listing(name)
+        root, labels = listing.root, tuple(sorted({file.label for file in listing.files}))
+        count = len(listing.files)
+        files = ((file, None) for file in listing.files)
+        findings = [
+            look_at_other(Path(finding.file)) if finding.kind == "not an image" else finding
+            for finding in listing.found
+        ]
+    if wanted is not None and (difference := classifier.compare_labels(labels, wanted)):
+        findings.append(Finding(name, "other classes", f"{difference}, compared with {run}"))
+    pictures: list[Picture] = []
+    Image.init()  # here, and not in several threads at once
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of what is reported here
+        for file, hashes, found in watch(parallel.in_parallel(_look, files), count, "Checking images"):
+            findings += found
+            if hashes:
+                pictures.append(Picture(file, hashes))
+    splits = dividing.divide(pictures)
+    placed = [Picture(p.file._replace(split=split), p.hashes) for split, members in splits.items() for p in members]
+    groups = _equal(placed)
+    findings += [finding for group in groups for finding in _of_group(group)]
+    findings += _imbalance(Counter(picture.file.label for picture in placed), labels)
+    counts = Counter((picture.file.label, picture.file.split) for picture in placed)
+    leaks = [group for group in groups if len({file.split for file in group}) > 1]
+    return Report(
+        count,
+        tuple(findings),
+        duplicates=tuple(tuple(str(file.path) for file in group) for group in groups),
+        leaks=tuple(tuple(str(file.path) for file in group) for group in leaks),
+        classes={
+            label: {"count": sum(counts[label, split] for split in SPLITS)}
+            | {split: counts[label, split] for split in SPLITS}
+            for label in labels
+        },
+        quarantine=_quarantine(findings, root) if root else (),
+    )
+
+
+def write(report: Report, folder: Path) -> None:
+    """Writes check.json and quarantine.txt, the list that `train --quarantine` takes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "check.json", report.as_json())
+    with whole(folder / "quarantine.txt") as beside:
+        lines = "".join(f"{file}\n" for file in report.quarantine)
+        beside.write_text(lines, encoding="utf-8", errors="surrogateescape")
+
+
+def _examples(data: Data) -> Iterator[tuple[ImageFile, bytes]]:
+    """Images that are no files of their own, named by their places."""
+    for split in SPLITS:
+        for place, (encoded, label) in enumerate(getattr(data, split).in_order().as_numpy_iterator()):
+            yield ImageFile(Path(split, str(place)), data.labels[int(label)], split), encoded
+
+
+def _look(item: tuple[ImageFile, bytes | None]) -> tuple[ImageFile, Hashes | None, list[Finding]]:
+    file, encoded = item
+    return file, *(look_at_file(file.path) if encoded is None else look(str(file.path), encoded))
+
+
+def _equal(pictures: Iterable[Picture]) -> list[list[ImageFile]]:
+    """The files of every picture that there is more than once, those held out first."""
+    groups: dict[str, list[ImageFile]] = defaultdict(list)
+    for picture in pictures:
+        groups[picture.hashes.picture].append(picture.file)
+    order = ("test", "validation", "train")
+    return [sorted(group, key=lambda file: order.index(str(file.split))) for group in groups.values() if group[1:]]
+
+
+def _of_group(group: list[ImageFile]) -> Iterator[Finding]:
+    first = group[0]
+    for file in group:
+        other = next((other for other in group if other.label != file.label), None)
+        if other:
+            yield Finding(str(file.path), "two labels", f"the same picture as {other.path}, which is '{other.label}'")
+        if file.split != first.split:
+            yield Finding(str(file.path), "leak", f"the same picture as {first.path}, which is in {first.split}")
+        elif file is not first and not other:
+            yield Finding(str(file.path), "duplicate", f"the same picture as {first.path}")
+
+
+def _imbalance(counts: Counter[str], labels: Iterable[str]) -> Iterator[Finding]:
+    largest, most = max(counts.items(), key=lambda item: item[1], default=("", 0))
+    for label in labels:
+        if counts[label] * IMBALANCE < most:
+            yield Finding(label, "imbalance", f"{counts[label]} images, where '{largest}' has {most}")
+
+
+def _quarantine(findings: Iterable[Finding], root: Path) -> tuple[str, ...]:
+    def name(file: str) -> str:
+        inside = os.path.relpath(file, root)
+        return os.path.abspath(file) if Path(inside).parts[0] == os.pardir else inside
+
+    return tuple(dict.fromkeys(name(finding.file) for finding in findings if finding.kind in QUARANTINED))

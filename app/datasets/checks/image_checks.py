@@ -1,0 +1,108 @@
+"""What is to be said about one image file: why it cannot be used, or what its owner may not know."""
+
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import tensorflow as tf
+from PIL import Image
+
+from app import images
+from app.datasets.dataset import Finding
+from app.datasets.index import Hashes, hashes
+from app.images import decoding
+from app.images.decoding import LIMITS, reason
+
+TINY = 16  # pixels of the shorter side
+ENDINGS = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "GIF": (".gif",), "BMP": (".bmp",), "WEBP": (".webp",)}
+ORIENTATION = 0x0112
+
+
+def look(file: str, encoded: bytes) -> tuple[Hashes | None, list[Finding]]:
+    """The hashes of an image, or None where it cannot be trained on; and what was found."""
+    found: list[tuple[str, str]] = []
+    known = None
+    try:
+        with Image.open(io.BytesIO(encoded)) as header:
+            found += _of_header(header, encoded, Path(file).suffix.lower())
+    except Image.DecompressionBombError:
+        found.append(("huge", f"its header claims far more than {LIMITS.pixels / 1e6:g} megapixels"))
+    except Exception:  # damaged headers raise whatever Pillow's readers stumble over; the decoder judges
+        pass
+    if len(encoded) > LIMITS.bytes:
+        found.append(("huge", f"{len(encoded) / 1e6:.1f} MB; the limit is {LIMITS.bytes / 1e6:g}"))
+    if not any(kind == "huge" for kind, _ in found):
+        try:
+            picture = images.decode(encoded).numpy()
+        except tf.errors.InvalidArgumentError as error:
+            found.append(("truncated" if _is_cut(encoded) else "undecodable", reason(error)))
+        else:
+            known = hashes(encoded, picture)
+            if min(picture.shape[:2]) < TINY:
+                found.append(("tiny", f"{picture.shape[1]} x {picture.shape[0]} pixels"))
+            if (picture[0] == picture[0, 0]).all() and (picture == picture[0, 0]).all():
+                found.append(("constant", "all pixels are equal"))
+    return known, [Finding(file, kind, why) for kind, why in found]
+
+
+def look_at_file(path: Path) -> tuple[Hashes | None, list[Finding]]:
+    """`look` at what the file holds."""
+    try:
+        encoded = path.read_bytes()
+    except OSError as error:
+        return None, [Finding(str(path), "undecodable", reason(error))]
+    return look(str(path), encoded) if encoded else (None, [Finding(str(path), "undecodable", "the file is empty")])
+
+
+def look_at_other(path: Path) -> Finding:
+    """A file that is not used because its name has no ending of an image."""
+    kind, why = "not an image", f"its name does not end in one of {', '.join(sorted(decoding.SUFFIXES))}"
+    if os.path.isfile(path):  # a pipe would be waited for
+        try:
+            with path.open("rb") as file:
+                start = file.read(12)
+        except OSError as error:
+            return Finding(str(path), kind, reason(error))
+        if start.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8")) or (start[:4], start[8:]) == (b"RIFF", b"WEBP"):
+            kind, why = "wrong extension", f"it is an image and is not used: {why}"
+    elif os.path.exists(path):
+        why = "it is not a regular file"
+    return Finding(str(path), kind, why)
+
+
+def _of_header(header: Image.Image, encoded: bytes, suffix: str) -> Iterator[tuple[str, str]]:
+    width, height = header.size
+    if max(width, height) > LIMITS.side or width * height > LIMITS.pixels:
+        most = f"{LIMITS.side} a side and {LIMITS.pixels / 1e6:g} megapixels"
+        yield "huge", f"{width} x {height} pixels; the limits are {most}"
+    # Several pictures in one file, as telephones write them, begin with an ordinary JPEG.
+    kind = "JPEG" if header.format == "MPO" else header.format or ""
+    if suffix in decoding.SUFFIXES and suffix not in ENDINGS.get(kind, ()):
+        yield "wrong extension", f"it is a {kind} file"
+    if header.mode == "CMYK":
+        yield "cmyk", "colours as for printing"
+    if header.has_transparency_data:
+        yield "alpha", f"transparency ({header.mode})"
+    if header.format != "MPO" and getattr(header, "is_animated", False):
+        yield "animated", f"{getattr(header, 'n_frames', 0)} frames"
+    # Last, since damaged EXIF stops here. Only where there is some: Pillow decodes a whole PNG to look for it.
+    if any(mark in encoded for mark in (b"Exif", b"eXIf", b"EXIF")):
+        orientation = header.getexif().get(ORIENTATION, 1)
+        if orientation in range(2, 9):
+            yield "rotated", f"EXIF orientation {orientation}"
+
+
+def _is_cut(encoded: bytes) -> bool:
+    """Whether a file that cannot be decoded lacks the end that its format prescribes."""
+    if encoded.startswith(b"\xff\xd8\xff"):
+        return not encoded.rstrip(b"\0").endswith(b"\xff\xd9")
+    if encoded.startswith(b"\x89PNG"):
+        return b"IEND" not in encoded[-16:]
+    if encoded.startswith(b"GIF8"):
+        return not encoded.endswith(b";")
+    if encoded.startswith(b"BM"):
+        return int.from_bytes(encoded[2:6], "little") > len(encoded)
+    if encoded.startswith(b"RIFF"):
+        return int.from_bytes(encoded[4:8], "little") + 8 > len(encoded)
+    return False

@@ -1,0 +1,90 @@
+"""What a data set is: labels in a stable order and three splits of encoded images. Best checkpoint and stopping look at
+`validation` only; `test` is for the final figures.
+"""
+
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import tensorflow as tf
+
+from app.program.errors import UserError
+
+SPLITS = ("train", "validation", "test")
+
+
+class Split(Protocol):
+    @property
+    def count(self) -> int: ...
+
+    def in_order(self) -> tf.data.Dataset:
+        """The examples: (encoded image, scalar string; index of its label, int64)."""
+
+    def shuffled(self, seed: int, epoch: tf.Tensor, skipped: tf.Tensor | int = 0) -> tf.data.Dataset:
+        """The same in the order of this epoch, a function of seed and epoch (scalar int64) alone, without the first
+        `skipped`: a training that goes on within an epoch does not read again what it has seen."""
+
+
+class ImageFile(NamedTuple):
+    """An image that is a file of its own. `split` is None where nobody said which; the content decides then."""
+
+    path: Path
+    label: str
+    split: str | None
+
+
+class Finding(NamedTuple):
+    """Something about a data set that its owner should know; `file` is a folder or a class where that is meant."""
+
+    file: str
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The image files of a data set before any is read, and what was `found` beside them. Lists of files to leave out
+    name them relative to `root`."""
+
+    root: Path
+    files: tuple[ImageFile, ...]
+    found: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class Data:
+    """`fingerprint` changes when an image, a label or a split does. `image_size` is the side that suits the data, where
+    it says so. `files` are the images, split after split, where each is a file of its own. `unreadable` are files left
+    out, with the reason; `ignored` counts files that are no images; `notes` are sentences for whoever trains on it."""
+
+    name: str
+    labels: tuple[str, ...]
+    train: Split
+    validation: Split
+    test: Split
+    fingerprint: str
+    image_size: int | None = None
+    files: tuple[ImageFile, ...] = ()
+    unreadable: tuple[tuple[str, str], ...] = ()
+    ignored: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def class_name(name: str, where: object) -> str:
+    """The label that a folder or a manifest writes as `name`: without spaces around it, and its accents composed,
+    whatever system wrote them, so that one class is not two.
+
+    Raises:
+        UserError: it is not UTF-8, or has control characters, which no list of labels can hold.
+    """
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
+        raise UserError(f"{where}: the class name {name!a} has control characters or is not UTF-8; give it another.")
+    return unicodedata.normalize("NFC", name.strip())
+
+
+def shuffled_order(count: int, seed: int, epoch: tf.Tensor, skipped: tf.Tensor | int) -> tf.data.Dataset:
+    """The numbers 0 to count - 1, each once, in an order that is a function of seed and epoch alone, but for the first
+    `skipped` of them."""
+    key = tf.cast(tf.stack([tf.constant(seed, tf.int64), epoch]), tf.uint32)
+    return tf.data.Dataset.range(skipped, count).map(lambda i: tf.random.experimental.index_shuffle(i, key, count - 1))

@@ -1,0 +1,167 @@
+"""Labelled image files as a data set: each is read once, and its content decides its split where nobody else does."""
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tensorflow as tf
+
+from app import images
+from app.datasets.dataset import SPLITS, Data, ImageFile, Listing, shuffled_order
+from app.datasets.files.dividing import divide
+from app.datasets.index import Hashes, Picture, hashes
+from app.images.decoding import reason
+from app.program.errors import UserError
+from app.program.parallel import in_parallel
+from app.program.progress import Watch
+
+UNREADABLE_LIMIT = 0.05
+FATAL = ("unreadable folder", "empty class", "missing", "named twice")  # nobody knows what the data would be without
+
+
+@dataclass(frozen=True)
+class FileSplit:
+    paths: tuple[str, ...]
+    labels: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        return len(self.paths)
+
+    def in_order(self) -> tf.data.Dataset:
+        return self._examples(tf.data.Dataset.range(self.count))
+
+    def shuffled(self, seed: int, epoch: tf.Tensor, skipped: tf.Tensor | int = 0) -> tf.data.Dataset:
+        return self._examples(shuffled_order(self.count, seed, epoch, skipped))
+
+    def _examples(self, order: tf.data.Dataset) -> tf.data.Dataset:
+        # As bytes: the name of a file need not be UTF-8.
+        paths, labels = tf.constant([os.fsencode(path) for path in self.paths]), tf.constant(self.labels, tf.int64)
+        return order.map(lambda i: (tf.io.read_file(paths[i]), labels[i]), num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def load(name: str, listing: Listing, watch: Watch, quarantine: Path | None = None) -> Data:
+    """Reads every image once; see `loading.load`."""
+    left_out = quarantined(quarantine, listing) if quarantine else frozenset()
+    check_listing(listing, left_out)
+    labels = tuple(sorted({file.label for file in listing.files}))
+    if len(labels) == 1:
+        raise UserError(f"{name} has one class, '{labels[0]}'; a classifier needs two or more.")
+    pictures, unreadable = read_most(name, [file for file in listing.files if str(file.path) not in left_out], watch)
+    splits = divide(pictures)
+    for label in labels:
+        if not any(picture.file.label == label for picture in splits["train"]):
+            raise UserError(f"The class '{label}' in {name} has no readable image to train on; add some or remove it.")
+    for split in SPLITS:
+        if not splits[split]:
+            raise UserError(f"{name} has too few images for a {split} split: give each class at least three.")
+    made = {
+        split: FileSplit(
+            tuple(str(picture.file.path) for picture in members),
+            tuple(labels.index(picture.file.label) for picture in members),
+        )
+        for split, members in splits.items()
+    }
+    notes = [f"{len(left_out)} files were left out, as {quarantine} says"] if quarantine else []
+    return Data(
+        name,
+        labels,
+        train=made["train"],
+        validation=made["validation"],
+        test=made["test"],
+        fingerprint=_fingerprint(splits),
+        files=tuple(picture.file._replace(split=split) for split in SPLITS for picture in splits[split]),
+        unreadable=tuple(unreadable),
+        ignored=sum(finding.kind == "not an image" for finding in listing.found),
+        notes=(*notes, *_notes(name, splits)),
+    )
+
+
+def check_listing(listing: Listing, left_out: frozenset[str] = frozenset()) -> None:
+    """Raises:
+    UserError: something about the listing that leaves open what the data would be.
+    """
+    fatal = [finding for finding in listing.found if finding.kind in FATAL and finding.file not in left_out]
+    if fatal:
+        more = f" {len(fatal) - 1} more like it: `python -m app check` lists them." if fatal[1:] else ""
+        raise UserError(fatal[0].reason + more)
+
+
+def quarantined(path: Path, listing: Listing) -> frozenset[str]:
+    """The files of a listing that a quarantine list names.
+
+    Raises:
+        UserError: it cannot be read, or names what the listing has not.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+    except OSError as error:
+        raise UserError(f"The quarantine list {path} cannot be read: {error.strerror}.") from error
+    known = {os.path.abspath(file.path): str(file.path) for file in listing.files}
+    known |= {os.path.abspath(finding.file): finding.file for finding in listing.found if finding.kind == "missing"}
+    named = [line.removesuffix("\r") for line in lines if line.strip()]
+    for line in named:
+        if os.path.abspath(listing.root / line) not in known:
+            raise UserError(f"{path} names {line}, which is no image of {listing.root}; take it off the list.")
+    return frozenset(known[os.path.abspath(listing.root / line)] for line in named)
+
+
+def read(files: Sequence[ImageFile], watch: Watch) -> tuple[list[Picture], list[tuple[str, str]]]:
+    """Decodes every file: those that can be read, and the others with the reason."""
+    pictures: list[Picture] = []
+    unreadable: list[tuple[str, str]] = []
+    looked = watch(in_parallel(_hashes_or_reason, files), len(files), "Checking images")
+    for file, found in zip(files, looked, strict=True):
+        if isinstance(found, Hashes):
+            pictures.append(Picture(file, found))
+        else:
+            unreadable.append((str(file.path), found))
+    return pictures, unreadable
+
+
+def read_most(name: str, files: Sequence[ImageFile], watch: Watch) -> tuple[list[Picture], list[tuple[str, str]]]:
+    """As `read`, of the data set `name`.
+
+    Raises:
+        UserError: more than 5 % of the files cannot be read.
+    """
+    pictures, unreadable = read(files, watch)
+    total = len(pictures) + len(unreadable)
+    if len(unreadable) > UNREADABLE_LIMIT * total:
+        path, why = unreadable[0]
+        raise UserError(
+            f"{len(unreadable)} of the {total} images in {name} cannot be read, more than {UNREADABLE_LIMIT:.0%}; "
+            "mend them, remove them, or leave them out with --quarantine and the list that "
+            f"`python -m app check {name} --to FOLDER` writes. The first is {path}: {why}"
+        )
+    return pictures, unreadable
+
+
+def _hashes_or_reason(file: ImageFile) -> Hashes | str:
+    try:
+        encoded = file.path.read_bytes()
+        return hashes(encoded, images.decode(encoded).numpy())
+    except (tf.errors.InvalidArgumentError, OSError) as error:
+        return reason(error)
+
+
+def _fingerprint(splits: dict[str, list[Picture]]) -> str:
+    content = hashlib.sha256()
+    for split in SPLITS:
+        for label, digest in sorted((picture.file.label, picture.hashes.encoded) for picture in splits[split]):
+            content.update(f"{split} {label} {digest}\n".encode())
+    return content.hexdigest()
+
+
+def _notes(name: str, splits: dict[str, list[Picture]]) -> Iterator[str]:
+    places, labels = defaultdict(set), defaultdict(set)
+    for split, members in splits.items():
+        for picture in members:
+            places[picture.hashes.picture].add(split)
+            labels[picture.hashes.picture].add(picture.file.label)
+    for found, what in ((places, "in more than one split"), (labels, "with more than one label")):
+        if count := sum(len(members) > 1 for members in found.values()):
+            yield f"pictures {what}: {count}; `python -m app check {name}` names them"

@@ -1,0 +1,80 @@
+"""A manifest: a CSV file with a header `file,label` or `file,label,split` and an image a line.
+
+Files are named relative to the manifest. `split` is train, validation or test, or empty where the content shall decide.
+"""
+
+import csv
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from app.datasets.dataset import Finding, ImageFile, Listing, class_name
+from app.datasets.files.folders import NAMES
+from app.program.errors import UserError
+from app.program.files import whole
+
+SPLIT_NAMED = {name: split for split, names in NAMES.items() for name in names} | {"": None}
+
+
+def listing(path: Path) -> Listing:
+    """The files that the manifest names, in its order; see `loading.listing`."""
+    files: list[ImageFile] = []
+    found: list[Finding] = []
+    lines: dict[str, int] = {}
+    # Whoever wrote a name that is not UTF-8 gets the file of that name; a mark at the beginning is Excel's.
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as content:
+        rows = csv.DictReader(content, strict=True)
+        try:
+            header = [name.strip().lower() for name in rows.fieldnames or ()]
+            for column in ("file", "label"):
+                if column not in header:
+                    there = ", ".join(f"'{name}'" for name in rows.fieldnames or ()) or "none"
+                    raise UserError(
+                        f"{path} has no column '{column}'; it has {there}. Its first line names the columns."
+                    )
+            rows.fieldnames = header
+            for row in rows:
+                file = _image_file(path, rows.line_num, row)
+                if missing := _missing(path, rows.line_num, file, lines):
+                    found.append(missing)
+                else:
+                    files.append(file)
+        except csv.Error as error:
+            raise UserError(f"{path}, line {rows.line_num}: {error}; write it as comma-separated values.") from error
+    if not lines:
+        raise UserError(f"{path} names no image: give it a line for each.")
+    return Listing(path.parent, tuple(files), tuple(found))
+
+
+def _image_file(path: Path, line: int, row: dict[str | None, str | None]) -> ImageFile:
+    where = f"{path}, line {line}"
+    if None in row:
+        raise UserError(f"{where} has more fields than the header has columns: put quotes around what holds a comma.")
+    file, label, split = (row.get(column) or "" for column in ("file", "label", "split"))
+    if not file.strip() or not label.strip():
+        raise UserError(f"{where} has no {'label' if file.strip() else 'file'}; add it or remove the line.")
+    if split.strip().lower() not in SPLIT_NAMED:
+        raise UserError(f"{where}: '{split}' is no split; the splits are {', '.join(NAMES)}.")
+    return ImageFile(path.parent / file, class_name(label, where), SPLIT_NAMED[split.strip().lower()])
+
+
+def _missing(path: Path, line: int, file: ImageFile, lines: dict[str, int]) -> Finding | None:
+    name = os.path.normpath(file.path)
+    first = lines.setdefault(name, line)
+    if first != line:
+        why = f"{path}, line {line}: {file.path} is named again, after line {first}; remove one of them."
+        return Finding(str(file.path), "named twice", why)
+    if not os.path.isfile(file.path):
+        what = "is not a file" if os.path.exists(file.path) else "does not exist"
+        return Finding(
+            str(file.path), "missing", f"{path}, line {line}: {file.path} {what}; mend the line or remove it."
+        )
+    return None
+
+
+def write(path: Path, files: Iterable[ImageFile]) -> None:
+    """The manifest of these files, which names them absolutely."""
+    with whole(path) as beside, beside.open("w", encoding="utf-8", errors="surrogateescape", newline="") as content:
+        rows = csv.writer(content)
+        rows.writerow(("file", "label", "split"))
+        rows.writerows((file.path.absolute(), file.label, file.split) for file in files)

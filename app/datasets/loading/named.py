@@ -1,0 +1,82 @@
+"""The data sets that commands take: a folder `class/image` or `split/class/image`, a manifest `.csv`, `records:FOLDER`,
+`tfds:NAME`, or `digits`.
+"""
+
+from pathlib import Path
+
+from app.datasets.dataset import Data, Listing
+from app.datasets.files import folders, image_files, manifests
+from app.program.errors import UserError
+from app.program.progress import Watch, console, unwatched
+from app.run_folder.folder import Run
+
+
+def load(name: str, watch: Watch = unwatched, quarantine: Path | None = None) -> Data:
+    """The data set called `name`, read or prepared, with progress shown through `watch`. `quarantine` is a text file of
+    images to leave out, a path a line, as `check` writes it.
+
+    Raises:
+        UserError: no such data set, folder or manifest, or one whose name is not UTF-8; fewer than two classes; a class
+            without images; a split that stays empty; files that a manifest names and nobody has; more than 5 % of the
+            images unreadable; a shard that is not as it was written; a quarantine of what is not in the data.
+    """
+    if any("\ud800" <= letter <= "\udfff" for letter in name):
+        raise UserError(f"The name {name!a} is not UTF-8, so no file about the data could hold it; give it another.")
+    if name == "digits" or name.startswith(("tfds:", "records:")):
+        if quarantine:
+            raise UserError(f"{name} has no files to leave out: {quarantine} is for a folder or a manifest.")
+        # Late, since TensorFlow Datasets takes long to be imported.
+        if name.startswith("records:"):
+            from app.datasets.prepared import records
+
+            return records.load(name, watch)
+        from app.datasets.prepared import published
+
+        return published.load(name)
+    return image_files.load(name, listing(name), watch, quarantine)
+
+
+def of_run(run: Run, watch: Watch = unwatched) -> Data:
+    """What the run was trained on.
+
+    Raises:
+        UserError: it was imported, or its data is not there any more, or not what it was.
+    """
+    record = run.read_classifier().data
+    if record is None:
+        raise UserError(f"{run.folder} was imported, so its data is not known here.")
+    data = load(record.name, watch, run.quarantine_of(record.name))
+    if data.fingerprint != record.fingerprint:
+        raise UserError(f"{record.name} is not what {run.folder} was trained on any more.")
+    return data
+
+
+def listing(name: str) -> Listing:
+    """The image files of a folder or of a manifest.
+
+    Raises:
+        UserError: it is neither, or its structure is not one of a data set.
+    """
+    path = Path(name)
+    if path.is_dir():
+        return folders.listing(path)
+    if path.is_file() and path.suffix.lower() == ".csv":
+        return manifests.listing(path)
+    what = "is neither a folder nor a .csv file" if path.exists() else "does not exist"
+    raise UserError(
+        f"{name} {what}. DATA is a folder of class folders, a manifest .csv, 'records:FOLDER', 'tfds:NAME' or 'digits'."
+    )
+
+
+def report_data(data: Data) -> None:
+    """Says what there is, and what was left out."""
+    console.print(
+        f"{data.name}: {len(data.labels)} classes, {data.train.count} training, {data.validation.count} validation, "
+        f"{data.test.count} test images"
+    )
+    for file, reason in data.unreadable:
+        console.print(f"left out: {file}: {reason}")
+    if data.ignored:
+        console.print(f"{data.ignored} files that are no images were ignored")
+    for note in data.notes:
+        console.print(note)

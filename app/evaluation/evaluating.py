@@ -1,0 +1,175 @@
+"""The figures of a trained network, or of several together, on labelled images."""
+
+import gc
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import sklearn.metrics
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from app import run_folder
+from app.datasets.dataset import Split
+from app.datasets.loading import held_out
+from app.datasets.loading.held_out import HeldOut
+from app.evaluation import calibration
+from app.images.preprocessing import Preprocessing
+from app.networks import synsets
+from app.pipeline.crops import COUNTS
+from app.pipeline.input_pipeline import evaluation_batches
+from app.program.errors import UserError
+from app.program.progress import Watch, unwatched
+from app.run_folder import classifier, ensembles
+from app.run_folder.folder import Run
+
+BATCH = 32
+
+
+def evaluate(
+    folder: Path,
+    data_name: str | None,
+    watch: Watch = unwatched,
+    *,
+    others: Sequence[Path] = (),
+    crops: int = 1,
+    leave_out: Path | None = None,
+) -> dict[str, Any]:
+    """The figures (see `metrics`) of a finished run on its own test images, or on those of another data set (see
+    `held_out.load`, also for `leave_out`).
+
+    With `others` they are those of an ensemble (see `ensembles`), one network in memory at a time; `members` then lists
+    `run`, `top_1`, `top_5` and `loss` of each alone. `crops` is how many crops of an image a network's answer is the
+    mean of (see `crops`). The run's temperature belongs to the answers that it was measured on: `calibrated` is None
+    for an ensemble and for many crops.
+
+    Raises:
+        UserError: not a finished run; runs with different labels, or other labels than the data; bad data; a number of
+            crops that nobody defined.
+    """
+    if crops not in COUNTS:
+        raise UserError(f"--crops {crops} is none of {', '.join(map(str, COUNTS))}.")
+    runs = [Run(path) for path in (folder, *others)]
+    first, *rest = ({*run.read_finished().labels} - {synsets.BACKGROUND} for run in runs)
+    for run, labels in zip(runs[1:], rest, strict=True):
+        ensembles.check_labels(run.folder, labels, runs[0].folder, first)
+    data = held_out.load(runs, data_name, watch, leave_out)
+    for run in runs:
+        _check_data(data, run)
+    mean = np.zeros((data.split.count, len(data.labels)))
+    members = []
+    for run in runs:
+        probabilities, truth = _answers(run, data, crops, watch)
+        mean += probabilities / len(runs)
+        temperature = _temperature(run) if crops == 1 and len(runs) == 1 else None
+        figures = metrics(probabilities, truth, data.labels, temperature)
+        members.append({"run": str(run.folder), **{key: figures[key] for key in ("top_1", "top_5", "loss")}})
+    return {**metrics(mean, truth, data.labels), "members": members} if others else figures
+
+
+def _check_data(data: HeldOut, run: Run) -> None:
+    """Labels are found by name, whatever their order; a class for the background needs no images."""
+    wanted = {*run.read_classifier().labels} - ({synsets.BACKGROUND} - {*data.labels})
+    if difference := classifier.compare_labels(sorted(data.labels), sorted(wanted)):
+        raise UserError(f"{data.name} has other labels than {run.folder} was trained on ({difference}).")
+
+
+def _answers(run: Run, data: HeldOut, crops: int, watch: Watch) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Probabilities in the order of the data's labels, and true labels. Nothing of the network stays in memory."""
+    trained = run_folder.load(run.folder)
+    probabilities, truth = predict(trained.model, data.split, trained.preprocessing, watch, crops)
+    columns = [trained.labels.index(label) for label in data.labels]
+    del trained
+    gc.collect()  # layers and the functions compiled of them refer to each other
+    return probabilities[:, columns], truth
+
+
+def _temperature(run: Run) -> float | None:
+    """What the run's own figures were calibrated with; an import has none, nor has what was adapted without labels."""
+    calibrated = json.loads(run.metrics.read_text()).get("calibrated") if run.metrics.is_file() else None
+    return calibrated["temperature"] if calibrated else None
+
+
+def predict(
+    model: keras.Model, split: Split, preprocessing: Preprocessing, watch: Watch = unwatched, crops: int = 1
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Probabilities (count, classes) and true labels (count,) of every image of a split, in order. With many crops, the
+    arithmetic mean of their probabilities.
+
+    Raises:
+        UserError: probabilities that are not numbers, which no figure can be made of.
+    """
+    total = split.count * crops
+    answers = np.zeros((split.count, model.output_shape[-1]))
+    truth = np.zeros(split.count, np.int64)
+    seen = 0
+    batches = evaluation_batches(split, preprocessing, BATCH, crops)
+    for images, labels in watch(batches, -(-total // BATCH), "Evaluating"):
+        count = len(labels)
+        # The last batch is filled up, and what fills it is not counted: another shape would be compiled anew.
+        filling = tf.zeros((BATCH - count, *images.shape[1:]))
+        found = model.predict_on_batch(tf.concat([images, filling], 0) if count < BATCH else images)[:count]
+        owners = np.arange(seen, seen + count) // crops
+        np.add.at(answers, owners, found)
+        truth[owners] = labels.numpy()
+        seen += count
+    assert seen == total, f"{seen} crops came, of {split.count} images times {crops}"
+    if broken := int(np.isnan(answers).any(axis=1).sum()):
+        raise UserError(
+            f"The network's answers to {broken} of {split.count} images are not numbers: its training diverged. Train "
+            "again into another folder, with a lower rate, as in --set optimizer.rate=0.005."
+        )
+    return answers / crops, truth
+
+
+def fit_temperature(
+    model: keras.Model, validation: Split, preprocessing: Preprocessing, watch: Watch = unwatched
+) -> float:
+    """The temperature that suits the answers to the validation images best (see `calibration.fit`)."""
+    probabilities, truth = predict(model, validation, preprocessing, watch)
+    return calibration.fit(calibration.logarithms(probabilities), truth)
+
+
+def metrics(
+    probabilities: NDArray[Any], truth: NDArray[Any], labels: Sequence[str], temperature: float | None = None
+) -> dict[str, Any]:
+    """`top_1`, `top_5` (shares in 0..1), `loss` (mean cross-entropy, nats), `count`, `ece` (expected calibration error,
+    0..1), `calibrated`, `per_class`, `confusion`.
+
+    `calibrated` is None, or the `temperature` that was given, and `loss` and `ece` with it. `per_class` maps a label to
+    precision, recall, f1 and count; `confusion[i][j]` counts images of class i taken for class j.
+    """
+    probabilities = probabilities.astype(np.float64)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)  # float32 softmax: off by 1e-7, which log_loss rejects
+    indices = range(len(labels))
+    best = np.argsort(-probabilities, axis=1, kind="stable")
+    precision, recall, f1, count = sklearn.metrics.precision_recall_fscore_support(
+        truth, best[:, 0], labels=indices, zero_division=0.0
+    )
+    per_class = {
+        label: {"precision": float(p), "recall": float(r), "f1": float(f), "count": int(n)}
+        for label, p, r, f, n in zip(labels, precision, recall, f1, count, strict=True)
+    }
+    calibrated = None
+    if temperature is not None:
+        calibrated = {"temperature": temperature, **_surety(calibration.scaled(probabilities, temperature), truth)}
+    return {
+        "top_1": float(np.mean(best[:, 0] == truth)),
+        "top_5": float(np.mean((best[:, :5] == truth[:, np.newaxis]).any(axis=1))),
+        **_surety(probabilities, truth),
+        "count": len(truth),
+        "calibrated": calibrated,
+        "per_class": per_class,
+        "confusion": sklearn.metrics.confusion_matrix(truth, best[:, 0], labels=indices).tolist(),
+    }
+
+
+def _surety(probabilities: NDArray[np.float64], truth: NDArray[Any]) -> dict[str, float]:
+    """The figures that look at more than the order of the classes."""
+    return {
+        "loss": float(sklearn.metrics.log_loss(truth, probabilities, labels=range(probabilities.shape[1]))),
+        "ece": calibration.expected_error(probabilities, truth),
+    }

@@ -1,0 +1,62 @@
+"""What is on these pictures? From a run folder or an export, for files and folders of them."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from app import run_folder
+from app.exporting import version_folders
+from app.images import decoding
+from app.images.decoding import pictures, reason
+from app.program.errors import UserError
+from app.program.progress import Watch
+
+Answer = list[tuple[str, float]]
+
+
+def predict(model: Path, paths: Sequence[Path], top: int, watch: Watch) -> list[dict[str, Any]]:
+    """A row per picture: `file`, `classes` and `scores`, best first, or `error` where it could not be read.
+
+    Raises:
+        UserError: `model` is neither run nor export; a path that does not exist; a folder without pictures.
+    """
+    files = [file for path in paths for file in pictures(path)]
+    answer = _run(model) if (model / "classifier.json").is_file() else _export(version_folders.newest(model))
+    rows: list[dict[str, Any]] = []
+    for file in watch(files, len(files), "Predicting"):
+        try:
+            best = answer(file.read_bytes())[:top]
+            rows.append(
+                {"file": str(file), "classes": [name for name, _ in best], "scores": [score for _, score in best]}
+            )
+        except (tf.errors.InvalidArgumentError, OSError) as error:
+            why = reason(error) if isinstance(error, OSError) else decoding.refusal(error)
+            rows.append({"file": str(file), "classes": [], "scores": [], "error": why})
+    return rows
+
+
+def _run(folder: Path) -> Callable[[bytes], Answer]:
+    trained = run_folder.load(folder)
+
+    def answer(encoded: bytes) -> Answer:
+        image = trained.preprocessing(trained.preprocessing.decode(encoded))
+        scores = trained.model.predict_on_batch(image[tf.newaxis])[0]
+        return [(trained.labels[i], float(scores[i])) for i in np.argsort(-scores, kind="stable")]
+
+    return answer
+
+
+def _export(version: Path) -> Callable[[bytes], Answer]:
+    if not (version / "saved_model.pb").is_file():
+        raise UserError(f"{version} holds no SavedModel; export the run with --formats saved_model.")
+    loaded = tf.saved_model.load(str(version))
+
+    def answer(encoded: bytes) -> Answer:
+        reply = loaded.signatures["serving_default"](image_bytes=tf.constant([encoded]))
+        names = [name.decode() for name in reply["classes"].numpy()[0]]
+        return list(zip(names, reply["scores"].numpy()[0].tolist(), strict=True))
+
+    return answer

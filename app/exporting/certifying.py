@@ -1,0 +1,151 @@
+"""The certificate of an export: what the trained network and its artefacts say to the same images. `export.certificate`
+runs and compares them, this chooses the images and writes it down."""
+
+import hashlib
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from app.datasets import loading
+from app.exporting import model_card
+from app.program.errors import UserError
+from app.program.files import digest, write_json
+from app.program.progress import Watch, console
+from app.run_folder.folder import Run
+from app.run_folder.golden import read_golden, specimens
+from app.run_folder.trained import Trained
+from export import certificate
+
+# Test images that every artefact is asked about beside the golden ones: what the network answers in so many seconds.
+SECONDS, HELD_OUT = 10.0, 500
+
+
+def certify(
+    runs: Sequence[Run],
+    networks: Sequence[Trained],
+    folder: Path,
+    name: str,
+    quantized: dict[str, Any] | None,
+    precision: str,
+    watch: Watch,
+) -> dict[str, Any]:
+    """Writes golden images, certificate and model card beside the artefacts in the folder; returns `ok` and `rows`.
+    The golden images are those of the first run.
+
+    Raises:
+        ArtefactError: an artefact does not load or does not answer.
+    """
+    (folder / "golden").mkdir()
+    golden, labels = runs[0].golden, networks[0].labels
+    pictures = [(image, (golden / image["file"]).read_bytes()) for image in read_golden(runs[0])]
+    first = networks[0].preprocessing.decode(pictures[0][1]).numpy()
+    pictures += [({"file": name, "label": None}, made) for name, made in specimens(first).items()]
+    for image, encoded in pictures:
+        (folder / "golden" / image["file"]).write_bytes(encoded)
+    reply = ask(networks, [encoded for _, encoded in pictures])
+    kept = [image | {"probabilities": answer} for (image, _), answer in zip(pictures, reply["answers"], strict=True)]
+    write_json(folder / "golden" / "golden.json", kept)
+    count = min(HELD_OUT, max(1, int(1000 * SECONDS / reply["milliseconds"])))
+    with tempfile.TemporaryDirectory() as elsewhere:
+        others, why = held_out(runs, networks, Path(elsewhere), count, watch)
+        if why:
+            console.print(f"Only golden images are compared: {why}.")
+        rows = [reference_row(runs, labels, kept, others, reply)]
+        rows += certificate.rows(folder, labels, precision, others, watch)
+    found = {"ok": all(certificate.passes(row) for row in rows), "rows": rows}
+    classifiers = [run.read_classifier() for run in runs]
+    details = {
+        "networks": [
+            {
+                "network": classifier.network,
+                "run": str(run.folder.resolve()),
+                "preprocessing": classifier.preprocessing.model_dump(),
+                "versions": classifier.versions,
+                "sha256": {"model": digest(run.model), "preprocessing": _hash(classifier.preprocessing.model_dump())},
+            }
+            for run, classifier in zip(runs, classifiers, strict=True)
+        ],
+        "labels": labels,
+        "precision": precision,
+        "held_out": len(others),
+        "sha256": {"labels": _hash(labels), "files": hashes(folder)},
+        "quantization": quantized,
+    }
+    write_json(folder / "certificate.json", {**found, **details})
+    measured = json.loads(runs[0].metrics.read_text()) if len(runs) == 1 and runs[0].metrics.is_file() else None
+    model_card.write(folder, name, classifiers, measured, rows)
+    return found
+
+
+def held_out(
+    runs: Sequence[Run], networks: Sequence[Trained], folder: Path, count: int, watch: Watch
+) -> tuple[list[dict[str, Any]], str | None]:
+    """At most `count` test images spread over the split, written into the folder, as `certificate.golden` gives them;
+    and why there are none, or None."""
+    first, *others = (run.read_classifier().data for run in runs)
+    if any(other != first for other in others):
+        return [], "the networks were not trained on the same data, so one may have seen what was held out of another"
+    try:
+        data = loading.of_run(runs[0], watch)
+    except UserError as error:
+        return [], str(error).rstrip(".")
+    chosen = set(np.linspace(0, data.test.count - 1, min(count, data.test.count)).astype(int).tolist())
+    found = []
+    for i, (encoded, label) in enumerate(data.test.in_order().as_numpy_iterator()):
+        if i in chosen:
+            file = folder / f"{i}"
+            file.write_bytes(encoded)
+            found.append({"file": str(file), "label": data.labels[int(label)]})
+    for image in watch(found, len(found), "Asking the network"):
+        image["probabilities"] = _probabilities(networks, Path(image["file"]).read_bytes())
+    return found, None
+
+
+def ask(networks: Sequence[Trained], pictures: Sequence[bytes]) -> dict[str, Any]:
+    """What the network, or several together, say to image files: `answers`, in label order, and `milliseconds`, the
+    median for one."""
+    answers, seconds = [], []
+    for encoded in pictures:
+        started = time.perf_counter()
+        answers.append(_probabilities(networks, encoded))
+        seconds.append(time.perf_counter() - started)
+    return {"answers": answers, "milliseconds": float(np.median(seconds)) * 1000}
+
+
+def reference_row(
+    runs: Sequence[Run],
+    labels: Sequence[str],
+    golden: Sequence[dict[str, Any]],
+    others: Sequence[dict[str, Any]],
+    reply: dict[str, Any],
+) -> dict[str, Any]:
+    """What was trained, whose `reply` is to the golden images, against its own answers of the day of the export;
+    `others` it has just been asked about."""
+    all_answers = reply | {"answers": [*reply["answers"], *(image["probabilities"] for image in others)]}
+    size = sum(run.model.stat().st_size for run in runs)
+    name = "trained network" if len(runs) == 1 else f"{len(runs)} trained networks"
+    return certificate.compare(name, golden, labels, all_answers, size, held_out=others)
+
+
+def _probabilities(networks: Sequence[Trained], encoded: bytes) -> list[float]:
+    answers = []
+    for trained in networks:
+        image = trained.preprocessing(trained.preprocessing.decode(encoded))
+        answers.append(trained.model.predict_on_batch(image[np.newaxis])[0])
+    return np.mean(answers, axis=0).tolist()
+
+
+def hashes(version: Path) -> dict[str, str]:
+    """SHA-256 of the files of the artefacts, by their place in the version folder."""
+    kinds = ("saved_model.pb", "variables/*", "assets*/*", "*.tflite")
+    files = sorted(file for kind in kinds for file in version.glob(kind))
+    return {file.relative_to(version).as_posix(): digest(file) for file in files}
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

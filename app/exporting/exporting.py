@@ -1,0 +1,176 @@
+"""Exporting a run, and verifying an export: `export/` does the work, this decides where and says what came of it."""
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from app.exporting import certifying, quantizing
+from app.exporting.version_folders import clear, numbers
+from app.images.decoding import reason
+from app.program.errors import UserError
+from app.program.files import whole
+from app.program.progress import Watch, console, unwatched
+from app.run_folder import ensembles
+from app.run_folder.folder import Run
+from app.run_folder.golden import read_golden
+from app.run_folder.trained import Trained
+from export import certificate, folding, half_precision, saved_model, serving, tflite
+
+FORMATS = ("saved_model", "tflite")
+PRECISIONS = ("float32", "bfloat16")
+COMPARED = 8  # golden images that show what folding changed
+
+
+def export(
+    folder: Path,
+    to: Path,
+    formats: Sequence[str] | None = None,
+    version: int | None = None,
+    quantize: str | None = None,
+    max_drop: float = 0.5,
+    watch: Watch = unwatched,
+    precision: str = "float32",
+    *,
+    others: Sequence[Path] = (),
+    name: str | None = None,
+) -> tuple[Path, dict[str, Any]]:
+    """Writes `to`/`name`/<version>, the next free version unless one is asked for; returns it and the certificate. The
+    version appears whole, after its artefacts gave the trained network's answers, or not at all.
+
+    With `others` it is an ensemble (see `ensembles`), one SavedModel. Without a `name` it is that of the run's folder,
+    and "ensemble" for several; without `formats` they are all, and the SavedModel for several.
+
+    `quantize` asks for a quantised LiteRT file beside the float32 one, of at most `max_drop` percentage points less
+    accuracy (see `quantizing.quantize`). `precision` is what the SavedModel computes in.
+
+    Raises:
+        UserError: not a finished run; an unknown format or precision; labels that do not fit the network; runs with
+            different labels, or several for a LiteRT file; a target that exists or cannot be a folder; a network that
+            LiteRT cannot take; artefacts that disagree with the network.
+    """
+    folders = [folder, *others]
+    formats = formats if formats is not None else FORMATS[:1] if others else FORMATS
+    for format_ in formats:
+        if format_ not in FORMATS:
+            raise UserError(f"There is no format '{format_}'. The formats are {', '.join(FORMATS)}.")
+    if others and "tflite" in formats:
+        raise UserError(
+            f"{len(folders)} runs are an ensemble, which becomes a SavedModel; leave tflite out of --formats."
+        )
+    if quantize and "tflite" not in formats:
+        raise UserError(f"--quantize {quantize} makes a LiteRT file from the float32 one; add tflite to --formats.")
+    if precision not in PRECISIONS:
+        raise UserError(f"There is no precision '{precision}'. The precisions are {', '.join(PRECISIONS)}.")
+    if precision != "float32" and "saved_model" not in formats:
+        raise UserError(f"--precision {precision} is the SavedModel's; add saved_model to --formats.")
+    if name is not None and (Path(name).name != name or name == ".."):
+        raise UserError(f"--name {name} is not the name of a folder; the folder itself is --to. Nothing was written.")
+    runs = [Run(folder) for folder in folders]
+    networks = ensembles.load(folders)
+    for run, trained in zip(runs, networks, strict=True):
+        if trained.model.output_shape[-1] != len(trained.labels):
+            raise UserError(
+                f"{run.classifier} names {len(trained.labels)} labels, and the network in {run.model} has "
+                f"{trained.model.output_shape[-1]} outputs; put the right labels there, in the order of the training."
+            )
+    root = to / (name or ("ensemble" if others else runs[0].folder.resolve().name))
+    for place in (to, root):
+        if place.exists() and not place.is_dir():
+            raise UserError(f"{place} exists and is not a folder; choose another --to. Nothing was written.")
+    if (root / "classifier.json").exists():
+        raise UserError(f"{root} is a run folder; export to another folder, as in --to exports. Nothing was written.")
+    number = version or max(numbers(root), default=0) + 1
+    target = root / str(number)
+    if target.exists():
+        raise UserError(
+            f"{target} exists; choose another --version, or leave it out for the next. Nothing was written."
+        )
+    # TensorFlow Serving looks at folders named by integers only: this one is invisible until it is renamed.
+    beside = root / f".incomplete-{number}-{os.getpid()}"
+    try:
+        clear(root)
+        beside.mkdir(parents=True)
+        quantized = None
+        for step in watch(*_steps(runs[0], networks, beside, formats, precision), "Writing artefacts"):
+            step()
+        if quantize:
+            quantized = quantizing.quantize(runs[0], networks[0], beside / "model.tflite", quantize, max_drop, watch)
+        found = certifying.certify(runs, networks, beside, root.name, quantized, precision, watch)
+        if not found["ok"]:
+            raise UserError(f"Nothing was exported: {_disagreement(found['rows'])}.")
+        if "saved_model" in formats:
+            for file_name, text in serving.configuration(root.name).items():
+                with whole(root / file_name) as file:
+                    file.write_text(text)
+        beside.rename(target)
+    except (certificate.ArtefactError, tflite.ConversionError) as error:
+        raise UserError(f"Nothing was exported: {error}.") from error
+    except (OSError, tf.errors.OpError) as error:
+        raise UserError(f"Nothing was exported, {root} could not be written: {reason(error)}.") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return target, found
+
+
+def _steps(
+    run: Run, networks: Sequence[Trained], folder: Path, formats: Sequence[str], precision: str
+) -> tuple[list[Callable[[], None]], int]:
+    """What writes the artefacts into the folder, one after the other, and how many steps these are; `run` is the one
+    with the golden images."""
+    pictures = [(run.golden / image["file"]).read_bytes() for image in read_golden(run)]
+    folded: list[keras.Model] = []
+
+    def write_saved_model() -> None:
+        served = map(half_precision.in_bfloat16, folded) if precision == "bfloat16" else folded
+        prepared = [trained.preprocessing for trained in networks]
+        saved_model.write(list(zip(served, prepared, strict=True)), networks[0].labels, folder)
+        serving.write_warmup(folder, folder.parent.name, min(pictures, key=len))
+
+    def convert() -> None:
+        tflite.write(folded[0], networks[0].preprocessing, networks[0].labels, folder / "model.tflite")
+
+    folding_steps = [
+        lambda trained=trained: folded.append(_folded(trained, pictures[:COMPARED])) for trained in networks
+    ]
+    writers = {"saved_model": write_saved_model, "tflite": convert}
+    steps = [*folding_steps, *(writers[name] for name in dict.fromkeys(formats))]
+    if precision == "bfloat16" and half_precision.machine_has_it() is False:
+        console.print("This machine has no bfloat16 instructions: the SavedModel will be slow here.")
+    return steps, len(steps)
+
+
+def _folded(trained: Trained, pictures: Sequence[bytes]) -> keras.Model:
+    """The network without batch normalisation; says what became of it."""
+    try:
+        folded = folding.fold(trained.model)
+    except folding.FoldingError as error:
+        raise UserError(f"Nothing was exported, batch normalisation cannot be folded: {error}") from error
+    vanished = len(folding.foldable(trained.model))
+    left = sum(isinstance(layer, folding.ScaleAndShift) for layer in folded.layers)
+    if vanished or left:
+        prepared = tf.stack([trained.preprocessing(trained.preprocessing.decode(picture)) for picture in pictures])
+        apart = folding.largest_difference(trained.model, folded, prepared)
+        remaining = f"; {left} became a scale and a shift" if left else ""
+        console.print(
+            f"Folded {vanished} batch normalisations into the layers before them{remaining}. Largest difference of a "
+            f"probability: {apart:.1e}"
+        )
+    return folded
+
+
+def _disagreement(rows: Sequence[dict[str, Any]]) -> str:
+    worst = next(row for row in rows if not certificate.passes(row))
+    seen = min((worst, worst["held_out"] or worst), key=lambda found: found["top_1_agreement"])
+    apart = max(found["max_difference"] for found in (worst, worst["held_out"] or worst))
+    agrees = (
+        f"{worst['artefact']} agrees with the trained network on {seen['top_1_agreement']:.1%} of "
+        f"{'the golden' if seen is worst else 'held-out'} images"
+    )
+    if worst["tolerance"] is None:
+        return agrees
+    return f"{agrees}, with differences up to {apart:.2g} where {worst['tolerance']:.0g} is allowed"

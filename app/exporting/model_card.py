@@ -1,0 +1,46 @@
+"""README.md of an export: what the network is, what it was measured to do, and how to use it without this project."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from app.program.files import whole
+from app.run_folder.classifier import Classifier
+
+# Under what the projects publish that imported files come from; the photographs of ImageNet have terms of their own.
+LICENCES = {
+    "slim": "TensorFlow Models (TF-slim), Apache-2.0",
+    "facenet": "facenet and facenet-pytorch, MIT",
+    "keras": "keras-applications, MIT",
+    "torchvision": "torchvision, BSD-3-Clause",
+    "timm": "timm (PyTorch Image Models), Apache-2.0",
+    "cadene": "pretrained-models.pytorch, BSD-3-Clause",
+}
+
+
+def write(
+    version: Path,
+    name: str,
+    classifiers: Sequence[Classifier],
+    figures: dict[str, Any] | None,
+    rows: list[Any],
+) -> None:
+    """Writes README.md into the version folder. `classifiers` are those of the networks that answer together; `figures`
+    are the run's `metrics.json`, None where it has none; `rows` those of the certificate."""
+    environment = Environment(
+        loader=PackageLoader("app.exporting", "."), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    card = environment.get_template("model_card.md.jinja").render(
+        name=name,
+        golden=sorted(path.name for path in (version / "golden").iterdir())[0],
+        classifiers=classifiers,
+        figures=figures,
+        rows=rows,
+        licences=LICENCES,
+        device_files=sorted(file.name for file in version.glob("*.tflite")),
+        served=(version / "saved_model.pb").is_file(),
+    )
+    with whole(version / "README.md") as beside:
+        beside.write_text(card)

@@ -1,0 +1,105 @@
+"""From the bytes of an image file to pixels: the one definition, used in training and in artefacts.
+
+Everything here is TensorFlow, so that it runs in input pipelines and travels inside exported graphs.
+"""
+
+import functools
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from app.images.formats import Limits, asserted, bmp, exif, gif, jpeg, png, webp
+from app.images.formats.canvas import on_white
+from app.images.formats.reading import case, is_at
+from app.images.formats.window import Window
+from app.program.errors import UserError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp"})
+KINDS = (jpeg, png, gif, webp, bmp)
+LIMITS = Limits()
+
+
+def decode(encoded: Any, limits: Limits = LIMITS) -> tf.Tensor:
+    """Bytes, or a scalar string tensor, of a JPEG, PNG, GIF, WebP or BMP file -> uint8 RGB (height, width, 3), upright.
+
+    The first bytes tell the kind, whatever the file is called. The pixels are those of Pillow's
+    `ImageOps.exif_transpose` and `convert("RGB")`, except that what is transparent is laid on white, that of 16 grey
+    bits the upper eight count, and that CMYK differs by up to one level (without Adobe's mark by more: Pillow takes it
+    for its negative all the same). Of an animation the first frame is taken, white where it covers nothing.
+
+    Raises:
+        tf.errors.InvalidArgumentError: what is no such file, is damaged or cut short, or exceeds `limits`; with the
+            reason.
+    """
+    return answered(decoded, encoded, limits)
+
+
+def decoded(encoded: tf.Tensor, limits: Limits, most: int | None = None) -> tf.Tensor:
+    def by(kind: Any, encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        found = kind.decode(encoded, limits, most) if kind is jpeg else kind.decode(encoded, limits)
+        return tf.ensure_shape(found[0], (None, None, None)), found[1]
+
+    is_kind = tf.stack([is_at(encoded, webp.PLACE if kind is webp else 0, kind.MAGIC) for kind in KINDS])
+    encoded = asserted(encoded, tf.reduce_any(is_kind), ["This is no JPEG, PNG, GIF, WebP or BMP file."])
+    pixels, segment = case(tf.argmax(is_kind), [functools.partial(by, kind) for kind in KINDS], encoded)
+    return exif.upright(on_white(pixels), exif.orientation(segment))
+
+
+def decoded_window(encoded: tf.Tensor, window: Window, limits: Limits, wanted: tuple[float, float]) -> tf.Tensor:
+    def fused(encoded: tf.Tensor, *window: tf.Tensor) -> tf.Tensor:
+        return jpeg.decode_window(encoded, limits, Window(*window), wanted)
+
+    def other(encoded: tf.Tensor, *window: tf.Tensor) -> tf.Tensor:
+        return Window(*window).of(_compiled(decoded)(encoded, limits))
+
+    (pixels,) = case(is_at(encoded, 0, jpeg.MAGIC), [other, fused], encoded, *window)
+    return pixels
+
+
+def answered(function: Callable[..., tf.Tensor], encoded: Any, *options: Any) -> tf.Tensor:
+    """Compiled once for all graphs that call it. Outside of graphs, an error says no more than why."""
+    encoded = tf.convert_to_tensor(encoded, tf.string)
+    try:
+        return tf.ensure_shape(_compiled(function)(encoded, *options), (None, None, 3))
+    except tf.errors.InvalidArgumentError as error:
+        raise tf.errors.InvalidArgumentError(None, None, refusal(error)) from None
+
+
+def refusal(error: tf.errors.InvalidArgumentError) -> str:
+    """Why a file was refused, one sentence, wherever it was decoded: a pipeline or an exported graph says more."""
+    said = re.search(r"assertion failed: (\[.*?\])$", error.message, re.MULTILINE)
+    if said:
+        return said[1][1:-1].replace("] [", " ")
+    return error.message if error.message.startswith("This ") else "This file is damaged or cut short."
+
+
+@functools.cache
+def _compiled(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
+    return tf.function(function, autograph=False)
+
+
+def reason(error: Exception) -> str:
+    """The sentence in an error of TensorFlow, without the names of its functions and operations."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    text = getattr(error, "message", str(error))
+    return re.sub(r"\{\{.*?\}\} ?|\[Op:.*?\].*|\s+", " ", text.splitlines()[0]).strip()
+
+
+def pictures(path: Path) -> list[Path]:
+    """The image files that a path stands for: itself, or those of a folder, in order.
+
+    Raises:
+        UserError: it does not exist, or is a folder without images.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise UserError(f"{path} does not exist.")
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+    if not files:
+        raise UserError(f"The folder {path} has no images ({', '.join(sorted(SUFFIXES))}).")
+    return files

@@ -1,0 +1,183 @@
+"""From decoded pixels to the tensor a network takes: the one definition, used in training and in artefacts.
+
+Everything here is TensorFlow, so that it runs in input pipelines and travels inside exported graphs.
+"""
+
+from typing import Any, Literal, NamedTuple, Self
+
+import numpy as np
+import tensorflow as tf
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+from app.images.decoding import LIMITS, answered, decoded, decoded_window
+from app.images.formats.window import Window
+
+LARGE = 4_000_000  # pixels of a JPEG beyond which it is reduced: one of 12 megapixels then has 3
+SPARE = 1.5  # how many times the wanted rows and columns a reduced window has at least
+
+
+class Resampling(NamedTuple):
+    """How one side is resampled, in whole pixels: `taken` of them from `low` on become `whole`, of which those from
+    `shift` on are kept. Scalar float32 tensors, since LiteRT counts pixels in them."""
+
+    low: Any
+    taken: Any
+    whole: Any
+    shift: Any
+
+
+class Preprocessing(BaseModel):
+    """What is done to decoded pixels before the network sees them; stored with every run and inside every artefact.
+
+    1. `aspect` "squash" takes the middle share `crop` (0..1] of both sides and resizes it to `height` x `width`, as
+       TF-slim evaluates. "keep" resizes the whole picture until its sides cover int(height / crop) and
+       int(width / crop) and takes the middle of that, as torchvision and timm do.
+    2. `resize` is "bilinear", or "bicubic" (a = -0.5); with `antialias` the filter widens when it shrinks, as Pillow's.
+    3. `colour` is the order of the channels. Each becomes (pixel - mean) / deviation, where pixels are 0..255 and
+       `mean` and `deviation` stand in the order of `colour`; the default is -1..1.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    height: PositiveInt
+    width: PositiveInt
+    colour: Literal["RGB", "BGR"] = "RGB"
+    resize: Literal["bilinear", "bicubic"] = "bilinear"
+    antialias: bool = True
+    aspect: Literal["squash", "keep"] = "squash"
+    crop: float = Field(default=1.0, gt=0, le=1)
+    mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
+    deviation: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (127.5, 127.5, 127.5)
+
+    @model_validator(mode="after")
+    def _bicubic_is_antialiased(self) -> Self:
+        # TensorFlow's other bicubic filter reads its weights from a table of 1,024 entries: nothing else equals it.
+        if self.resize == "bicubic" and not self.antialias:
+            raise ValueError("bicubic needs antialias")
+        return self
+
+    def decode(self, encoded: Any) -> tf.Tensor:
+        """As `images.decode`, but a JPEG of more than `LARGE` pixels is reduced while decoding, by 2, 4 or 8, until it
+        has no more. Pillow's `draft` gives the same pixels."""
+        return answered(decoded, encoded, LIMITS, LARGE)
+
+    def decode_window(self, encoded: Any, window: Window) -> tf.Tensor:
+        """The window of the picture, uint8 (rows, columns, 3): for training, which sees another one every time.
+
+        Of a JPEG little more is decoded, and that is reduced while `SPARE` times the wanted rows and columns are left;
+        a resized image then differs from that of the whole by a grey level on average.
+        """
+        return answered(decoded_window, encoded, window, LIMITS, (SPARE * self.height, SPARE * self.width))
+
+    def described(self) -> str:
+        """One line for people, as in "299 x 299 RGB, bilinear with antialias, squashed, -1..1"."""
+        resize = f"{self.resize} {'with' if self.antialias else 'without'} antialias"
+        if self.aspect == "keep":
+            taken = "aspect kept to cover {} x {}, the middle".format(*self._covered())
+        else:
+            taken = "squashed" if self.crop == 1 else f"squashed from the middle {100 * self.crop:.4g} %"
+        if len({*self.mean}) == len({*self.deviation}) == 1:
+            low, high = ((pixel - self.mean[0]) / self.deviation[0] for pixel in (0, 255))
+            scale = f"{low:g}..{high:g}"
+        else:
+            mean, deviation = (", ".join(f"{n:g}" for n in numbers) for numbers in (self.mean, self.deviation))
+            scale = f"minus {mean}, over {deviation}"
+        return f"{self.height} x {self.width} {self.colour}, {resize}, {taken}, {scale}"
+
+    def __call__(self, pixels: tf.Tensor) -> tf.Tensor:
+        """Pixels of 0 to 255 (height, width, 3), RGB, of any size -> float32 (self.height, self.width, 3)."""
+        return self.scaled(self.resized(pixels))
+
+    def resized(self, pixels: tf.Tensor) -> tf.Tensor:
+        """The first half of it: still RGB, and of 0 to 255 but for what a bicubic filter overshoots."""
+        pixels = tf.convert_to_tensor(pixels)
+        if self.aspect == "squash" and self.crop == 1:  # nothing is cut off, before or after
+            return tf.ensure_shape(self.filtered(pixels, self.height, self.width), (self.height, self.width, 3))
+        sides = tf.unstack(tf.cast(tf.shape(pixels)[:2], tf.float32))
+        rows, columns = (Resampling(*(tf.cast(n, tf.int32) for n in axis)) for axis in self._axes(*sides))
+        taken = pixels[rows.low : rows.low + rows.taken, columns.low : columns.low + columns.taken]
+        whole = self.filtered(taken, rows.whole, columns.whole)
+        kept = whole[rows.shift : rows.shift + self.height, columns.shift : columns.shift + self.width]
+        return tf.ensure_shape(kept, (self.height, self.width, 3))
+
+    def filtered(self, pixels: tf.Tensor, height: Any, width: Any) -> tf.Tensor:
+        """Resized by its filter alone, to any size and aspect; float32, of 0 to 255 but for a bicubic overshoot."""
+
+        def filtered(antialias: bool) -> tf.Tensor:
+            return tf.image.resize(pixels, (height, width), self.resize, antialias=antialias)
+
+        if self.resize == "bicubic" or not self.antialias:
+            return filtered(self.antialias)
+        # The filter widens only where it shrinks: where it does not, the plain operation gives the same, much faster.
+        rows, columns = tf.unstack(tf.shape(pixels)[:2])
+        grows = tf.logical_and(rows <= height, columns <= width)
+        return tf.cond(grows, lambda: filtered(False), lambda: filtered(True))
+
+    def on_device(self, pixels: tf.Tensor) -> tf.Tensor:
+        """The same for a batch (n, height, width, 3) of pictures of one size, in operations that LiteRT has; its
+        runtime knows no antialiased resize.
+
+        A separable linear filter is two matrix products, rows and columns: (height, rows) @ picture @ (columns, width).
+        """
+        x = tf.cast(pixels, tf.float32)
+        # Counted by sums: a range of dynamic length would make every later tensor of a LiteRT graph dynamic.
+        ones = [line * 0.0 + 1.0 for line in (x[0, :, 0, 0], x[0, 0, :, 0])]
+        rows, columns = self._axes(*(tf.reduce_sum(line) for line in ones))
+        down = self._filter(tf.cumsum(ones[0]) - 0.5, rows, self.height)
+        across = self._filter(tf.cumsum(ones[1]) - 0.5, columns, self.width)
+        planes = tf.transpose(x, (0, 3, 1, 2))
+        planes = tf.matmul(down, tf.matmul(planes, across, transpose_b=True))
+        return self.scaled(tf.transpose(planes, (0, 2, 3, 1)))
+
+    def _axes(self, rows: tf.Tensor, columns: tf.Tensor) -> tuple[Resampling, Resampling]:
+        if self.aspect == "squash":
+            low = [tf.floor((side - side * self.crop) / 2) for side in (rows, columns)]
+            nothing = tf.zeros(())
+            return (
+                Resampling(low[0], rows - 2 * low[0], tf.constant(float(self.height)), nothing),
+                Resampling(low[1], columns - 2 * low[1], tf.constant(float(self.width)), nothing),
+            )
+        height, width = (float(side) for side in self._covered())
+        tall = rows * width > columns * height
+        whole = (
+            tf.where(tall, tf.floor(width * rows / columns), height),
+            tf.where(tall, width, tf.floor(height * columns / rows)),
+        )
+        spare = (whole[0] - self.height, whole[1] - self.width)
+        # Half of what is spare, halves to the even neighbour: Python's round, which torchvision uses.
+        shift = [tf.round(pixels / 2) for pixels in spare]
+        nothing = tf.zeros(())
+        return Resampling(nothing, rows, whole[0], shift[0]), Resampling(nothing, columns, whole[1], shift[1])
+
+    def _covered(self) -> tuple[int, int]:
+        """What the sides of a picture cover whose aspect is kept, before its middle is taken."""
+        # What 299 / (299 / 342) lacks to 342 is rounding.
+        return int(self.height / self.crop + 1e-6), int(self.width / self.crop + 1e-6)
+
+    def _filter(self, centres: tf.Tensor, axis: Resampling, size: int) -> tf.Tensor:
+        """Weights (size, n) that resample a line of n pixels with these centres; each row of sum 1."""
+        scale = axis.taken / axis.whole
+        wanted = axis.low + (tf.range(size, dtype=tf.float32) + axis.shift + 0.5) * scale
+        distance = tf.abs(wanted[:, tf.newaxis] - centres[tf.newaxis, :])
+        x = distance / tf.maximum(scale, 1.0) if self.antialias else distance
+        weights = tf.nn.relu(1.0 - x) if self.resize == "bilinear" else _cubic(x)
+        if self.crop < 1 and self.aspect == "squash":
+            taken = tf.logical_and(centres > axis.low, centres < axis.low + axis.taken)
+            weights = weights * tf.cast(taken, tf.float32)
+        return weights / tf.reduce_sum(weights, axis=1, keepdims=True)
+
+    def scaled(self, pixels: tf.Tensor) -> tf.Tensor:
+        """The second half: channels in the order of `colour`, each (pixel - mean) / deviation."""
+        if self.colour == "BGR":
+            pixels = pixels[..., ::-1]
+        # One number for all channels, where it is one: with three, the same arithmetic takes four times as long.
+        mean, deviation = (numbers[0] if len({*numbers}) == 1 else numbers for numbers in (self.mean, self.deviation))
+        # Times the reciprocal: a graph's optimizer would make that of a division, and change the last bit.
+        return (pixels - tf.constant(mean)) * (1 / np.asarray(deviation, np.float32))
+
+
+def _cubic(x: tf.Tensor) -> tf.Tensor:
+    """Keys' cubic convolution with a = -0.5, at distances x >= 0."""
+    near = (1.5 * x - 2.5) * x * x + 1.0
+    far = ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0
+    return tf.where(x < 1.0, near, tf.where(x < 2.0, far, tf.zeros_like(x)))

@@ -1,0 +1,14 @@
+"""ImageNet's thousand classes, as TensorFlow Datasets lists them."""
+
+import importlib.resources
+
+BACKGROUND = "background"  # class 0 of the 1001 that TF-slim trains: no image has it
+
+
+def synsets() -> tuple[str, ...]:
+    """The thousand classes, as `n01440764`, in the order of published networks."""
+    return tuple(listing("labels.txt"))
+
+
+def listing(name: str) -> list[str]:
+    return (importlib.resources.files("tensorflow_datasets") / "datasets" / "imagenet2012" / name).read_text().split()

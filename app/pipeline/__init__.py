@@ -1,0 +1,3 @@
+"""Batches for a network from encoded images: decoded, augmented, mixed, cropped, held. Imports `datasets`, `images` and
+`recipe`; evaluation, batch norm and training come here.
+"""

@@ -1,0 +1,130 @@
+"""Batches for the network, from a split's encoded images: read, decoded and resized in parallel, ahead of the step."""
+
+import os
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from app.datasets.dataset import Split
+from app.images.preprocessing import Preprocessing
+from app.pipeline.augmentation import augmented, random_window
+from app.pipeline.crops import crops as many_crops
+from app.pipeline.held_pictures import HeldPictures
+from app.pipeline.mixing import mixed
+from app.recipe import Recipe
+
+CROPPED = 512 * 2**20  # bytes of crops that are made at the same time; 144 of 299 x 299 are 154 MB
+
+
+class Share(NamedTuple):
+    """What one of `workers` reads of every batch: a slice by position, chosen before anything is decoded. All shares
+    together are the batch, which `workers` divides evenly."""
+
+    worker: int = 0
+    workers: int = 1
+
+    @property
+    def is_last(self) -> bool:
+        return self.worker == self.workers - 1
+
+    def of(self, examples: tf.data.Dataset, batch_size: int, more: int = 0) -> tf.data.Dataset:
+        """Those of `examples` (position, example) in the share of their batch, and `more` that come after it; after the
+        last of a batch comes its first."""
+        size = batch_size // self.workers
+
+        def is_mine(position: tf.Tensor, example: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+            return (position - self.worker * size) % batch_size < size + more
+
+        return examples if self.workers == 1 else examples.filter(is_mine)
+
+    def count(self, images: int) -> int:
+        """How many of so many images are this worker's, where they are dealt out one by one."""
+        return len(range(self.worker, images, self.workers))
+
+
+ALL = Share()
+
+
+def steps_per_epoch(split: Split, recipe: Recipe) -> int:
+    return max(1, split.count // recipe.batch_size)
+
+
+def training_batches(
+    split: Split, preprocessing: Preprocessing, recipe: Recipe, classes: int, first_step: int, share: Share = ALL
+) -> tf.data.Dataset:
+    """Batches (images, one-hot labels) without end, from that of `first_step` (from 0) on, or a share of each.
+
+    Order and augmentation are functions of (seed, epoch, index). An epoch leaves out the images that do not fill its
+    last batch, others each time. Where MixUp or CutMix is wanted, the labels are mixed with the images.
+    """
+    steps = steps_per_epoch(split, recipe)
+    first_epoch, done = divmod(first_step, steps)
+    size = recipe.batch_size // share.workers
+    mixes = bool(recipe.augmentation.mixup or recipe.augmentation.cutmix)
+    # Images are mixed with the next of their batch: for the last of a share it is another worker's, and read twice.
+    more = int(mixes and share.workers > 1)
+    held = HeldPictures(split.count, preprocessing)
+
+    @tf.autograph.experimental.do_not_convert  # nothing here depends on a tensor's value
+    def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
+        def prepared(index: tf.Tensor, example: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+            encoded, label = example
+            # One key a picture: the seed, and the place of the picture in the whole run.
+            key = tf.stack([tf.constant(recipe.seed, tf.int64), epoch * split.count + index])
+            area = recipe.augmentation.crop_area
+            pixels = held.decode_window(encoded, random_window(key, area)) if area < 1 else held.decode(encoded)
+            image = augmented(pixels, key, recipe.augmentation, preprocessing)
+            return image, tf.one_hot(label, classes)
+
+        skipped = tf.where(epoch == first_epoch, tf.constant(done, tf.int64), 0)  # batches
+        first = skipped * recipe.batch_size
+        examples = split.shuffled(recipe.seed, epoch, first).enumerate(first).take(steps * recipe.batch_size - first)
+        images = share.of(examples, recipe.batch_size, more).map(prepared, num_parallel_calls=tf.data.AUTOTUNE)
+        batches = images.batch(size + more, drop_remainder=split.count >= recipe.batch_size)
+        if not mixes:
+            return batches
+
+        def mixed_batch(index: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+            # Below zero, where no picture's key is.
+            key = tf.bitwise.invert(tf.stack([tf.constant(recipe.seed, tf.int64), epoch * steps + index]))
+            if more and share.is_last:  # the first of the batch came first, and is the next of its last
+                batch = tuple(tf.roll(part, -1, axis=0) for part in batch)
+            images, labels = mixed(*batch, key, recipe.augmentation)
+            return images[:size], labels[:size]
+
+        return batches.enumerate(skipped).map(mixed_batch, num_parallel_calls=tf.data.AUTOTUNE)
+
+    epochs = tf.data.Dataset.counter(first_epoch).flat_map(epoch_batches)
+    # TensorFlow cannot see that it has no end; workers would ask each other at every step.
+    endless = epochs.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+    return endless.prefetch(tf.data.AUTOTUNE).with_options(_own_threads())
+
+
+def evaluation_batches(
+    split: Split, preprocessing: Preprocessing, batch_size: int, crops: int = 1, share: Share = ALL
+) -> tf.data.Dataset:
+    """Batches (images, labels as integers), each image once, in order; or so many crops of each, one after the other
+    (see `crops.crops`): batches do not end where images do. Or those of every so many images that are a worker's share,
+    in its share of a batch."""
+
+    def prepared(encoded: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return preprocessing(preprocessing.decode(encoded)), label
+
+    def cropped(encoded: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return many_crops(preprocessing.decode(encoded), preprocessing, crops), tf.fill((crops,), label)
+
+    examples, size = split.in_order().shard(share.workers, share.worker), batch_size // share.workers
+    if crops == 1:
+        images = examples.map(prepared, num_parallel_calls=tf.data.AUTOTUNE).batch(size)
+    else:
+        bytes_ = crops * preprocessing.height * preprocessing.width * 3 * tf.float32.size
+        at_once = max(1, min(os.cpu_count() or 1, CROPPED // bytes_))
+        images = examples.map(cropped, num_parallel_calls=at_once).rebatch(size)
+    return images.prefetch(tf.data.AUTOTUNE).with_options(_own_threads())
+
+
+def _own_threads() -> tf.data.Options:
+    """A thread per core for the pipeline: those of TensorFlow are busy with the step, which waits for the images."""
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = os.cpu_count() or 1
+    return options

@@ -1,0 +1,84 @@
+"""Writing a file, or a folder of files, so that nobody ever sees half of it."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from app.program.errors import UserError
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A place beside `path` to write to; it becomes `path` when the block ends well and vanishes when it does not.
+
+    Raises:
+        UserError: the disk is full, or cannot be written to.
+    """
+    beside = _beside(path)
+    try:
+        yield beside
+        _flush(beside)
+        beside.replace(path)
+    except OSError as error:
+        raise _unwritten(path, error) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """As `whole`, a folder for files; one that is at `path` already gives way to it. Both names and contents are on the
+    disk when the block has ended.
+
+    Raises:
+        UserError: the disk is full, or cannot be written to.
+    """
+    beside = _beside(path)
+    try:
+        shutil.rmtree(beside, ignore_errors=True)  # by a process of the same number that was killed
+        beside.mkdir()
+        yield beside
+        for written in (*beside.iterdir(), beside):
+            _flush(written)
+        if path.exists():
+            shutil.rmtree(path)
+        beside.replace(path)
+        _flush(path.parent)
+    except OSError as error:
+        raise _unwritten(path, error) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    with whole(path) as beside:
+        beside.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{os.getpid()}-{path.name}")
+
+
+def _flush(path: Path) -> None:
+    """Waits until the disk has a file, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unwritten(path: Path, error: OSError) -> UserError:
+    why = "no space left on the device" if "No space left" in str(error) else error.strerror or str(error)
+    return UserError(f"{path} could not be written: {why}. What was there before is unchanged.")
+
+
+def digest(file: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -1,0 +1,75 @@
+"""`classifier.json` of a run folder: all that is needed to build its network again and to feed it."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    pass
+import keras
+from pydantic import BaseModel, ConfigDict
+
+from app.images.preprocessing import Preprocessing
+from app.recipe import Recipe
+from models import NETWORKS
+
+
+def compare_labels(found: Sequence[str], wanted: Sequence[str]) -> str:
+    """In which classes `found` differs from `wanted`, for a sentence; empty where it does not."""
+    differences = {
+        "new": [label for label in found if label not in wanted],
+        "missing": [label for label in wanted if label not in found],
+        "in another order": [a for a, b in zip(found, wanted, strict=False) if a != b and {*found} == {*wanted}],
+    }
+    parts = []
+    for what, labels in differences.items():
+        if labels:
+            more = f" and {len(labels) - 5} more" if labels[5:] else ""
+            parts.append(f"{what}: {', '.join(repr(label) for label in labels[:5])}{more}")
+    return "; ".join(parts)
+
+
+class DataRecord(BaseModel):
+    """The data set a network was trained on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    fingerprint: str
+    train: int
+    validation: int
+    test: int
+    unreadable: int
+
+
+class Origin(BaseModel):
+    """Where the first weights came from: the file of an import or the model.keras of a run; `source` says which port
+    the file is of, and is None for a run."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    sha256: str
+    source: str | None = None
+
+
+class Classifier(BaseModel):
+    """`classifier.json`: all that is needed to build the network again and to feed it.
+
+    An imported network has neither recipe nor data; one that began with random weights has no origin.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    network: str
+    arguments: dict[str, Any]
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    recipe: Recipe | None
+    versions: dict[str, str]
+    seed: int
+    data: DataRecord | None
+    origin: Origin | None = None
+
+    def build(self, activation: str | None = "softmax", auxiliary: bool = False) -> keras.Model:
+        """A fresh network of this kind; `activation=None` ends in the logits, `auxiliary` adds the auxiliary heads."""
+        return NETWORKS[self.network](classifier_activation=activation, auxiliary=auxiliary, **self.arguments)

@@ -1,0 +1,136 @@
+"""A run folder: what a training or an import leaves behind, and what every later command takes.
+
+model.keras       the network, ending in the softmax `predictions`
+classifier.json   network, labels in order, preprocessing, recipe, versions, seed, data, origin
+history.csv       a row per epoch
+import.json       of imported weights: what became of every tensor of their file
+auxiliary.keras   the network with its auxiliary heads, where they were imported
+metrics.json      the figures on the test images, and the temperature that calibrates them
+report.html       curves, confusion matrix, predictions; opens without a server
+batch_norm.json   how the statistics of batch normalisation were measured, where they were
+golden/           test images that exports are compared on
+checkpoints/      best and last epoch; while training lasts, the states to go on from
+unreadable.csv    images left out, where there were any
+quarantine.txt    images that were to be left out, where a list of them was given
+split.csv         which image is in which split, where images are files; a manifest to train on again
+"""
+
+import csv
+import importlib.metadata
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from app.program.errors import UserError
+from app.run_folder.classifier import Classifier
+from models import __version__
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """The rows of a run's `history.csv`; none where there is no file yet."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+@dataclass(frozen=True)
+class Run:
+    """The paths of a run folder."""
+
+    folder: Path
+
+    @property
+    def classifier(self) -> Path:
+        return self.folder / "classifier.json"
+
+    @property
+    def model(self) -> Path:
+        return self.folder / "model.keras"
+
+    @property
+    def history(self) -> Path:
+        return self.folder / "history.csv"
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics.json"
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report.html"
+
+    @property
+    def batch_norm(self) -> Path:
+        return self.folder / "batch_norm.json"
+
+    @property
+    def golden(self) -> Path:
+        return self.folder / "golden"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def auxiliary(self) -> Path:
+        return self.folder / "auxiliary.keras"
+
+    @property
+    def load_report(self) -> Path:
+        return self.folder / "import.json"
+
+    @property
+    def unreadable(self) -> Path:
+        return self.folder / "unreadable.csv"
+
+    @property
+    def quarantine(self) -> Path:
+        return self.folder / "quarantine.txt"
+
+    @property
+    def split(self) -> Path:
+        return self.folder / "split.csv"
+
+    def quarantine_of(self, data_name: str) -> Path | None:
+        """The list to load a data set with, so that the run's own is again what the run was trained on."""
+        record = self.read_classifier().data
+        return self.quarantine if record and record.name == data_name and self.quarantine.is_file() else None
+
+    def read_classifier(self) -> Classifier:
+        """What the folder holds.
+
+        Raises:
+            UserError: it is not a run folder, or its `classifier.json` is damaged.
+        """
+        if not self.classifier.is_file():
+            raise UserError(f"{self.folder} is not a run folder: it has no classifier.json. `train --to` makes one.")
+        try:
+            return Classifier.model_validate_json(self.classifier.read_text())
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise UserError(
+                f"{self.classifier} is damaged or of another version{', at ' if where else ''}{where}: {first['msg']}."
+            ) from error
+
+    def read_finished(self) -> Classifier:
+        """The same of a finished run.
+
+        Raises:
+            UserError: as `read_classifier`; or there is no model.keras yet.
+        """
+        classifier = self.read_classifier()
+        if not self.model.is_file():
+            raise UserError(
+                f"The run {self.folder} is not finished: it has no model.keras. The same `train` command goes on."
+            )
+        return classifier
+
+
+def versions() -> dict[str, str]:
+    """Of this program, Python and the libraries that the figures depend on."""
+    packages = {name: importlib.metadata.version(name) for name in ("keras", "tensorflow", "numpy")}
+    return {"inceptions": __version__, **packages, "python": platform.python_version()}

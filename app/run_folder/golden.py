@@ -1,0 +1,44 @@
+"""Golden images: those of a run, which its exports are compared on, and one of them in the forms that programs prepare
+differently.
+"""
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from app.run_folder.folder import Run
+
+SIDES = (161, 97)  # odd, so that halving them rounds
+UPRIGHT_BY = 6  # the EXIF orientation of a camera held upright
+ORIENTATION = 0x0112
+
+
+def specimens(pixels: NDArray[np.uint8]) -> dict[str, bytes]:
+    """Image files of the picture (height, width, 3), by name."""
+    picture = Image.fromarray(pixels).resize(SIDES, Image.Resampling.BICUBIC)
+    faded = picture.copy()
+    faded.putalpha(Image.linear_gradient("L").resize(SIDES))
+    turned = Image.Exif()
+    turned[ORIENTATION] = UPRIGHT_BY
+    files: dict[str, tuple[Image.Image, dict[str, Any]]] = {
+        "progressive.jpeg": (picture, {"progressive": True}),
+        "cmyk.jpeg": (picture.convert("CMYK"), {}),
+        "grey.jpeg": (picture.convert("L"), {}),
+        "turned.jpeg": (picture, {"exif": turned}),
+        "faded.png": (faded, {}),
+    }
+    found = {}
+    for name, (image, options) in files.items():
+        content = io.BytesIO()
+        image.save(content, name.rpartition(".")[2], **options)
+        found[name] = content.getvalue()
+    return found
+
+
+def read_golden(run: Run) -> list[dict[str, Any]]:
+    """The golden images of a run: `file` below `golden/`, and `label`, None where nobody knows it."""
+    return json.loads((run.golden / "golden.json").read_text())

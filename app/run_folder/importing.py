@@ -1,0 +1,204 @@
+"""Published weights in, a run folder out: whose they are, how its images were prepared, what became of each tensor."""
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import sklearn.datasets
+from PIL import Image
+
+from app.images.preprocessing import Preprocessing
+from app.networks import cards, synsets
+from app.program.errors import UserError
+from app.program.files import digest, whole, write_json
+from app.run_folder.classifier import Classifier, Origin
+from app.run_folder.folder import Run, versions
+from models import weights
+
+IMAGENET = {"mean": (123.675, 116.28, 103.53), "deviation": (58.395, 57.12, 57.375)}
+# TF-slim evaluates on the middle 87.5 % of both sides, squashed, by a bilinear filter that does not widen.
+SLIM = {"crop": 0.875, "antialias": False}
+# torchvision's own networks turn ImageNet's mean and deviation back into -1..1 before the first layer
+# (`transform_input`): for them the preprocessing is -1..1, and the kernels are as they were published.
+PREPROCESSING: dict[tuple[str, str], dict[str, Any]] = {
+    ("slim", "inception_v1"): {"side": 224, **SLIM},
+    ("slim", "inception_v2"): {"side": 224, **SLIM},
+    ("slim", "inception_v3"): {"side": 299, **SLIM},
+    ("slim", "inception_v4"): {"side": 299, **SLIM},
+    ("slim", "inception_resnet_v2"): {"side": 299, **SLIM},
+    ("keras", "inception_v3"): {"side": 299},
+    ("keras", "inception_resnet_v2"): {"side": 299},
+    ("keras", "densenet121"): {"side": 224, **IMAGENET},
+    ("torchvision", "inception_v1"): {"side": 224, "aspect": "keep", "crop": 224 / 256},
+    ("torchvision", "inception_v3"): {"side": 299, "aspect": "keep", "crop": 299 / 342},
+    ("torchvision", "resnet18"): {"side": 224, "aspect": "keep", "crop": 224 / 256, **IMAGENET},
+    ("torchvision", "densenet121"): {"side": 224, "aspect": "keep", "crop": 224 / 256, **IMAGENET},
+    ("timm", "inception_v3"): {"side": 299, "aspect": "keep", "crop": 0.875, "resize": "bicubic"},
+    ("timm", "inception_v4"): {"side": 299, "aspect": "keep", "crop": 0.875, "resize": "bicubic"},
+    ("timm", "inception_resnet_v2"): {"side": 299, "aspect": "keep", "crop": 0.8975, "resize": "bicubic"},
+    ("facenet", "inception_resnet_v1"): {"side": 160, "deviation": (128.0, 128.0, 128.0)},
+    ("cadene", "bn_inception"): {
+        "side": 224,
+        "aspect": "keep",
+        "crop": 224 / 256,
+        "colour": "BGR",
+        "mean": (104.0, 117.0, 128.0),
+        "deviation": (1.0, 1.0, 1.0),
+    },
+    ("cadene", "inception_v4"): {"side": 299, "aspect": "keep", "crop": 0.875},
+    ("cadene", "inception_resnet_v2"): {"side": 299, "aspect": "keep", "crop": 0.8975},
+}
+GOLDEN_SIDE, GOLDEN_STEP = 320, 64  # windows of the sample photographs, in pixels
+
+
+def import_weights(
+    file: Path,
+    network: str,
+    source: str,
+    to: Path,
+    labels: Path | None = None,
+    partial: Sequence[str] = (),
+    auxiliary: bool = False,
+    drop_background: bool = False,
+) -> weights.Report:
+    """Writes the run folder `to` from a file of published weights; returns what became of every tensor.
+
+    `labels` is a text file with a name per line; without it 1000 classes are ImageNet's synsets in their order, 1001
+    those behind "background". `partial` are scopes whose tensors may be missing or left over. `auxiliary` keeps the
+    auxiliary heads as well, for fine-tuning; `drop_background` leaves class 0 out.
+
+    Raises:
+        UserError: unknown network or source, a target that exists, a file that is not what it should be, labels that
+            are not as many as the classes. The target is not created.
+    """
+    cards.check_name(network)
+    if source not in weights.SOURCES:
+        raise UserError(f"There is no source '{source}'. The sources are {', '.join(weights.SOURCES)}.")
+    if (source, network) not in PREPROCESSING:
+        known = sorted(name for origin, name in PREPROCESSING if origin == source)
+        raise UserError(f"{source} publishes no weights of {network}; of it come {', '.join(known)}.")
+    if to.exists() and not (to.is_dir() and not any(to.iterdir())):
+        raise UserError(f"{to} exists; choose another --to. Nothing in it was touched.")
+    try:
+        checkpoint = weights.read(file, network, source)
+        preprocessing = _preprocessing(file, network, source)
+        arguments = {**checkpoint.arguments, "input_shape": (preprocessing.height, preprocessing.width, 3)}
+        if checkpoint.classes is None:
+            raise UserError(f"{file} has no classifier; import the file that has one.")
+        arguments["classes"] = checkpoint.classes - drop_background
+        names = _labels(labels, arguments["classes"])
+        classifier = Classifier(
+            network=network,
+            arguments=arguments,
+            labels=names,
+            preprocessing=preprocessing,
+            recipe=None,
+            versions=versions(),
+            seed=0,
+            data=None,
+            origin=Origin(path=str(file), sha256=_digest(file), source=source),
+        )
+        model = classifier.build(auxiliary=auxiliary)
+        report = weights.assign(
+            model, checkpoint, auxiliary=auxiliary, partial=tuple(partial), drop_background=drop_background
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    del checkpoint  # and with it the file's pages in memory: saving takes as much again, twice
+    _write(to, classifier, model, report)
+    return report
+
+
+def as_json(report: weights.Report) -> dict[str, Any]:
+    """`loaded`, `skipped` and `missing`: a list of `source`, `target`, `shape`, `how` each."""
+    return {name: [row._asdict() for row in rows] for name, rows in vars(report).items()}
+
+
+def _preprocessing(file: Path, network: str, source: str) -> Preprocessing:
+    """That of the source's own evaluation. timm keeps it in a config.json beside the weights, whose word counts: the
+    weights of one of its networks come from several trainings."""
+    options = dict(PREPROCESSING[source, network])
+    side = options.pop("side")
+    config = file.with_name("config.json")
+    if source == "timm" and config.is_file():
+        try:
+            stored = json.loads(config.read_text())["pretrained_cfg"]
+            options["mean"] = tuple(255 * value for value in stored["mean"])
+            options["deviation"] = tuple(255 * value for value in stored["std"])
+            options["crop"], options["resize"] = stored["crop_pct"], stored["interpolation"]
+            side = stored["input_size"][-1]
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{config} is not a configuration of timm ({error}); mend or remove it.") from error
+    return Preprocessing(height=side, width=side, **options)
+
+
+def _labels(file: Path | None, classes: int) -> tuple[str, ...]:
+    if file is not None:
+        try:
+            names = tuple(line.strip() for line in file.read_text().splitlines() if line.strip())
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{file} could not be read as text with a label per line: {error}.") from error
+        if len(names) != classes:
+            raise UserError(f"{file} has {len(names)} labels, the network {classes} classes; give one line per class.")
+        if len(set(names)) != len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise UserError(f"{file} has the label '{twice}' twice; every class needs a name of its own.")
+        return names
+    if classes in (1000, 1001):
+        return (*((synsets.BACKGROUND,) if classes == 1001 else ()), *synsets.synsets())
+    return tuple(f"class_{i:0{len(str(classes - 1))}}" for i in range(classes))
+
+
+def _write(to: Path, classifier: Classifier, model: keras.Model, report: weights.Report) -> None:
+    """The whole folder, or nothing of it."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    beside = Run(to.with_name(f".incomplete-{to.name}-{os.getpid()}"))
+    try:
+        beside.folder.mkdir()
+        plain = model
+        if len(model.outputs) > 1:
+            with whole(beside.auxiliary) as path:
+                model.save(path)
+            plain = classifier.build()
+            for layer in plain.layers:
+                layer.set_weights(model.get_layer(layer.name).get_weights())
+        with whole(beside.model) as path:
+            plain.save(path)
+        write_json(beside.classifier, classifier.model_dump(mode="json"))
+        write_json(beside.load_report, as_json(report))
+        _write_golden(beside)
+        if to.is_dir():
+            to.rmdir()
+        beside.folder.rename(to)
+    except OSError as error:
+        raise UserError(f"{to} could not be written: {error.strerror or error}. Nothing was imported.") from error
+    finally:
+        shutil.rmtree(beside.folder, ignore_errors=True)
+
+
+def _write_golden(run: Run) -> None:
+    """Windows of two photographs, for exports to be compared on: nobody gave images with these weights."""
+    run.golden.mkdir()
+    kept: list[dict[str, str | None]] = []
+    for photograph in sklearn.datasets.load_sample_images().images:
+        height, width = photograph.shape[:2]
+        for left in range(0, width - GOLDEN_SIDE + 1, GOLDEN_STEP):
+            top = left % (height - GOLDEN_SIDE)
+            buffer = io.BytesIO()
+            window = photograph[top : top + GOLDEN_SIDE, left : left + GOLDEN_SIDE]
+            Image.fromarray(window).save(buffer, "JPEG", quality=90)
+            name = f"{len(kept):02}.jpeg"
+            (run.golden / name).write_bytes(buffer.getvalue())
+            kept.append({"file": name, "label": None})
+    write_json(run.golden / "golden.json", kept)
+
+
+def _digest(file: Path) -> str:
+    """Of a checkpoint of several files, the one with the tensors."""
+    data = file.with_name(f"{file.name}.data-00000-of-00001")
+    return digest(file if file.is_file() else data)

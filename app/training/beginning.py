@@ -1,0 +1,130 @@
+"""The beginning of a training: what is trained, whether the folder holds the same, and the network as it begins."""
+
+import csv
+import inspect
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from app.datasets.dataset import Data
+from app.datasets.files import manifests
+from app.images.preprocessing import Preprocessing
+from app.networks import cards
+from app.pipeline.input_pipeline import steps_per_epoch
+from app.program.errors import UserError
+from app.program.files import digest, whole, write_json
+from app.recipe import Recipe
+from app.run_folder import classifier
+from app.run_folder.classifier import Classifier, DataRecord, Origin
+from app.run_folder.folder import Run, versions
+from models import NETWORKS
+
+
+def begin(run: Run, classifier: Classifier, data: Data, quarantine: Path | None) -> None:
+    """What a run folder says before there is anything to go on with."""
+    run.checkpoints.mkdir(parents=True, exist_ok=True)
+    write_json(run.classifier, classifier.model_dump(mode="json"))
+    if data.files:
+        manifests.write(run.split, data.files)
+    if data.unreadable:
+        _write_unreadable(run.unreadable, data.unreadable)
+    if quarantine:
+        with whole(run.quarantine) as beside:
+            shutil.copyfile(quarantine, beside)
+
+
+def describe(
+    data: Data, network: str, recipe: Recipe, start: Path | None = None, source: Classifier | None = None
+) -> Classifier:
+    card = cards.CARDS[network]
+    side = recipe.image_size or (max(data.image_size, card.minimum) if data.image_size else card.side)
+    arguments: dict[str, Any] = {"input_shape": (side, side, 3), "classes": len(data.labels)}
+    taken = inspect.signature(NETWORKS[network]).parameters
+    if "momentum" in taken:  # GoogLeNet came before batch normalisation
+        arguments["momentum"] = recipe.batch_norm.resolved(total_steps(data, recipe))
+    preprocessing = Preprocessing(height=side, width=side)
+    if source:
+        arguments = {**source.arguments, **arguments}
+        preprocessing = source.preprocessing
+        if recipe.image_size:
+            preprocessing = preprocessing.model_copy(update={"height": side, "width": side})
+        arguments["input_shape"] = (preprocessing.height, preprocessing.width, 3)
+    else:
+        arguments["width"] = recipe.width
+    if recipe.dropout is not None:
+        arguments["dropout"] = recipe.dropout
+    return Classifier(
+        network=network,
+        arguments=arguments,
+        labels=data.labels,
+        preprocessing=preprocessing,
+        recipe=recipe,
+        versions=versions(),
+        seed=recipe.seed,
+        data=DataRecord(
+            name=data.name,
+            fingerprint=data.fingerprint,
+            train=data.train.count,
+            validation=data.validation.count,
+            test=data.test.count,
+            unreadable=len(data.unreadable),
+        ),
+        origin=Origin(path=str(start), sha256=digest(Run(start).model)) if start else None,
+    )
+
+
+def untrained(data: Data, network: str, recipe: Recipe) -> keras.Model:
+    """The network that a training of its own would begin with, without auxiliary heads; gives logits.
+
+    Raises:
+        UserError: an image size that it cannot take.
+    """
+    return build(describe(data, network, recipe), recipe.model_copy(update={"auxiliary": 0.0}))
+
+
+def total_steps(data: Data, recipe: Recipe) -> int:
+    """The batches of a whole run; where gradients are accumulated, an optimizer step takes several."""
+    if recipe.steps:
+        return recipe.steps * recipe.optimizer.accumulate
+    return recipe.epochs * steps_per_epoch(data.train, recipe)
+
+
+def check_same(folder: Path, found: Classifier, wanted: Classifier) -> None:
+    """A run goes on with what it began with, or not at all; `folder` holds it, or a checkpoint of it."""
+    if difference := classifier.compare_labels(wanted.labels, found.labels):
+        raise UserError(
+            f"{wanted.data.name if wanted.data else 'The data'} has other labels than {folder} was begun with "
+            f"({difference}); choose another --to, or remove the folder."
+        )
+    for what in ("network", "recipe", "origin"):
+        if getattr(found, what) != getattr(wanted, what):
+            raise UserError(f"{folder} holds a run with another {what}; choose another --to, or remove the folder.")
+    if found.data and wanted.data and found.data.fingerprint != wanted.data.fingerprint:
+        raise UserError(f"The images of {wanted.data.name} are not those that {folder} was begun with.")
+
+
+def build(classifier: Classifier, recipe: Recipe) -> keras.Model:
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(recipe.precision)
+    try:
+        return classifier.build(activation=None, auxiliary=recipe.auxiliary > 0)
+    except ValueError as error:
+        raise UserError(f"{classifier.network}: {error}") from error
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def scale_kernels(model: keras.Model, factor: float) -> None:
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D) and factor != 1:
+            layer.kernel.assign(factor * layer.kernel)
+
+
+def _write_unreadable(path: Path, unreadable: Iterable[tuple[str, str]]) -> None:
+    with whole(path) as beside, beside.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("file", "reason"))
+        writer.writerows(unreadable)

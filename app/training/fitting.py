@@ -1,0 +1,120 @@
+"""The steps of a training: `model.fit` with what happens beside it."""
+
+import importlib.util
+from collections.abc import Collection
+from contextlib import nullcontext
+
+import keras
+
+from app.batch_norm import in_training, measuring
+from app.datasets.dataset import Data
+from app.pipeline.input_pipeline import evaluation_batches, steps_per_epoch, training_batches
+from app.program import stopping
+from app.program.progress import console
+from app.recipe import FineTuning, Recipe
+from app.run_folder.classifier import Classifier
+from app.run_folder.folder import Run
+from app.training import fine_tuning, optimizers
+from app.training.beginning import check_same, total_steps
+from app.training.callbacks import weight_average
+from app.training.callbacks.epochs import PREDICTIONS, EndEpochs, History, NamePredictions, StopOnNonFinite
+from app.training.callbacks.live_report import LiveReport
+from app.training.callbacks.memory import GiveBackMemory
+from app.training.callbacks.progress import ReportProgress, show_banner
+from app.training.checkpoints import checkpoint
+from app.training.checkpoints.checkpoint import State
+from app.training.checkpoints.saving import SaveCheckpoints
+from app.training.devices.devices import Devices
+
+
+def fit(
+    model: keras.Model,
+    data: Data,
+    classifier: Classifier,
+    recipe: Recipe,
+    run: Run,
+    fresh: Collection[str] | None,
+    devices: Devices,
+) -> None:
+    steps = steps_per_epoch(data.train, recipe)
+    total = total_steps(data, recipe)
+    trained = (run.checkpoints / "last.keras").is_file()  # it is written after the last step
+    resumed = None if trained else checkpoint.newest(run.checkpoints)
+    state = resumed.state if resumed else State(classifier=classifier)
+    devices.compare(classifier, total if trained else state.step)
+    if trained:
+        return
+    alike = fresh is None or recipe.fine_tuning == FineTuning()
+    rates = () if alike else fine_tuning.rates(model, recipe.fine_tuning, fresh or (), steps)
+    heads = [name for name in model.output_names if name != PREDICTIONS]
+    with devices.strategy.scope():
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
+        accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
+        optimizer = optimizers.build(model, recipe, steps, total, rates)
+        if heads:
+            model.compile(
+                optimizer=optimizer,
+                loss={PREDICTIONS: loss, **dict.fromkeys(heads, loss)},
+                loss_weights={PREDICTIONS: 1.0, **dict.fromkeys(heads, recipe.auxiliary)},
+                metrics={PREDICTIONS: [accuracy]},
+            )
+        else:
+            model.compile(optimizer=optimizer, loss=loss, metrics=[accuracy])
+        # Keras would build it within the first step, which TensorFlow then traces twice, with all its variables.
+        model.optimizer.build(model.trainable_variables)
+        if resumed:
+            check_same(resumed.folder, state.classifier, classifier)
+            resumed.restore(model)
+            console.print(f"Going on after step {state.step} of {total}")
+    show_banner(model, recipe, steps, total)
+    progress = ReportProgress(recipe.batch_size, steps, total, state.step, state.seconds)
+    history = History(run.history, state.history)
+    callbacks = [
+        *([NamePredictions()] if heads else []),
+        StopOnNonFinite(state.step),
+        EndEpochs(steps, total, state.step),
+        *([progress, history] if devices.is_chief else []),
+    ]
+    moves = measuring.moves(model)
+    if recipe.weight_average and (recipe.batch_norm.recalibrate == "epoch" or not moves):
+        batches = in_training.training_pictures(data, classifier.preprocessing, recipe)
+        callbacks.append(weight_average.ValidateAverage(batches))
+    elif recipe.batch_norm.recalibrate == "epoch" and moves:
+        callbacks.append(in_training.before_validations(data, classifier.preprocessing, recipe))
+    if devices.is_chief and importlib.util.find_spec("tensorboard"):
+        callbacks.append(keras.callbacks.TensorBoard(run.folder / "tensorboard"))
+    classes = len(data.labels)
+    training = training_batches(data.train, classifier.preprocessing, recipe, classes, state.step, devices.share)
+    validation = evaluation_batches(data.validation, classifier.preprocessing, recipe.batch_size, share=devices.share)
+    validation = validation.map(lambda images, labels: (images, keras.ops.one_hot(labels, classes)))
+    if heads:
+        # Every head learns the same labels.
+        training, validation = (
+            batches.map(lambda images, labels: (images, dict.fromkeys([PREDICTIONS, *heads], labels)))
+            for batches in (training, validation)
+        )
+    training = devices.training(training, recipe.batch_size)
+    validation = devices.validation(validation, recipe.batch_size, data.validation.count)
+    try:
+        with stopping.requests() if devices.is_chief else nullcontext() as request:
+            if request:
+                every = recipe.checkpoint.every
+                of_metrics = devices.replicas == 1
+                saving = SaveCheckpoints(
+                    run.checkpoints, every, classifier, progress, history, resumed, request, of_metrics
+                )
+                # Where the disk is full, the checkpoint is there before the report fails.
+                callbacks += [saving, LiveReport(run, classifier, -(-total // steps))]
+            callbacks.append(GiveBackMemory())
+            model.fit(
+                training,
+                steps_per_epoch=steps,
+                initial_epoch=state.step // steps,
+                epochs=-(-total // steps),
+                validation_data=validation,
+                callbacks=callbacks,
+                shuffle=False,
+                verbose=0,
+            )
+    finally:
+        progress.close()

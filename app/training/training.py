@@ -1,0 +1,93 @@
+"""Training: a data set, a network and a recipe in; a run folder out."""
+
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from app.datasets import loading
+from app.datasets.loading.named import report_data
+from app.networks import cards
+from app.program import progress
+from app.program.errors import UserError
+from app.program.progress import Watch, console
+from app.recipe import FineTuning, Recipe
+from app.run_folder.folder import Run
+from app.training import fine_tuning
+from app.training.beginning import begin, build, check_same, describe, scale_kernels
+from app.training.checkpoints import checkpoint
+from app.training.devices.devices import Devices
+from app.training.finishing import finish
+from app.training.fitting import fit
+
+
+def train(
+    data_name: str,
+    network: str | None,
+    to: Path,
+    recipe: Recipe,
+    watch: Watch = progress.unwatched,
+    start: Path | None = None,
+    quarantine: Path | None = None,
+    deterministic: bool = False,
+    devices: Devices | None = None,
+) -> Run:
+    """Trains, evaluates on the test images and writes the run folder `to`. The same call again goes on after the last
+    checkpoint, wherever that was, and ends as if nothing had happened; on a finished run it does nothing.
+
+    `start` is the run folder whose network and weights the training begins with, its classifier replaced by a new one
+    (fine-tuning); `network` may be left out then. `quarantine` lists images to leave out (see `loading.load`).
+    `deterministic` has TensorFlow compute the same bits every time, for the rest of the process; on CPUs it does so
+    anyway, as far as was seen. `devices` are those that train (see `devices.take`), without it the one that TensorFlow
+    takes. Of several workers only the chief writes and evaluates; the others return when the last step is done.
+
+    Raises:
+        UserError: unknown network; a target that is something else or another run; bad data (see `loading.load`); an
+            image size that the network cannot take; a start of another network; a loss that is not finite; a disk that
+            is full; damaged checkpoints; a recipe that the devices cannot divide, another worker that is gone (see
+            `Devices`).
+        Stopped: SIGTERM or Ctrl-C came while it trained; the checkpoint is written.
+    """
+    devices = devices or Devices()
+    source = Run(start).read_classifier() if start else None
+    network = network or (source.network if source else None)
+    if network is None:
+        raise UserError("Say which network to train: --network with a name from `networks`, or --from with a run.")
+    cards.check_name(network)
+    if source and source.network != network:
+        raise UserError(f"{start} holds {source.network}, not {network}; leave --network out.")
+    if recipe.fine_tuning != FineTuning() and not source:
+        raise UserError("fine_tuning.* is for a run that begins with trained weights: add --from with a run.")
+    run = Run(to)
+    if devices.is_chief and to.exists() and not (to.is_dir() and (run.classifier.is_file() or not any(to.iterdir()))):
+        raise UserError(f"{to} exists and is not a run folder; choose another --to. Nothing in it was touched.")
+    data = loading.load(data_name, watch, quarantine)
+    devices.check(data, recipe)
+    classifier = describe(data, network, recipe, start, source)
+    if run.classifier.is_file():
+        check_same(run.folder, run.read_classifier(), classifier)
+        if run.metrics.is_file():
+            checkpoint.clear(run.checkpoints)
+            console.print(f"{to} is finished; nothing to do.")
+            return run
+    report_data(data)
+    console.print(devices.described())
+    keras.utils.set_random_seed(recipe.seed)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+    with devices.watched(), devices.strategy.scope():
+        model = devices.replicated(build(classifier, recipe))
+        fresh = fine_tuning.take_weights(model, start) if start else None
+        if not start:
+            scale_kernels(model, recipe.initial_weights)
+    fine_tuning.freeze(model, recipe.freeze, fresh)
+    if fresh is not None:
+        fine_tuning.report(model, fresh, recipe.fine_tuning)
+    if devices.is_chief:
+        begin(run, classifier, data, quarantine)
+    with devices.watched():
+        fit(model, data, classifier, recipe, run, fresh, devices)
+    if devices.is_chief:
+        finish(data, classifier, recipe, run, watch)
+        checkpoint.clear(run.checkpoints)
+    return run
