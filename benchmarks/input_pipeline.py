@@ -37,6 +37,7 @@ from PIL import Image
 from rich.console import Console
 
 from app import recipe
+from app.datasets.dataset import Split
 from app.images.preprocessing import Preprocessing
 from app.pipeline.augmentation import random_window
 from app.pipeline.input_pipeline import training_batches
@@ -55,7 +56,7 @@ BUSY = 0.8  # of the step's time: beyond, the network waits for its images
 
 
 @dataclass(frozen=True)
-class Photographs:
+class Photographs(Split):
     """The two photographs of scikit-learn at one size, again and again."""
 
     contents: tuple[bytes, ...]

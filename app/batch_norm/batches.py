@@ -71,6 +71,14 @@ class Joined:
     def in_order(self) -> tf.data.Dataset:
         return functools.reduce(tf.data.Dataset.concatenate, (split.in_order() for split in self.splits))
 
+    def at(self, places: Sequence[int]) -> tf.data.Dataset:
+        starts = np.cumsum([0, *(split.count for split in self.splits)])
+        parts = (
+            split.at([place - start for place in places if start <= place < start + split.count])
+            for split, start in zip(self.splits, starts[:-1].tolist(), strict=True)
+        )
+        return functools.reduce(tf.data.Dataset.concatenate, parts)
+
     def shuffled(self, seed: int, epoch: tf.Tensor, skipped: tf.Tensor | int = 0) -> tf.data.Dataset:
         parts = (split.shuffled(seed, epoch) for split in self.splits)
         return functools.reduce(tf.data.Dataset.concatenate, parts).skip(skipped)

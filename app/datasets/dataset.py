@@ -3,10 +3,12 @@
 """
 
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import tensorflow as tf
 
 from app.program.errors import UserError
@@ -24,6 +26,14 @@ class Split(Protocol):
     def shuffled(self, seed: int, epoch: tf.Tensor, skipped: tf.Tensor | int = 0) -> tf.data.Dataset:
         """The same in the order of this epoch, a function of seed and epoch (scalar int64) alone, without the first
         `skipped`: a training that goes on within an epoch does not read again what it has seen."""
+
+    def at(self, places: Sequence[int]) -> tf.data.Dataset:
+        """The examples at these places of `in_order`, which rise. Others are not read, unless a split has no random
+        access, as here: a class that has some says how."""
+        wanted = tf.constant(places, tf.int64)
+        read = self.in_order().take(max(places, default=-1) + 1).enumerate()
+        found = read.filter(lambda place, example: tf.reduce_any(tf.equal(place, wanted)))
+        return found.map(lambda place, example: example)
 
 
 class ImageFile(NamedTuple):
@@ -69,6 +79,11 @@ class Data:
     unreadable: tuple[tuple[str, str], ...] = ()
     ignored: int = 0
     notes: tuple[str, ...] = ()
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most so many of `count` places, as far apart as they can be."""
+    return np.linspace(0, count - 1, min(most, count)).astype(int).tolist()
 
 
 def class_name(name: str, where: object) -> str:

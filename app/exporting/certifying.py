@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from app.datasets import loading
+from app.datasets.dataset import spread
 from app.exporting import model_card
 from app.program.errors import UserError
 from app.program.files import digest, write_json
@@ -94,13 +95,12 @@ def held_out(
         data = loading.of_run(runs[0], watch)
     except UserError as error:
         return [], str(error).rstrip(".")
-    chosen = set(np.linspace(0, data.test.count - 1, min(count, data.test.count)).astype(int).tolist())
+    places = spread(data.test.count, count)
     found = []
-    for i, (encoded, label) in enumerate(data.test.in_order().as_numpy_iterator()):
-        if i in chosen:
-            file = folder / f"{i}"
-            file.write_bytes(encoded)
-            found.append({"file": str(file), "label": data.labels[int(label)]})
+    for place, (encoded, label) in zip(places, data.test.at(places).as_numpy_iterator(), strict=True):
+        file = folder / f"{place}"
+        file.write_bytes(encoded)
+        found.append({"file": str(file), "label": data.labels[int(label)]})
     for image in watch(found, len(found), "Asking the network"):
         image["probabilities"] = _probabilities(networks, Path(image["file"]).read_bytes())
     return found, None

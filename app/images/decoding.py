@@ -68,6 +68,14 @@ def answered(function: Callable[..., tf.Tensor], encoded: Any, *options: Any) ->
         raise tf.errors.InvalidArgumentError(None, None, refusal(error)) from None
 
 
+def kind_of(encoded: bytes) -> str:
+    """ "jpeg", "png", "gif", "webp" or "bmp", by the first bytes, as `decode` goes by; "img" for what it refuses."""
+    for kind in KINDS:
+        if encoded.startswith(kind.MAGIC, webp.PLACE if kind is webp else 0):
+            return kind.__name__.rpartition(".")[2]
+    return "img"
+
+
 def refusal(error: tf.errors.InvalidArgumentError) -> str:
     """Why a file was refused, one sentence, wherever it was decoded: a pipeline or an exported graph says more."""
     said = re.search(r"assertion failed: (\[.*?\])$", error.message, re.MULTILINE)

@@ -112,16 +112,17 @@ def _pictures(
         right[np.linspace(0, len(right) - 1, min(PICTURES - len(wrong), len(right))).astype(int)] if len(right) else []
     )
     chosen = [int(i) for i in (*wrong, *spread)]
-    shown = {}
-    for i, (encoded, _) in enumerate(test.in_order().as_numpy_iterator()):
-        if i in chosen:
-            shown[i] = {
-                "source": _thumbnail(encoded),
-                "right": bool(best[i] == truth[i]),
-                "true": labels[truth[i]],
-                "best": [(labels[j], float(probabilities[i, j])) for j in np.argsort(-probabilities[i])[:3]],
-            }
-    return [shown[i] for i in chosen]
+    read = test.at(sorted(chosen)).as_numpy_iterator()
+    thumbnails = {i: _thumbnail(encoded) for i, (encoded, _) in zip(sorted(chosen), read, strict=True)}
+    return [
+        {
+            "source": thumbnails[i],
+            "right": bool(best[i] == truth[i]),
+            "true": labels[truth[i]],
+            "best": [(labels[j], float(probabilities[i, j])) for j in np.argsort(-probabilities[i])[:3]],
+        }
+        for i in chosen
+    ]
 
 
 def _thumbnail(encoded: bytes) -> str:

@@ -4,12 +4,15 @@ differently.
 
 import io
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from app.images.decoding import kind_of
+from app.program.files import whole, write_json
 from app.run_folder.folder import Run
 
 SIDES = (161, 97)  # odd, so that halving them rounds
@@ -37,6 +40,18 @@ def specimens(pixels: NDArray[np.uint8]) -> dict[str, bytes]:
         image.save(content, name.rpartition(".")[2], **options)
         found[name] = content.getvalue()
     return found
+
+
+def keep(run: Run, pictures: Iterable[tuple[bytes, str | None]]) -> None:
+    """Writes the golden images of a run, files and their labels, as they are."""
+    run.golden.mkdir(exist_ok=True)
+    kept: list[dict[str, str | None]] = []
+    for encoded, label in pictures:
+        name = f"{len(kept):02}.{kind_of(encoded)}"
+        with whole(run.golden / name) as beside:
+            beside.write_bytes(encoded)
+        kept.append({"file": name, "label": label})
+    write_json(run.golden / "golden.json", kept)
 
 
 def read_golden(run: Run) -> list[dict[str, Any]]:

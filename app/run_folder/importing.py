@@ -4,7 +4,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from app.images.preprocessing import Preprocessing
 from app.networks import cards, synsets
 from app.program.errors import UserError
 from app.program.files import digest, whole, write_json
+from app.run_folder import golden
 from app.run_folder.classifier import Classifier, Origin
 from app.run_folder.folder import Run, versions
 from models import weights
@@ -171,7 +172,7 @@ def _write(to: Path, classifier: Classifier, model: keras.Model, report: weights
             plain.save(path)
         write_json(beside.classifier, classifier.model_dump(mode="json"))
         write_json(beside.load_report, as_json(report))
-        _write_golden(beside)
+        golden.keep(beside, ((encoded, None) for encoded in _windows()))
         if to.is_dir():
             to.rmdir()
         beside.folder.rename(to)
@@ -181,10 +182,8 @@ def _write(to: Path, classifier: Classifier, model: keras.Model, report: weights
         shutil.rmtree(beside.folder, ignore_errors=True)
 
 
-def _write_golden(run: Run) -> None:
+def _windows() -> Iterator[bytes]:
     """Windows of two photographs, for exports to be compared on: nobody gave images with these weights."""
-    run.golden.mkdir()
-    kept: list[dict[str, str | None]] = []
     for photograph in sklearn.datasets.load_sample_images().images:
         height, width = photograph.shape[:2]
         for left in range(0, width - GOLDEN_SIDE + 1, GOLDEN_STEP):
@@ -192,10 +191,7 @@ def _write_golden(run: Run) -> None:
             buffer = io.BytesIO()
             window = photograph[top : top + GOLDEN_SIDE, left : left + GOLDEN_SIDE]
             Image.fromarray(window).save(buffer, "JPEG", quality=90)
-            name = f"{len(kept):02}.jpeg"
-            (run.golden / name).write_bytes(buffer.getvalue())
-            kept.append({"file": name, "label": None})
-    write_json(run.golden / "golden.json", kept)
+            yield buffer.getvalue()
 
 
 def _digest(file: Path) -> str:

@@ -1,20 +1,17 @@
 """The end of a training: the network to keep, its figures, golden images and report."""
 
-import io
-
 import keras
-import numpy as np
-from PIL import Image
 
 from app import evaluation
 from app.batch_norm import in_training, measuring
-from app.datasets.dataset import Data
+from app.datasets.dataset import Data, spread
 from app.evaluation import evaluating
 from app.program.errors import UserError
 from app.program.files import whole, write_json
 from app.program.progress import Watch
 from app.recipe import Recipe
 from app.reports import run_report
+from app.run_folder import golden
 from app.run_folder.classifier import Classifier
 from app.run_folder.folder import Run
 from app.run_folder.trained import load
@@ -45,21 +42,7 @@ def finish(data: Data, classifier: Classifier, recipe: Recipe, run: Run, watch: 
     probabilities, truth = evaluating.predict(trained.model, data.test, trained.preprocessing, watch)
     temperature = evaluating.fit_temperature(trained.model, data.validation, trained.preprocessing, watch)
     figures = evaluation.metrics(probabilities, truth, data.labels, temperature)
-    _keep_golden(data, run)
+    chosen = data.test.at(spread(data.test.count, GOLDEN)).as_numpy_iterator()
+    golden.keep(run, ((encoded, data.labels[int(label)]) for encoded, label in chosen))
     run_report.write(run, classifier, figures, probabilities, truth, data.test)
     write_json(run.metrics, figures)
-
-
-def _keep_golden(data: Data, run: Run) -> None:
-    """Test images spread over the split, as they are, with their labels: what exports are compared on."""
-    run.golden.mkdir(exist_ok=True)
-    chosen = set(np.linspace(0, data.test.count - 1, min(GOLDEN, data.test.count)).astype(int).tolist())
-    kept: list[dict[str, str]] = []
-    for i, (encoded, label) in enumerate(data.test.in_order().as_numpy_iterator()):
-        if i in chosen:
-            with Image.open(io.BytesIO(encoded)) as image:
-                name = f"{len(kept):02}.{(image.format or 'img').lower()}"
-            with whole(run.golden / name) as beside:
-                beside.write_bytes(encoded)
-            kept.append({"file": name, "label": data.labels[int(label)]})
-    write_json(run.golden / "golden.json", kept)

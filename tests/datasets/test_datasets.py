@@ -17,7 +17,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from app.datasets.dataset import Data, Split
+from app.datasets.dataset import Data, Split, spread
 from app.datasets.files import dividing
 from app.datasets.files.image_files import FileSplit
 from app.datasets.loading.named import listing, load
@@ -193,6 +193,19 @@ def test_an_epoch_is_every_image_once_in_an_order_of_seed_and_epoch(split: Split
     assert len({tuple(found) for found in orders.values()}) == len(orders)
     for (seed, epoch), found in orders.items():
         assert order(split, seed, epoch) == found
+
+
+@pytest.mark.parametrize("wanted", [[], [0], [3, 4, 17], [0, 19]])
+def test_the_examples_at_some_places_are_those_in_order_there(split: Split, wanted: list[int]) -> None:
+    all_of_them = examples(split)
+    found = [(encoded, int(label)) for encoded, label in split.at(wanted).as_numpy_iterator()]
+    assert found == [all_of_them[place] for place in wanted]
+
+
+def test_places_are_spread_from_the_first_to_the_last() -> None:
+    assert spread(10, 4) == [0, 3, 6, 9]
+    assert spread(3, 8) == [0, 1, 2]
+    assert spread(5, 1) == [0]
 
 
 @pytest.mark.parametrize("skipped", [1, 8, 41])

@@ -35,6 +35,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from app import exporting, run_folder
+from app.datasets.dataset import Split
 from app.evaluation import prediction
 from app.exporting import exporting as exporting_module
 from app.exporting import version_folders
@@ -650,7 +651,7 @@ def test_what_is_decoded_outside_is_decoded_as_inside(tmp_path: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Pictures(Split):
     """A split in which every picture is a class of its own."""
 
     contents: list[bytes]

@@ -11,6 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from app import evaluation
+from app.datasets.dataset import Split
 from app.evaluation import evaluating
 from app.images.preprocessing import Preprocessing
 from app.pipeline import crops, input_pipeline
@@ -21,7 +22,7 @@ CORNERS_AND_CENTRE = ("top left", "top right", "bottom left", "bottom right", "c
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Pictures(Split):
     """A split of so many small pictures, in memory; the label is the index modulo 3."""
 
     count: int

@@ -37,6 +37,9 @@ class FileSplit:
     def shuffled(self, seed: int, epoch: tf.Tensor, skipped: tf.Tensor | int = 0) -> tf.data.Dataset:
         return self._examples(shuffled_order(self.count, seed, epoch, skipped))
 
+    def at(self, places: Sequence[int]) -> tf.data.Dataset:
+        return self._examples(tf.data.Dataset.from_tensor_slices(tf.constant(places, tf.int64)))
+
     def _examples(self, order: tf.data.Dataset) -> tf.data.Dataset:
         # As bytes: the name of a file need not be UTF-8.
         paths, labels = tf.constant([os.fsencode(path) for path in self.paths]), tf.constant(self.labels, tf.int64)

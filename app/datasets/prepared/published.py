@@ -13,7 +13,7 @@ import platformdirs
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from app.datasets.dataset import Data
+from app.datasets.dataset import Data, Split
 from app.datasets.prepared.digits import Digits
 from app.program.errors import UserError
 
@@ -44,6 +44,9 @@ class TfdsSplit:
     def in_order(self) -> tf.data.Dataset:
         dataset = self.builder.as_dataset(split=self.instruction, decoders={self.image: tfds.decode.SkipDecoding()})
         return dataset.map(lambda example: (example[self.image], example[self.label]))
+
+    def at(self, places: Sequence[int]) -> tf.data.Dataset:
+        return Split.at(self, places)  # there is no random access
 
     def shuffled(self, seed: int, epoch: tf.Tensor, skipped: tf.Tensor | int = 0) -> tf.data.Dataset:
         """Shuffled within windows of 10,000 examples: no random access is needed, nor the state of a buffer. What is

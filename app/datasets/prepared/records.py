@@ -10,7 +10,7 @@ import itertools
 import os
 import struct
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +71,9 @@ class RecordSplit:
 
     def shuffled(self, seed: int, epoch: tf.Tensor, skipped: tf.Tensor | int = 0) -> tf.data.Dataset:
         return self._examples(shuffled_order(self.count, seed, epoch, skipped), self.count - skipped)
+
+    def at(self, places: Sequence[int]) -> tf.data.Dataset:
+        return self._examples(tf.data.Dataset.from_tensor_slices(tf.constant(places, tf.int64)), len(places))
 
     def _examples(self, order: tf.data.Dataset, count: tf.Tensor | int) -> tf.data.Dataset:
         features = {
