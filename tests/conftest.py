@@ -24,6 +24,8 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # TensorFlow Datasets asks for it at its import; without it data sets would be prepared in the home folder.
 DATA_SETS = tempfile.TemporaryDirectory(prefix="data_sets_")
 os.environ["TFDS_DATA_DIR"] = DATA_SETS.name
+# What is known of image files is remembered there, too, and not in the home folder.
+os.environ["XDG_CACHE_HOME"] = DATA_SETS.name
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -29,7 +29,7 @@ ROOMS = {
     "exporting": "datasets.loading datasets run_folder images program",
     "inside": "inside.dreams datasets.loading datasets run_folder images networks program",
     "inside.dreams": "images networks program",
-    "datasets.checks": "datasets.loading datasets.files datasets run_folder images program",
+    "datasets.checks": "datasets.loading datasets.files datasets run_folder program",
     "datasets.loading": "datasets.files datasets.prepared datasets run_folder networks program",
     "datasets.files": "datasets images networks program",
     "datasets.prepared": "datasets program",

@@ -24,6 +24,9 @@ def check(
         Path | None, typer.Option(help="A folder for check.json and for quarantine.txt, the list that `train` takes.")
     ] = None,
     run: Annotated[Path | None, typer.Option(metavar="RUN", help="Compare the classes with those of this run.")] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Read all images again, also those that look as they did the last time.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Find what is wrong with images, labels and splits before training does.
@@ -34,7 +37,7 @@ def check(
     with quiet.tensorflow():
         from app.datasets.checks import checking
         from app.program.progress import watch
-    report = checking.check(data, watch, run)
+    report = checking.check(data, watch, run, full)
     if to:
         checking.write(report, to)
     if as_json:

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import tensorflow as tf
 
+from app.datasets.index import Known
 from app.program.errors import UserError
 
 SPLITS = ("train", "validation", "test")
@@ -44,6 +45,19 @@ class ImageFile(NamedTuple):
     split: str | None
 
 
+class Picture(NamedTuple):
+    """An image file that could be read."""
+
+    file: ImageFile
+    known: Known
+
+    @property
+    def shown(self) -> str:
+        """The hash of what it shows."""
+        assert self.known.picture is not None
+        return self.known.picture
+
+
 class Finding(NamedTuple):
     """Something about a data set that its owner should know; `file` is a folder or a class where that is meant."""
 
@@ -65,8 +79,9 @@ class Listing:
 @dataclass(frozen=True)
 class Data:
     """`fingerprint` changes when an image, a label or a split does. `image_size` is the side that suits the data, where
-    it says so. `files` are the images, split after split, where each is a file of its own. `unreadable` are files left
-    out, with the reason; `ignored` counts files that are no images; `notes` are sentences for whoever trains on it."""
+    it says so. `files` are the images, split after split, where each is a file of its own, and `known` what is
+    known of each. `unreadable` are files left out, with the reason; `ignored` counts files that are no images; `notes`
+    are sentences for whoever trains on it."""
 
     name: str
     labels: tuple[str, ...]
@@ -76,6 +91,7 @@ class Data:
     fingerprint: str
     image_size: int | None = None
     files: tuple[ImageFile, ...] = ()
+    known: tuple[Known, ...] = ()
     unreadable: tuple[tuple[str, str], ...] = ()
     ignored: int = 0
     notes: tuple[str, ...] = ()

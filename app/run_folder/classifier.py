@@ -1,10 +1,10 @@
 """`classifier.json` of a run folder: all that is needed to build its network again and to feed it."""
 
+import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    pass
 import keras
 from pydantic import BaseModel, ConfigDict
 
@@ -12,33 +12,29 @@ from app.images.preprocessing import Preprocessing
 from app.recipe import Recipe
 from models import NETWORKS
 
-
-def compare_labels(found: Sequence[str], wanted: Sequence[str]) -> str:
-    """In which classes `found` differs from `wanted`, for a sentence; empty where it does not."""
-    differences = {
-        "new": [label for label in found if label not in wanted],
-        "missing": [label for label in wanted if label not in found],
-        "in another order": [a for a, b in zip(found, wanted, strict=False) if a != b and {*found} == {*wanted}],
-    }
-    parts = []
-    for what, labels in differences.items():
-        if labels:
-            more = f" and {len(labels) - 5} more" if labels[5:] else ""
-            parts.append(f"{what}: {', '.join(repr(label) for label in labels[:5])}{more}")
-    return "; ".join(parts)
+RECORDS = "records:"  # before the name of a folder of TFRecords
 
 
 class DataRecord(BaseModel):
-    """The data set a network was trained on."""
+    """The data set a network was trained on: `name` as it was given, `place` the same with a real path in it (see
+    `real_name`)."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str
+    place: str | None = None
     fingerprint: str
     train: int
     validation: int
     test: int
     unreadable: int
+
+    @property
+    def found_at(self) -> str:
+        """Its name for whoever looks for it now, perhaps from another working directory."""
+        if self.place and Path(self.place.removeprefix(RECORDS)).exists():
+            return self.place
+        return self.name
 
 
 class Origin(BaseModel):
@@ -73,3 +69,27 @@ class Classifier(BaseModel):
     def build(self, activation: str | None = "softmax", auxiliary: bool = False) -> keras.Model:
         """A fresh network of this kind; `activation=None` ends in the logits, `auxiliary` adds the auxiliary heads."""
         return NETWORKS[self.network](classifier_activation=activation, auxiliary=auxiliary, **self.arguments)
+
+
+def real_name(name: str) -> str:
+    """The name of a data set, its path the real one: a link, `..` or another working directory make no difference."""
+    if name == "digits" or name.startswith("tfds:"):
+        return name
+    if name.startswith(RECORDS):
+        return RECORDS + os.path.realpath(name.removeprefix(RECORDS))
+    return os.path.realpath(name)
+
+
+def compare_labels(found: Sequence[str], wanted: Sequence[str]) -> str:
+    """In which classes `found` differs from `wanted`, for a sentence; empty where it does not."""
+    differences = {
+        "new": [label for label in found if label not in wanted],
+        "missing": [label for label in wanted if label not in found],
+        "in another order": [a for a, b in zip(found, wanted, strict=False) if a != b and {*found} == {*wanted}],
+    }
+    parts = []
+    for what, labels in differences.items():
+        if labels:
+            more = f" and {len(labels) - 5} more" if labels[5:] else ""
+            parts.append(f"{what}: {', '.join(repr(label) for label in labels[:5])}{more}")
+    return "; ".join(parts)

@@ -24,7 +24,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from app.program.errors import UserError
-from app.run_folder.classifier import Classifier
+from app.run_folder.classifier import Classifier, real_name
 from models import __version__
 
 
@@ -97,7 +97,8 @@ class Run:
     def quarantine_of(self, data_name: str) -> Path | None:
         """The list to load a data set with, so that the run's own is again what the run was trained on."""
         record = self.read_classifier().data
-        return self.quarantine if record and record.name == data_name and self.quarantine.is_file() else None
+        is_its_own = record and real_name(data_name) in (record.place, real_name(record.name))
+        return self.quarantine if is_its_own and self.quarantine.is_file() else None
 
     def read_classifier(self) -> Classifier:
         """What the folder holds.

@@ -18,7 +18,7 @@ from app.program.errors import UserError
 from app.program.files import digest, whole, write_json
 from app.recipe import Recipe
 from app.run_folder import classifier
-from app.run_folder.classifier import Classifier, DataRecord, Origin
+from app.run_folder.classifier import Classifier, DataRecord, Origin, real_name
 from app.run_folder.folder import Run, versions
 from models import NETWORKS
 
@@ -28,7 +28,7 @@ def begin(run: Run, classifier: Classifier, data: Data, quarantine: Path | None)
     run.checkpoints.mkdir(parents=True, exist_ok=True)
     write_json(run.classifier, classifier.model_dump(mode="json"))
     if data.files:
-        manifests.write(run.split, data.files)
+        manifests.write(run.split, data.files, data.known)
     if data.unreadable:
         _write_unreadable(run.unreadable, data.unreadable)
     if quarantine:
@@ -66,6 +66,7 @@ def describe(
         seed=recipe.seed,
         data=DataRecord(
             name=data.name,
+            place=real_name(data.name),
             fingerprint=data.fingerprint,
             train=data.train.count,
             validation=data.validation.count,

@@ -18,7 +18,7 @@ from PIL import Image
 from app import recipe, run_folder, training
 from app.datasets.checks import checking
 from app.datasets.checks.checking import FAULTS, NOTES, check
-from app.datasets.checks.image_checks import look
+from app.datasets.files.looking import look
 from app.datasets.loading.named import load
 from app.datasets.prepared import records
 from app.images.preprocessing import Preprocessing
@@ -401,5 +401,5 @@ def test_no_damage_is_too_much_to_look_at(mutate: Callable[[bytearray, np.random
     sources = [content for kind, content in specimens().values() if kind in special]
     sources += [encode(photo(i), kind) for i, kind in enumerate(("JPEG", "PNG", "GIF", "BMP", "WEBP"))]
     for source in sources * 6:
-        hashes, findings = look("x.jpg", mutate(bytearray(source), rng))
-        assert (hashes is None) == any(finding.kind in FAULTS for finding in findings)
+        known = look("x.jpg", mutate(bytearray(source), rng))
+        assert (known.picture is None) == any(kind in FAULTS for kind, _ in known.notes)

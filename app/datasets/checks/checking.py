@@ -11,10 +11,11 @@ from typing import Any
 from PIL import Image
 
 from app.datasets import loading
-from app.datasets.checks.image_checks import look, look_at_file, look_at_other
-from app.datasets.dataset import SPLITS, Data, Finding, ImageFile
+from app.datasets.dataset import SPLITS, Data, Finding, ImageFile, Picture
 from app.datasets.files import dividing
-from app.datasets.index import Hashes, Picture
+from app.datasets.files.looking import look, look_at_other
+from app.datasets.files.scanning import scan
+from app.datasets.index import Known
 from app.program import parallel, progress
 from app.program.files import whole, write_json
 from app.program.progress import Watch
@@ -79,9 +80,10 @@ class Report:
         }
 
 
-def check(name: str, watch: Watch = progress.unwatched, run: Path | None = None) -> Report:
+def check(name: str, watch: Watch = progress.unwatched, run: Path | None = None, full: bool = False) -> Report:
     """Looks at every image of the data set `name` and at the whole; and, where a `run` is given, for other classes than
-    those it was trained on.
+    those it was trained on. Files that were read before, and have kept their size and time of change, are not opened
+    again unless the check is to be `full`.
 
     Raises:
         UserError: no such data set; one whose structure cannot be read; `run` is not a run folder.
@@ -91,29 +93,26 @@ def check(name: str, watch: Watch = progress.unwatched, run: Path | None = None)
         data = loading.load(name, watch)
         root, labels = None, data.labels
         count = sum(getattr(data, split).count for split in SPLITS)
-        files: Iterable[tuple[ImageFile, bytes | None]] = _examples(data)
+        Image.init()  # here, and not in several threads at once
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of what is noted here
+            looked = list(watch(parallel.in_parallel(_look, _examples(data)), count, "Checking images"))
         findings: list[Finding] = []
     else:
         listing = loading.listing(name)
         root, labels = listing.root, tuple(sorted({file.label for file in listing.files}))
         count = len(listing.files)
-        files = ((file, None) for file in listing.files)
+        looked = list(zip(listing.files, scan(root, listing.files, watch, again=full), strict=True))
         findings = [
             look_at_other(Path(finding.file)) if finding.kind == "not an image" else finding
             for finding in listing.found
         ]
     if wanted is not None and (difference := classifier.compare_labels(labels, wanted)):
         findings.append(Finding(name, "other classes", f"{difference}, compared with {run}"))
-    pictures: list[Picture] = []
-    Image.init()  # here, and not in several threads at once
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of what is reported here
-        for file, hashes, found in watch(parallel.in_parallel(_look, files), count, "Checking images"):
-            findings += found
-            if hashes:
-                pictures.append(Picture(file, hashes))
+    findings += [Finding(str(file.path), kind, why) for file, known in looked for kind, why in known.notes]
+    pictures = [Picture(file, known) for file, known in looked if known.picture]
     splits = dividing.divide(pictures)
-    placed = [Picture(p.file._replace(split=split), p.hashes) for split, members in splits.items() for p in members]
+    placed = [Picture(p.file._replace(split=split), p.known) for split, members in splits.items() for p in members]
     groups = _equal(placed)
     findings += [finding for group in groups for finding in _of_group(group)]
     findings += _imbalance(Counter(picture.file.label for picture in placed), labels)
@@ -149,16 +148,16 @@ def _examples(data: Data) -> Iterator[tuple[ImageFile, bytes]]:
             yield ImageFile(Path(split, str(place)), data.labels[int(label)], split), encoded
 
 
-def _look(item: tuple[ImageFile, bytes | None]) -> tuple[ImageFile, Hashes | None, list[Finding]]:
+def _look(item: tuple[ImageFile, bytes]) -> tuple[ImageFile, Known]:
     file, encoded = item
-    return file, *(look_at_file(file.path) if encoded is None else look(str(file.path), encoded))
+    return file, look(file.path.name, encoded)
 
 
 def _equal(pictures: Iterable[Picture]) -> list[list[ImageFile]]:
     """The files of every picture that there is more than once, those held out first."""
     groups: dict[str, list[ImageFile]] = defaultdict(list)
     for picture in pictures:
-        groups[picture.hashes.picture].append(picture.file)
+        groups[picture.shown].append(picture.file)
     order = ("test", "validation", "train")
     return [sorted(group, key=lambda file: order.index(str(file.split))) for group in groups.values() if group[1:]]
 

@@ -1,9 +1,9 @@
 """Which split an image is in where nobody says: its content decides."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 
-from app.datasets.dataset import SPLITS
-from app.datasets.index import Picture
+from app.datasets.dataset import SPLITS, Picture
 
 SHARES = {"test": 0.2, "validation": 0.08}
 
@@ -20,20 +20,26 @@ def divide(pictures: Sequence[Picture]) -> dict[str, list[Picture]]:
     missing = [split for split in SHARES if split not in given]
     undivided = [picture for picture in pictures if picture.file.split is None] + (splits["train"] if missing else [])
     smallest: dict[str, str] = {}
-    for _, found in undivided:
-        smallest[found.picture] = min(found.encoded, smallest.get(found.picture, found.encoded))
+    for picture in undivided:
+        encoded = picture.known.encoded
+        smallest[picture.shown] = min(encoded, smallest.get(picture.shown, encoded))
     place = {digest: _drawn(digest, missing) for digest in smallest.values()}
-    for label in sorted({picture.file.label for picture in undivided}):
-        digests = sorted({smallest[picture.hashes.picture] for picture in undivided if picture.file.label == label})
+    of_label: dict[str, set[str]] = defaultdict(set)
+    for picture in undivided:
+        of_label[picture.file.label].add(smallest[picture.shown])
+    for label in sorted(of_label):
+        digests = sorted(of_label[label])
         for split in ("train", *missing):
-            members = {name: [digest for digest in digests if place[digest] == name] for name in SPLITS}
+            members: dict[str, list[str]] = {name: [] for name in SPLITS}
+            for digest in digests:
+                members[place[digest]].append(digest)
             largest = max(members.values(), key=len)
             if not members[split] and len(largest) > 1:
                 place[largest[0]] = split
     if missing:
         splits["train"] = []
     for picture in undivided:
-        splits[place[smallest[picture.hashes.picture]]].append(picture)
+        splits[place[smallest[picture.shown]]].append(picture)
     return splits
 
 

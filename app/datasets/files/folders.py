@@ -45,7 +45,7 @@ def unlabelled(root: Path, watch: Watch) -> tuple[FileSplit, list[tuple[str, str
             raise UserError(finding.reason)
     if not paths:
         raise UserError(f"The folder {root} {_no_images()}")
-    pictures, unreadable = image_files.read([ImageFile(path, "", None) for path in paths], watch)
+    pictures, unreadable = image_files.read(root, [ImageFile(path, "", None) for path in paths], watch)
     if not pictures:
         path, why = unreadable[0]
         raise UserError(f"None of the {len(unreadable)} images in {root} can be read. The first is {path}: {why}")

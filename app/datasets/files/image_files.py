@@ -1,21 +1,19 @@
-"""Labelled image files as a data set: each is read once, and its content decides its split where nobody else does."""
+"""Labelled image files as a data set, divided by what they show where nobody else says."""
 
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import tensorflow as tf
 
-from app import images
-from app.datasets.dataset import SPLITS, Data, ImageFile, Listing, shuffled_order
+from app.datasets.dataset import SPLITS, Data, ImageFile, Listing, Picture, shuffled_order
 from app.datasets.files.dividing import divide
-from app.datasets.index import Hashes, Picture, hashes
-from app.images.decoding import reason
+from app.datasets.files.scanning import scan
+from app.datasets.index import Known
 from app.program.errors import UserError
-from app.program.parallel import in_parallel
 from app.program.progress import Watch
 
 UNREADABLE_LIMIT = 0.05
@@ -46,25 +44,34 @@ class FileSplit:
         return order.map(lambda i: (tf.io.read_file(paths[i]), labels[i]), num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def load(name: str, listing: Listing, watch: Watch, quarantine: Path | None = None) -> Data:
-    """Reads every image once; see `loading.load`."""
+def load(
+    name: str,
+    listing: Listing,
+    watch: Watch,
+    quarantine: Path | None = None,
+    told: Mapping[str, Known] | None = None,
+) -> Data:
+    """Reads every image that is not known yet, once; see `loading.load`, and `scanning.scan` for `told`."""
     left_out = quarantined(quarantine, listing) if quarantine else frozenset()
     check_listing(listing, left_out)
     labels = tuple(sorted({file.label for file in listing.files}))
     if len(labels) == 1:
         raise UserError(f"{name} has one class, '{labels[0]}'; a classifier needs two or more.")
-    pictures, unreadable = read_most(name, [file for file in listing.files if str(file.path) not in left_out], watch)
+    files = [file for file in listing.files if str(file.path) not in left_out]
+    pictures, unreadable = read_most(name, listing.root, files, watch, told)
     splits = divide(pictures)
+    trained = {picture.file.label for picture in splits["train"]}
     for label in labels:
-        if not any(picture.file.label == label for picture in splits["train"]):
+        if label not in trained:
             raise UserError(f"The class '{label}' in {name} has no readable image to train on; add some or remove it.")
     for split in SPLITS:
         if not splits[split]:
             raise UserError(f"{name} has too few images for a {split} split: give each class at least three.")
+    positions = {label: position for position, label in enumerate(labels)}
     made = {
         split: FileSplit(
             tuple(str(picture.file.path) for picture in members),
-            tuple(labels.index(picture.file.label) for picture in members),
+            tuple(positions[picture.file.label] for picture in members),
         )
         for split, members in splits.items()
     }
@@ -77,6 +84,7 @@ def load(name: str, listing: Listing, watch: Watch, quarantine: Path | None = No
         test=made["test"],
         fingerprint=_fingerprint(splits),
         files=tuple(picture.file._replace(split=split) for split in SPLITS for picture in splits[split]),
+        known=tuple(picture.known for split in SPLITS for picture in splits[split]),
         unreadable=tuple(unreadable),
         ignored=sum(finding.kind == "not an image" for finding in listing.found),
         notes=(*notes, *_notes(name, splits)),
@@ -112,26 +120,30 @@ def quarantined(path: Path, listing: Listing) -> frozenset[str]:
     return frozenset(known[os.path.abspath(listing.root / line)] for line in named)
 
 
-def read(files: Sequence[ImageFile], watch: Watch) -> tuple[list[Picture], list[tuple[str, str]]]:
-    """Decodes every file: those that can be read, and the others with the reason."""
+def read(
+    root: Path, files: Sequence[ImageFile], watch: Watch, told: Mapping[str, Known] | None = None
+) -> tuple[list[Picture], list[tuple[str, str]]]:
+    """The files of a data set in `root` (see `scanning.scan`): those that can be read, and the others with the
+    reason."""
     pictures: list[Picture] = []
     unreadable: list[tuple[str, str]] = []
-    looked = watch(in_parallel(_hashes_or_reason, files), len(files), "Checking images")
-    for file, found in zip(files, looked, strict=True):
-        if isinstance(found, Hashes):
-            pictures.append(Picture(file, found))
+    for file, known in zip(files, scan(root, files, watch, told), strict=True):
+        if known.picture:
+            pictures.append(Picture(file, known))
         else:
-            unreadable.append((str(file.path), found))
+            unreadable.append((str(file.path), known.reason))
     return pictures, unreadable
 
 
-def read_most(name: str, files: Sequence[ImageFile], watch: Watch) -> tuple[list[Picture], list[tuple[str, str]]]:
+def read_most(
+    name: str, root: Path, files: Sequence[ImageFile], watch: Watch, told: Mapping[str, Known] | None = None
+) -> tuple[list[Picture], list[tuple[str, str]]]:
     """As `read`, of the data set `name`.
 
     Raises:
         UserError: more than 5 % of the files cannot be read.
     """
-    pictures, unreadable = read(files, watch)
+    pictures, unreadable = read(root, files, watch, told)
     total = len(pictures) + len(unreadable)
     if len(unreadable) > UNREADABLE_LIMIT * total:
         path, why = unreadable[0]
@@ -143,18 +155,10 @@ def read_most(name: str, files: Sequence[ImageFile], watch: Watch) -> tuple[list
     return pictures, unreadable
 
 
-def _hashes_or_reason(file: ImageFile) -> Hashes | str:
-    try:
-        encoded = file.path.read_bytes()
-        return hashes(encoded, images.decode(encoded).numpy())
-    except (tf.errors.InvalidArgumentError, OSError) as error:
-        return reason(error)
-
-
 def _fingerprint(splits: dict[str, list[Picture]]) -> str:
     content = hashlib.sha256()
     for split in SPLITS:
-        for label, digest in sorted((picture.file.label, picture.hashes.encoded) for picture in splits[split]):
+        for label, digest in sorted((picture.file.label, picture.known.encoded) for picture in splits[split]):
             content.update(f"{split} {label} {digest}\n".encode())
     return content.hexdigest()
 
@@ -163,8 +167,8 @@ def _notes(name: str, splits: dict[str, list[Picture]]) -> Iterator[str]:
     places, labels = defaultdict(set), defaultdict(set)
     for split, members in splits.items():
         for picture in members:
-            places[picture.hashes.picture].add(split)
-            labels[picture.hashes.picture].add(picture.file.label)
+            places[picture.shown].add(split)
+            labels[picture.shown].add(picture.file.label)
     for found, what in ((places, "in more than one split"), (labels, "with more than one label")):
         if count := sum(len(members) > 1 for members in found.values()):
             yield f"pictures {what}: {count}; `python -m app check {name}` names them"

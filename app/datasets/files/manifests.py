@@ -4,15 +4,18 @@ Files are named relative to the manifest. `split` is train, validation or test, 
 """
 
 import csv
+import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from app.datasets.dataset import Finding, ImageFile, Listing, class_name
 from app.datasets.files.folders import NAMES
+from app.datasets.index import Known
 from app.program.errors import UserError
 from app.program.files import whole
 
+KNOWN = ("size", "changed", "sha256", "picture")  # columns that are no part of a manifest; see `index.Known`
 SPLIT_NAMED = {name: split for split, names in NAMES.items() for name in names} | {"": None}
 
 
@@ -72,9 +75,23 @@ def _missing(path: Path, line: int, file: ImageFile, lines: dict[str, int]) -> F
     return None
 
 
-def write(path: Path, files: Iterable[ImageFile]) -> None:
-    """The manifest of these files, which names them absolutely."""
+def write(path: Path, files: Sequence[ImageFile], known: Sequence[Known] = ()) -> None:
+    """The manifest of these files, which names them absolutely, with what is known of each."""
     with whole(path) as beside, beside.open("w", encoding="utf-8", errors="surrogateescape", newline="") as content:
         rows = csv.writer(content)
-        rows.writerow(("file", "label", "split"))
-        rows.writerows((file.path.absolute(), file.label, file.split) for file in files)
+        rows.writerow(("file", "label", "split", *KNOWN) if known else ("file", "label", "split"))
+        for file, one in itertools.zip_longest(files, known):
+            rows.writerow((file.path.absolute(), file.label, file.split, *(one[:4] if one else ())))
+
+
+def read_known(path: Path) -> dict[str, Known]:
+    """What a manifest that `write` wrote says of its files, by their paths; nothing where it says nothing."""
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as content:
+        rows = csv.DictReader(content)
+        if not {*KNOWN} <= {*(rows.fieldnames or ())}:
+            return {}
+        return {
+            row["file"]: Known(int(row["size"]), int(row["changed"]), row["sha256"], row["picture"]) for row in rows
+        }

@@ -33,7 +33,7 @@ def load(runs: Sequence[Run], data_name: str | None, watch: Watch, leave_out: Pa
     name = data_name or _common_name(runs)
     trained = [run for run in runs if run.read_classifier().data]
     if trained and not imagenet.is_flat(Path(name)):
-        data = loading.load(name, watch, trained[0].quarantine_of(name))
+        data = loading.load(name, watch, trained[0].quarantine_of(name), trained[0].split)
         found = HeldOut(data.name, data.labels, data.test)
         if data_name is None:
             _check_unchanged(trained, data.fingerprint)
@@ -48,7 +48,7 @@ def _common_name(runs: Sequence[Run]) -> str:
         record = run.read_classifier().data
         if record is None:
             raise UserError(f"{run.folder} was imported and has no data of its own; name some with --data.")
-        names[record.name] = run.folder
+        names[record.found_at] = run.folder
     if len(names) > 1:
         (one, first), (other, second), *_ = names.items()
         raise UserError(f"{first} was trained on {one} and {second} on {other}; name the data with --data.")
@@ -84,7 +84,8 @@ def _unseen(name: str, watch: Watch) -> HeldOut:
     if wanted == "train":
         raise UserError(f"{name} has only training images; add a folder 'test' or 'validation' beside them.")
     image_files.check_listing(listing)
-    pictures, unreadable = image_files.read_most(name, [file for file in listing.files if file.split == wanted], watch)
+    files = [file for file in listing.files if file.split == wanted]
+    pictures, unreadable = image_files.read_most(name, listing.root, files, watch)
     for file, reason in unreadable:
         console.print(f"left out: {file}: {reason}")
     index = {label: position for position, label in enumerate(labels)}

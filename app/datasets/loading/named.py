@@ -11,9 +11,10 @@ from app.program.progress import Watch, console, unwatched
 from app.run_folder.folder import Run
 
 
-def load(name: str, watch: Watch = unwatched, quarantine: Path | None = None) -> Data:
+def load(name: str, watch: Watch = unwatched, quarantine: Path | None = None, told: Path | None = None) -> Data:
     """The data set called `name`, read or prepared, with progress shown through `watch`. `quarantine` is a text file of
-    images to leave out, a path a line, as `check` writes it.
+    images to leave out, a path a line, as `check` writes it. `told` is the split.csv of a run on the same data: files
+    that are as it says are not read again, even where the user's cache does not know them.
 
     Raises:
         UserError: no such data set, folder or manifest, or one whose name is not UTF-8; fewer than two classes; a class
@@ -33,7 +34,7 @@ def load(name: str, watch: Watch = unwatched, quarantine: Path | None = None) ->
         from app.datasets.prepared import published
 
         return published.load(name)
-    return image_files.load(name, listing(name), watch, quarantine)
+    return image_files.load(name, listing(name), watch, quarantine, manifests.read_known(told) if told else None)
 
 
 def of_run(run: Run, watch: Watch = unwatched) -> Data:
@@ -45,7 +46,7 @@ def of_run(run: Run, watch: Watch = unwatched) -> Data:
     record = run.read_classifier().data
     if record is None:
         raise UserError(f"{run.folder} was imported, so its data is not known here.")
-    data = load(record.name, watch, run.quarantine_of(record.name))
+    data = load(record.found_at, watch, run.quarantine_of(record.found_at), run.split)
     if data.fingerprint != record.fingerprint:
         raise UserError(f"{record.name} is not what {run.folder} was trained on any more.")
     return data

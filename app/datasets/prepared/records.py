@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from app.datasets.dataset import SPLITS, Data, shuffled_order
+from app.datasets.index import Index, Known, settled
 from app.program.errors import UserError
 from app.program.files import digest, whole, write_json
 from app.program.parallel import in_parallel
@@ -38,7 +39,7 @@ class Shard(BaseModel):
     sha256: str
 
 
-class Index(BaseModel):
+class ShardIndex(BaseModel):
     """`index.json`. All but the shards is what was told of the data they were written from; `order` is a hash of its
     files in their order."""
 
@@ -99,7 +100,7 @@ class RecordSplit:
 
 
 def load(name: str, watch: Watch) -> Data:
-    """`records:FOLDER`, every shard read once and held against its checksum; see `loading.load`."""
+    """`records:FOLDER`, every shard that is not known yet held against its checksum; see `loading.load`."""
     folder = Path(name.removeprefix("records:"))
     if not (folder / "index.json").is_file():
         if (folder / "unfinished.json").is_file():
@@ -108,12 +109,14 @@ def load(name: str, watch: Watch) -> Data:
     index = _read_index(folder / "index.json")
     splits = {split: [folder / shard.file for shard in getattr(index, split)] for split in SPLITS}
     shards = [shard for split in SPLITS for shard in getattr(index, split)]
-    spans = watch(in_parallel(lambda shard: _spans(folder, shard), shards), len(shards), "Verifying shards")
+    known = Index(folder).read()
+    spans = watch(in_parallel(lambda shard: _spans(folder, shard, known), shards), len(shards), "Verifying shards")
     found = iter(spans)
     made = {}
     for split, paths in splits.items():
         places = [np.insert(span, 0, number, axis=1) for number, span in enumerate(itertools.islice(found, len(paths)))]
         made[split] = RecordSplit(tuple(paths), np.concatenate([np.empty((0, 3), np.int64), *places]))
+    Index(folder).add(known)
     return Data(
         name,
         index.labels,
@@ -125,16 +128,20 @@ def load(name: str, watch: Watch) -> Data:
     )
 
 
-def _spans(folder: Path, shard: Shard) -> NDArray[np.int64]:
-    """First byte and length of every record of a shard."""
+def _spans(folder: Path, shard: Shard, known: dict[str, Known]) -> NDArray[np.int64]:
+    """First byte and length of every record of a shard. One that is `known` by its size and time of change is not held
+    against its checksum again; others become so."""
     path = folder / shard.file
     again = f"`python -m app records DATA --to {folder}` with the same DATA writes it again."
     spans = []
     position = 0
     try:
         with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != shard.sha256:
-                raise UserError(f"The shard {path} is damaged, its checksum is another than in index.json: {again}")
+            status, before = os.fstat(file.fileno()), known.get(shard.file)
+            if not (before and before.is_of(status) and before.encoded == shard.sha256):
+                if hashlib.file_digest(file, "sha256").hexdigest() != shard.sha256:
+                    raise UserError(f"The shard {path} is damaged, its checksum is another than in index.json: {again}")
+                known[shard.file] = Known(status.st_size, settled(status), shard.sha256, None)
             for _ in range(shard.count):
                 file.seek(position)
                 (length,) = struct.unpack("<Q", file.read(8))
@@ -145,9 +152,9 @@ def _spans(folder: Path, shard: Shard) -> NDArray[np.int64]:
     return np.array(spans, np.int64)
 
 
-def _read_index(path: Path) -> Index:
+def _read_index(path: Path) -> ShardIndex:
     try:
-        return Index.model_validate_json(path.read_text())
+        return ShardIndex.model_validate_json(path.read_text())
     except (ValidationError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is damaged; remove its folder and write the records again.") from error
 
@@ -155,7 +162,7 @@ def _read_index(path: Path) -> Index:
 # ---- writing
 
 
-def write(data: Data, folder: Path, watch: Watch) -> Index:
+def write(data: Data, folder: Path, watch: Watch) -> ShardIndex:
     """Writes `data` as shards of 1,000 images, in its order. Of an earlier call that was interrupted, the shards that
     still have their checksums are kept.
 
@@ -170,8 +177,8 @@ def write(data: Data, folder: Path, watch: Watch) -> Index:
         count = -(-getattr(data, split).count // SHARD)
         plan[split] = [f"{split}-{number:05}-of-{count:05}" for number in range(count)]
 
-    def index() -> Index:
-        return Index(
+    def index() -> ShardIndex:
+        return ShardIndex(
             source=data.name,
             labels=data.labels,
             fingerprint=data.fingerprint,

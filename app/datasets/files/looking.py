@@ -1,16 +1,19 @@
 """What is to be said about one image file: why it cannot be used, or what its owner may not know."""
 
+import hashlib
 import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 from PIL import Image
 
 from app import images
 from app.datasets.dataset import Finding
-from app.datasets.index import Hashes, hashes
+from app.datasets.index import Known
 from app.images import decoding
 from app.images.decoding import LIMITS, reason
 
@@ -19,40 +22,41 @@ ENDINGS = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "GIF": (".gif",), "BMP":
 ORIENTATION = 0x0112
 
 
-def look(file: str, encoded: bytes) -> tuple[Hashes | None, list[Finding]]:
-    """The hashes of an image, or None where it cannot be trained on; and what was found."""
+def look(name: str, encoded: bytes) -> Known:
+    """What is known of an image file after decoding it; `name` is only looked at for its ending."""
     found: list[tuple[str, str]] = []
-    known = None
+    shown, refused = None, ""
     try:
         with Image.open(io.BytesIO(encoded)) as header:
-            found += _of_header(header, encoded, Path(file).suffix.lower())
+            found += _of_header(header, encoded, Path(name).suffix.lower())
     except Image.DecompressionBombError:
         found.append(("huge", f"its header claims far more than {LIMITS.pixels / 1e6:g} megapixels"))
     except Exception:  # damaged headers raise whatever Pillow's readers stumble over; the decoder judges
         pass
     if len(encoded) > LIMITS.bytes:
         found.append(("huge", f"{len(encoded) / 1e6:.1f} MB; the limit is {LIMITS.bytes / 1e6:g}"))
-    if not any(kind == "huge" for kind, _ in found):
-        try:
-            picture = images.decode(encoded).numpy()
-        except tf.errors.InvalidArgumentError as error:
-            found.append(("truncated" if _is_cut(encoded) else "undecodable", reason(error)))
-        else:
-            known = hashes(encoded, picture)
-            if min(picture.shape[:2]) < TINY:
-                found.append(("tiny", f"{picture.shape[1]} x {picture.shape[0]} pixels"))
-            if (picture[0] == picture[0, 0]).all() and (picture == picture[0, 0]).all():
-                found.append(("constant", "all pixels are equal"))
-    return known, [Finding(file, kind, why) for kind, why in found]
-
-
-def look_at_file(path: Path) -> tuple[Hashes | None, list[Finding]]:
-    """`look` at what the file holds."""
     try:
-        encoded = path.read_bytes()
-    except OSError as error:
-        return None, [Finding(str(path), "undecodable", reason(error))]
-    return look(str(path), encoded) if encoded else (None, [Finding(str(path), "undecodable", "the file is empty")])
+        picture = images.decode(encoded).numpy()
+    except tf.errors.InvalidArgumentError as error:
+        refused = reason(error)
+        if not encoded:
+            found.append(("undecodable", "the file is empty"))
+        elif not any(kind == "huge" for kind, _ in found):
+            found.append(("truncated" if _is_cut(encoded) else "undecodable", refused))
+    else:
+        shown = _hash(picture)
+        found = [note for note in found if note[0] != "huge"]  # as a damaged header says, which only Pillow believes
+        if min(picture.shape[:2]) < TINY:
+            found.append(("tiny", f"{picture.shape[1]} x {picture.shape[0]} pixels"))
+        if (picture[0] == picture[0, 0]).all() and (picture == picture[0, 0]).all():
+            found.append(("constant", "all pixels are equal"))
+    return Known(len(encoded), 0, hashlib.sha256(encoded).hexdigest(), shown, refused, tuple(found))
+
+
+def _hash(picture: NDArray[np.uint8]) -> str:
+    content = hashlib.sha256(str(picture.shape).encode())
+    content.update(picture.tobytes())
+    return content.hexdigest()
 
 
 def look_at_other(path: Path) -> Finding:
