@@ -56,7 +56,7 @@ BUSY = 0.8  # of the step's time: beyond, the network waits for its images
 
 
 @dataclass(frozen=True)
-class Photographs(Split):
+class Photographs:
     """The two photographs of scikit-learn at one size, again and again."""
 
     contents: tuple[bytes, ...]
@@ -68,6 +68,8 @@ class Photographs(Split):
 
     def shuffled(self, seed: int, epoch: tf.Tensor, skipped: tf.Tensor | int = 0) -> tf.data.Dataset:
         return self.in_order().skip(skipped)
+
+    at = Split.at
 
 
 def photographs(size: tuple[int, int]) -> Photographs:

@@ -22,9 +22,10 @@ ROOMS = {
     "training.checkpoints": "training.callbacks run_folder program",
     "training.callbacks": "batch_norm reports run_folder recipes program",
     "training.devices": "batch_norm pipeline datasets run_folder recipes program",
-    "batch_norm": "evaluation reports datasets.loading datasets.files datasets run_folder images recipes program",
+    "batch_norm": "evaluation pipeline reports datasets.loading datasets.files datasets run_folder images recipes "
+    "program",
     "evaluation": "pipeline exporting datasets.loading datasets run_folder images networks program",
-    "pipeline": "datasets images images.formats recipes",
+    "pipeline": "datasets images images.formats recipes program",
     "reports": "datasets run_folder recipes program",
     "exporting": "datasets.loading datasets run_folder images program",
     "inside": "inside.dreams datasets.loading datasets run_folder images networks program",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from app.datasets.dataset import Data, Split
 from app.images.preprocessing import Preprocessing
+from app.pipeline.input_pipeline import FEW, few_batches
 from app.program.progress import Watch
 from app.run_folder.folder import Run
 
@@ -41,6 +42,9 @@ class Batches:
             return self.preprocessing(self.preprocessing.decode(encoded)), label
 
         examples = self.split.shuffled(self.seed, tf.constant(0, tf.int64)).take(self.most)
+        if min(self.split.count, self.most) <= FEW:
+            yield from few_batches(examples, self.preprocessing, self.size)
+            return
         examples = examples.map(prepared, num_parallel_calls=tf.data.AUTOTUNE)
         yield from examples.batch(self.size).prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
 

@@ -9,7 +9,6 @@ from typing import Any
 import keras
 import numpy as np
 import sklearn.metrics
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from app import run_folder
@@ -20,7 +19,7 @@ from app.evaluation import calibration
 from app.images.preprocessing import Preprocessing
 from app.networks import synsets
 from app.pipeline.crops import COUNTS
-from app.pipeline.input_pipeline import evaluation_batches
+from app.pipeline.input_pipeline import FEW, evaluation_batches, few_batches
 from app.program.errors import UserError
 from app.program.progress import Watch, unwatched
 from app.run_folder import classifier, ensembles
@@ -106,15 +105,18 @@ def predict(
     answers = np.zeros((split.count, model.output_shape[-1]))
     truth = np.zeros(split.count, np.int64)
     seen = 0
-    batches = evaluation_batches(split, preprocessing, BATCH, crops)
+    if total <= FEW and crops == 1:
+        batches = few_batches(split.in_order(), preprocessing, BATCH)
+    else:
+        batches = evaluation_batches(split, preprocessing, BATCH, crops).as_numpy_iterator()
     for images, labels in watch(batches, -(-total // BATCH), "Evaluating"):
         count = len(labels)
         # The last batch is filled up, and what fills it is not counted: another shape would be compiled anew.
-        filling = tf.zeros((BATCH - count, *images.shape[1:]))
-        found = model.predict_on_batch(tf.concat([images, filling], 0) if count < BATCH else images)[:count]
+        filling = np.zeros((BATCH - count, *images.shape[1:]), np.float32)
+        found = model.predict_on_batch(np.concatenate([images, filling]) if count < BATCH else images)[:count]
         owners = np.arange(seen, seen + count) // crops
         np.add.at(answers, owners, found)
-        truth[owners] = labels.numpy()
+        truth[owners] = labels
         seen += count
     assert seen == total, f"{seen} crops came, of {split.count} images times {crops}"
     if broken := int(np.isnan(answers).any(axis=1).sum()):

@@ -34,17 +34,23 @@ def decode(encoded: Any, limits: Limits = LIMITS) -> tf.Tensor:
         tf.errors.InvalidArgumentError: what is no such file, is damaged or cut short, or exceeds `limits`; with the
             reason.
     """
-    return answered(decoded, encoded, limits)
+    return answered(decoded, encoded, limits, count(limits.pixels))
 
 
-def decoded(encoded: tf.Tensor, limits: Limits, most: int | None = None) -> tf.Tensor:
-    def by(kind: Any, encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def count(pixels: int) -> tf.Tensor:
+    """As a tensor: for every number that is none, the decoder would be compiled anew. Of 32 bits: those stay in the
+    memory of the host."""
+    return tf.constant(pixels, tf.int32)
+
+
+def decoded(encoded: tf.Tensor, limits: Limits, most: tf.Tensor) -> tf.Tensor:
+    def by(kind: Any, encoded: tf.Tensor, most: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         found = kind.decode(encoded, limits, most) if kind is jpeg else kind.decode(encoded, limits)
         return tf.ensure_shape(found[0], (None, None, None)), found[1]
 
     is_kind = tf.stack([is_at(encoded, webp.PLACE if kind is webp else 0, kind.MAGIC) for kind in KINDS])
     encoded = asserted(encoded, tf.reduce_any(is_kind), ["This is no JPEG, PNG, GIF, WebP or BMP file."])
-    pixels, segment = case(tf.argmax(is_kind), [functools.partial(by, kind) for kind in KINDS], encoded)
+    pixels, segment = case(tf.argmax(is_kind), [functools.partial(by, kind) for kind in KINDS], encoded, most)
     return exif.upright(on_white(pixels), exif.orientation(segment))
 
 
@@ -53,7 +59,7 @@ def decoded_window(encoded: tf.Tensor, window: Window, limits: Limits, wanted: t
         return jpeg.decode_window(encoded, limits, Window(*window), wanted)
 
     def other(encoded: tf.Tensor, *window: tf.Tensor) -> tf.Tensor:
-        return Window(*window).of(_compiled(decoded)(encoded, limits))
+        return Window(*window).of(_compiled(decoded)(encoded, limits, count(limits.pixels)))
 
     (pixels,) = case(is_at(encoded, 0, jpeg.MAGIC), [other, fused], encoded, *window)
     return pixels

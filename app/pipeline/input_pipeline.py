@@ -1,9 +1,13 @@
 """Batches for the network, from a split's encoded images: read, decoded and resized in parallel, ahead of the step."""
 
+import itertools
 import os
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from app.datasets.dataset import Split
 from app.images.preprocessing import Preprocessing
@@ -11,8 +15,11 @@ from app.pipeline.augmentation import augmented, random_window
 from app.pipeline.crops import crops as many_crops
 from app.pipeline.held_pictures import HeldPictures
 from app.pipeline.mixing import mixed
+from app.program.parallel import in_parallel
 from app.recipe import Recipe
 
+FEW = 256  # images: a pipeline takes longer to set the decoder up than to decode so many small ones
+HELD = 128 * 2**20  # bytes of validation images
 CROPPED = 512 * 2**20  # bytes of crops that are made at the same time; 144 of 299 x 299 are 154 MB
 
 
@@ -64,6 +71,8 @@ def training_batches(
     # Images are mixed with the next of their batch: for the last of a share it is another worker's, and read twice.
     more = int(mixes and share.workers > 1)
     held = HeldPictures(split.count, preprocessing)
+    if split.count <= FEW:
+        held.fill(split.in_order())
 
     @tf.autograph.experimental.do_not_convert  # nothing here depends on a tensor's value
     def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
@@ -121,6 +130,34 @@ def evaluation_batches(
         at_once = max(1, min(os.cpu_count() or 1, CROPPED // bytes_))
         images = examples.map(cropped, num_parallel_calls=at_once).rebatch(size)
     return images.prefetch(tf.data.AUTOTUNE).with_options(_own_threads())
+
+
+def validation_batches(
+    split: Split, preprocessing: Preprocessing, batch_size: int, share: Share = ALL
+) -> tf.data.Dataset:
+    """As `evaluation_batches`. Images that fit into `HELD` are decoded the first time only."""
+    fit = split.count * 3 * preprocessing.height * preprocessing.width * tf.float32.size <= HELD
+    if not fit or split.count > FEW:
+        batches = evaluation_batches(split, preprocessing, batch_size, share=share)
+        return batches.cache() if fit else batches
+    examples = split.in_order().shard(share.workers, share.worker)
+    images, labels = zip(*few_batches(examples, preprocessing, batch_size), strict=True)
+    held = tf.data.Dataset.from_tensor_slices((np.concatenate(images), np.concatenate(labels)))
+    return held.batch(batch_size // share.workers)
+
+
+def few_batches(
+    examples: tf.data.Dataset, preprocessing: Preprocessing, batch_size: int
+) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """Batches of preprocessed images and of labels, by a decoder that is set up once for the process."""
+
+    def prepared(example: tuple[bytes, int]) -> tuple[NDArray[Any], int]:
+        return preprocessing(preprocessing.decode(example[0])).numpy(), example[1]
+
+    found = in_parallel(prepared, examples.as_numpy_iterator(), batch_size)
+    while batch := [*itertools.islice(found, batch_size)]:
+        images, labels = zip(*batch, strict=True)
+        yield np.stack(images), np.stack(labels)
 
 
 def _own_threads() -> tf.data.Options:

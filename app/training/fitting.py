@@ -8,7 +8,7 @@ import keras
 
 from app.batch_norm import in_training, measuring
 from app.datasets.dataset import Data
-from app.pipeline.input_pipeline import evaluation_batches, steps_per_epoch, training_batches
+from app.pipeline.input_pipeline import steps_per_epoch, training_batches, validation_batches
 from app.program import stopping
 from app.program.progress import console
 from app.recipe import FineTuning, Recipe
@@ -85,7 +85,7 @@ def fit(
         callbacks.append(keras.callbacks.TensorBoard(run.folder / "tensorboard"))
     classes = len(data.labels)
     training = training_batches(data.train, classifier.preprocessing, recipe, classes, state.step, devices.share)
-    validation = evaluation_batches(data.validation, classifier.preprocessing, recipe.batch_size, share=devices.share)
+    validation = validation_batches(data.validation, classifier.preprocessing, recipe.batch_size, devices.share)
     validation = validation.map(lambda images, labels: (images, keras.ops.one_hot(labels, classes)))
     if heads:
         # Every head learns the same labels.

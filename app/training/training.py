@@ -1,5 +1,6 @@
 """Training: a data set, a network and a recipe in; a run folder out."""
 
+import random
 from pathlib import Path
 
 import keras
@@ -61,6 +62,7 @@ def train(
     run = Run(to)
     if devices.is_chief and to.exists() and not (to.is_dir() and (run.classifier.is_file() or not any(to.iterdir()))):
         raise UserError(f"{to} exists and is not a run folder; choose another --to. Nothing in it was touched.")
+    keras.utils.set_random_seed(recipe.seed)  # TensorFlow forgets what it has set up, so before the decoder is
     data = loading.load(data_name, watch, quarantine)
     devices.check(data, recipe)
     classifier = describe(data, network, recipe, start, source)
@@ -72,7 +74,7 @@ def train(
             return run
     report_data(data)
     console.print(devices.described())
-    keras.utils.set_random_seed(recipe.seed)
+    random.seed(recipe.seed)  # again: preparing a data set draws from it, and so do the initial weights
     if deterministic:
         tf.config.experimental.enable_op_determinism()
     with devices.watched(), devices.strategy.scope():

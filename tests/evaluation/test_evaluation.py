@@ -151,7 +151,7 @@ def test_data_that_changed_since_the_training_is_refused_unless_asked_for(
     shutil.copytree(pictures, data)
     shutil.copytree(finished_run.folder, folder)
     record = json.loads((folder / "classifier.json").read_text())
-    record["data"]["name"] = str(data)
+    record["data"] |= {"name": str(data), "place": None}
     (folder / "classifier.json").write_text(json.dumps(record))
     assert evaluation.evaluate(folder, None)["count"] == record["data"]["test"]
     sorted((data / "flower").iterdir())[0].unlink()
@@ -360,7 +360,7 @@ def test_an_unfinished_member_is_found_before_anything_is_computed(
 def test_runs_of_different_data_need_a_name(finished_run: Run, tmp_path: Path) -> None:
     other = untrained(tmp_path / "other", 32, LABELS, like=finished_run)
     record = json.loads(other.classifier.read_text())
-    record["data"]["name"] = "elsewhere"
+    record["data"] |= {"name": "elsewhere", "place": None}
     other.classifier.write_text(json.dumps(record))
     with pytest.raises(
         UserError, match=r"was trained on .*pictures and .*other on elsewhere; name the data with --data"

@@ -42,6 +42,26 @@ def test_a_held_picture_is_not_decoded_again() -> None:
     np.testing.assert_array_equal(held.decode(tf.constant(content)), 255 - np.asarray(SMALL))
 
 
+def test_pictures_that_all_fit_can_be_decoded_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = [PREPROCESSING.decode(content) for content in CONTENTS * 2]
+    held = HeldPictures(len(CONTENTS), PREPROCESSING)
+    held.fill(tf.data.Dataset.from_tensor_slices((CONTENTS, range(len(CONTENTS)))))
+    monkeypatch.delattr(Preprocessing, "decode")
+    monkeypatch.delattr(Preprocessing, "decode_window")
+    for (whole, window), pixels in zip(passed_twice(held), right, strict=True):
+        np.testing.assert_array_equal(whole, pixels)
+        np.testing.assert_array_equal(window, WINDOW.of(pixels))
+
+
+@pytest.mark.parametrize("other", [FILES["JPEG larger"], FILES["JPEG 4:2:0"][:100], b""], ids=["large", "cut", "empty"])
+def test_none_is_decoded_ahead_where_one_may_not_fit(other: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held_pictures, "MEMORY", 2 * 61 * 43 * 3)
+    held = HeldPictures(2, PREPROCESSING)
+    held.fill(tf.data.Dataset.from_tensor_slices(([encoded(SMALL, "PNG"), other], [0, 1])))
+    assert not held.filled
+    assert held.table.size() == 0
+
+
 def test_what_does_not_fit_is_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(held_pictures, "MEMORY", len(CONTENTS) * 61 * 43 * 3)
     held = HeldPictures(len(CONTENTS), PREPROCESSING)

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import os
 import re
 import shutil
 import signal
@@ -117,6 +118,7 @@ def test_classifier_json_says_how_the_network_was_made(finished_run: Run, data: 
     assert found["versions"]["tensorflow"] == tf.__version__
     assert found["data"] == {
         "name": data.name,
+        "place": os.path.realpath(data.name),
         "fingerprint": data.fingerprint,
         "train": data.train.count,
         "validation": data.validation.count,
@@ -620,6 +622,23 @@ def test_weight_decay_shrinks_kernels_and_nothing_else(name: str, resumed: bool,
 
 
 # ---- batches
+
+
+@pytest.mark.parametrize("few", [0, 256])
+@pytest.mark.parametrize("held", [0, 2**20])
+def test_validation_images_are_those_of_an_evaluation_again_and_again(
+    few: int, held: int, data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(input_pipeline, "FEW", few)
+    monkeypatch.setattr(input_pipeline, "HELD", held)
+    preprocessing = Preprocessing(height=20, width=24)
+    right = [*input_pipeline.evaluation_batches(data.train, preprocessing, 16).as_numpy_iterator()]
+    batches = input_pipeline.validation_batches(data.train, preprocessing, 16)
+    for _ in range(2):
+        for found, wanted in zip(batches.as_numpy_iterator(), right, strict=True):
+            assert [part.dtype for part in found] == [part.dtype for part in wanted]
+            for part, wanted_part in zip(found, wanted, strict=True):
+                np.testing.assert_array_equal(part, wanted_part)
 
 
 def test_training_batches_leave_out_what_fills_no_batch_and_evaluation_leaves_out_nothing(data: Data) -> None:

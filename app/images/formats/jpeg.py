@@ -20,19 +20,16 @@ SEGMENTS = 64
 PLACES, PLAIN = (2, 3, 4, 5, 20, 21), (0xFF, 0xE0, 0, 16, 0xFF, 0xDB)
 
 
-def decode(encoded: tf.Tensor, limits: Limits, most: int | None = None) -> tuple[tf.Tensor, tf.Tensor]:
-    """Where `most` is given, reduced by the smallest of `RATIOS` that leaves no more pixels than that."""
+def decode(encoded: tf.Tensor, limits: Limits, most: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Reduced by the smallest of `RATIOS` that leaves no more pixels than `most`."""
     encoded, height, width = _opened(encoded, limits)
 
     def at(ratio: int) -> tf.Tensor:
         return tf.io.decode_jpeg(encoded, ratio=ratio, **DECODING)
 
-    if most is None:
-        pixels = at(1)
-    else:
-        count = tf.cast(height, tf.int64) * tf.cast(width, tf.int64)
-        pixels = _reduced(at, count > [most * ratio**2 for ratio in RATIOS[:-1]])
-    return pixels, _segment(encoded)
+    count = tf.cast(height, tf.int64) * tf.cast(width, tf.int64)
+    most_at = tf.cast(most, tf.int64) * [ratio**2 for ratio in RATIOS[:-1]]
+    return _reduced(at, count > most_at), _segment(encoded)
 
 
 def decode_window(encoded: tf.Tensor, limits: Limits, window: Window, wanted: tuple[float, float]) -> tf.Tensor:
