@@ -37,11 +37,11 @@ def check_labels(run: Path, labels: Iterable[str], first: Path, wanted: Iterable
 
 
 def _in_order(trained: Trained, labels: tuple[str, ...]) -> Trained:
-    """The same network with its outputs in the order of these labels."""
+    """The same network with its outputs in the order of these labels; one whose logits nobody has asked for yet."""
     if trained.labels == labels:
         return trained
     columns = [trained.labels.index(label) for label in labels]
-    for model in (trained.model, trained.logits_model):
-        classifier = next(layer for layer in reversed(model.layers) if isinstance(layer, keras.layers.Dense))
-        classifier.set_weights([weight[..., columns] for weight in classifier.get_weights()])
-    return Trained(trained.model, trained.logits_model, labels, trained.preprocessing)
+    classifier = next(layer for layer in reversed(trained.model.layers) if isinstance(layer, keras.layers.Dense))
+    classifier.set_weights([weight[..., columns] for weight in classifier.get_weights()])
+    # The logits are made of these weights, when they are.
+    return Trained(trained.model, lambda: trained.logits_model, labels, trained.preprocessing)

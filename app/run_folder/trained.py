@@ -1,6 +1,7 @@
 """The network of a run folder, loaded."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
 import keras
@@ -10,15 +11,29 @@ from app.program.errors import UserError
 from app.run_folder.folder import Run
 
 
-@dataclass(frozen=True)
 class Trained:
     """A trained network. `model` takes preprocessed float images (batch, height, width, 3), gives probabilities
-    (batch, classes); `logits_model` shares its weights and gives the logits."""
+    (batch, classes)."""
 
-    model: keras.Model
-    logits_model: keras.Model
-    labels: tuple[str, ...]
-    preprocessing: Preprocessing
+    def __init__(
+        self,
+        model: keras.Model,
+        logits_model: keras.Model | Callable[[], keras.Model],
+        labels: tuple[str, ...],
+        preprocessing: Preprocessing,
+    ) -> None:
+        """`logits_model` is the network that gives the logits, or what makes it."""
+        self.model = model
+        self.labels = labels
+        self.preprocessing = preprocessing
+        self._logits_model = logits_model
+
+    @cached_property
+    def logits_model(self) -> keras.Model:
+        """The same network without its softmax. It is made when it is first asked for, with the weights that `model`
+        has then: most commands never ask."""
+        made = self._logits_model
+        return made if isinstance(made, keras.Model) else made()
 
 
 def load(path: str | Path) -> Trained:
@@ -33,6 +48,10 @@ def load(path: str | Path) -> Trained:
         model = keras.models.load_model(run.model, compile=False)
     except (ValueError, OSError) as error:
         raise UserError(f"{run.model} is damaged: {str(error).splitlines()[0]}") from error
-    logits_model = classifier.build(activation=None)
-    logits_model.set_weights(model.get_weights())
+
+    def logits_model() -> keras.Model:
+        built = classifier.build(activation=None)
+        built.set_weights(model.get_weights())
+        return built
+
     return Trained(model, logits_model, classifier.labels, classifier.preprocessing)

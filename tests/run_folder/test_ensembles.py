@@ -14,6 +14,7 @@ from app.__main__ import main
 from app.program import files
 from app.program.errors import UserError
 from app.run_folder import ensembles, golden
+from app.run_folder.classifier import Classifier
 from app.run_folder.folder import Run
 from app.run_folder.trained import Trained
 from tests.makers.untrained_runs import untrained
@@ -70,6 +71,36 @@ def test_its_embedding_is_that_of_every_network_one_after_the_other(runs: list[R
         image = network.preprocessing(network.preprocessing.decode(file))
         apart.append(keras.Model(network.model.input, classifier.input).predict_on_batch(image[None]))
     np.testing.assert_allclose(found.numpy(), np.concatenate(apart, 1), rtol=0, atol=1e-5)
+
+
+def test_the_logits_come_in_the_same_order_as_the_probabilities(runs: list[Run]) -> None:
+    network = ensembles.load([run.folder for run in runs])[2]
+    assert network.labels == LABELS
+    images = np.random.default_rng(0).uniform(-1, 1, (4, 32, 32, 3)).astype(np.float32)
+    probabilities = network.model.predict_on_batch(images)
+    apart = run_folder.load(runs[2].folder)
+    columns = [OTHER_ORDER.index(label) for label in LABELS]
+    np.testing.assert_allclose(probabilities, apart.model.predict_on_batch(images)[:, columns], rtol=0, atol=1e-6)
+    logits = network.logits_model.predict_on_batch(images)
+    np.testing.assert_allclose(logits, apart.logits_model.predict_on_batch(images)[:, columns], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(keras.ops.softmax(logits), probabilities, rtol=0, atol=1e-6)
+
+
+def test_loading_a_network_builds_it_once_until_somebody_asks_for_the_logits(
+    runs: list[Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[str | None] = []
+    build = Classifier.build
+
+    def counted(self: Classifier, activation: str | None = "softmax", auxiliary: bool = False) -> keras.Model:
+        built.append(activation)
+        return build(self, activation, auxiliary)
+
+    monkeypatch.setattr(Classifier, "build", counted)
+    trained = ensembles.load([run.folder for run in runs])[2]
+    assert built == []
+    assert trained.logits_model is trained.logits_model
+    assert built == [None]
 
 
 def test_the_certificate_and_the_card_name_every_network(runs: list[Run], version: Path) -> None:
