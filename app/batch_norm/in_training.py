@@ -4,7 +4,7 @@ import keras
 
 from app.batch_norm import inspection, measuring, population
 from app.batch_norm.batches import Batches, Watched
-from app.batch_norm.report import GAP, description, sentence
+from app.batch_norm.report import GAP, description, remedy, sentence
 from app.datasets.dataset import Data
 from app.images.preprocessing import Preprocessing
 from app.program.errors import UserError
@@ -31,7 +31,7 @@ def after_training(model: keras.Model, data: Data, preprocessing: Preprocessing,
         return
     never = recipe.batch_norm.recalibrate == "never"
     if found.gap > GAP and not recipe.weight_average:  # there the moving averages are those of other weights
-        again = f"`python -m app batch-norm recalibrate {run.folder} {data.name}` mends it."
+        again = remedy(run.folder, data.name)
         console.print(sentence(found, again if never else "They give way to the real statistics now."))
     if not never:
         described = description(model, found.population, batches, data.name)

@@ -15,6 +15,7 @@ from app.batch_norm.measuring import Population, Statistics
 from app.datasets import loading
 from app.program.errors import UserError
 from app.program.progress import Watch, unwatched
+from app.reports import made_by
 from app.run_folder.folder import Run
 
 # Below it an image or two of a small data set make the difference, or the noise of batch statistics.
@@ -50,8 +51,13 @@ def report(folder: Path, data_name: str, watch: Watch = unwatched) -> dict[str, 
         "accuracy": {"batch": found.by_batch, "moving_averages": found.by_moving_averages},
         "images": found.population.images,
         "batch_size": found.population.batch_size,
-        "sentence": sentence(found, f"`python -m app batch-norm recalibrate {folder} {data_name}` mends it."),
+        "sentence": sentence(found, remedy(folder, data_name)),
     }
+
+
+def remedy(folder: Path, data_name: str) -> str:
+    """What the owner of a run can do about its averages."""
+    return f"`{made_by.command('batch-norm', 'recalibrate', folder, data_name)}` mends it."
 
 
 def sentence(found: Inspection, remedy: str) -> str:

@@ -1,6 +1,5 @@
 """The page of `study batch-norm`: the paper's table beside ours, its figures, and the control that it did without."""
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from app.reports import page
+from app.reports import made_by, page
 from app.reports.page import COLOURS
 
 # Figure 3 of 1502.03167: millions of steps to 72.2 % top-1 on ImageNet, and the highest accuracy; None is never.
@@ -53,7 +52,7 @@ def write(folder: Path, found: dict[str, Any]) -> Path:
         protocol=found["protocol"],
         regimes=regimes,
         units=[_unit(runs["paper"], arm) for arm in ("Sigmoid without BN", "BN-x5-Sigmoid", "Inception", "BN-x5")],
-        command=f"python -m app study batch-norm --to {shlex.quote(str(folder))}",
+        command=made_by.command("study", "batch-norm", "--to", folder),
     )
     return report
 

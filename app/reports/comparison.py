@@ -1,7 +1,6 @@
 """The page of a comparison: which network to take for which budget, and how each came there."""
 
 import math
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from app.program.files import whole
-from app.recipe import Recipe, settings_of
-from app.reports import page
+from app.reports import made_by, page
 from app.reports.page import COLOURS
 
 History = Sequence[dict[str, float]]
@@ -57,7 +55,7 @@ def write(folder: Path, found: dict[str, Any], histories: dict[str, History]) ->
             for key, title in (("val_accuracy", "Validation accuracy"), ("val_loss", "Validation loss"))
             for by in ("steps", "seconds of training")
         ],
-        command=_command(folder, found),
+        command=made_by.comparison(folder, found),
     )
 
 
@@ -173,13 +171,3 @@ def _curves(
             marker={"symbol": SYMBOLS[variant]},
         )
     return page.plot(figure)
-
-
-def _command(folder: Path, found: dict[str, Any]) -> str:
-    networks = ",".join(row["network"] for row in found["rows"])
-    parts = [shlex.quote(found["data"]), "--networks", networks, "--to", shlex.quote(str(folder))]
-    kind, amount = found["budget"]["kind"], found["budget"]["amount"]
-    if kind != "recipe":
-        parts += [f"--{kind.replace('_', '-')}", f"{amount:g}"]
-    parts += [f"--set {setting}" for setting in settings_of(Recipe.model_validate(found["recipe"]))]
-    return " ".join(["python -m app compare", *parts])

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.datasets.dataset import Split
-from app.recipe import flat, settings_of
-from app.reports import page
+from app.recipe import flat
+from app.reports import made_by, page
 from app.run_folder.classifier import Classifier
 from app.run_folder.folder import Run, read_history
 
@@ -43,7 +42,7 @@ def write(
         recipe=flat(recipe.model_dump()),
         figures=figures,
         seconds=sum(row["seconds"] for row in history),
-        pictures=_pictures(probabilities, truth, classifier.labels, test),
+        pictures=_pictures(probabilities, truth, classifier, test),
     )
 
 
@@ -54,7 +53,7 @@ def write_running(run: Run, classifier: Classifier, epochs: int) -> None:
 
 
 def _write(run: Run, classifier: Classifier, template: str, plots: Sequence[str], **content: Any) -> None:
-    title, command = run.folder.resolve().name, _command(run, classifier)
+    title, command = run.folder.resolve().name, made_by.training(run, classifier)
     page.write(run.report, template, title=title, classifier=classifier, plots=plots, command=command, **content)
 
 
@@ -101,7 +100,7 @@ def _confusion(figures: dict[str, Any], classifier: Classifier) -> str:
 
 
 def _pictures(
-    probabilities: NDArray[Any], truth: NDArray[Any], labels: Sequence[str], test: Split
+    probabilities: NDArray[Any], truth: NDArray[Any], classifier: Classifier, test: Split
 ) -> list[dict[str, Any]]:
     """Mistakes first, the surest of them foremost; then right answers, spread over the split."""
     best = probabilities.argmax(axis=1)
@@ -113,7 +112,8 @@ def _pictures(
     )
     chosen = [int(i) for i in (*wrong, *spread)]
     read = test.at(sorted(chosen)).as_numpy_iterator()
-    thumbnails = {i: _thumbnail(encoded) for i, (encoded, _) in zip(sorted(chosen), read, strict=True)}
+    decode, labels = classifier.preprocessing.decode, classifier.labels
+    thumbnails = {i: _thumbnail(decode(encoded).numpy()) for i, (encoded, _) in zip(sorted(chosen), read, strict=True)}
     return [
         {
             "source": thumbnails[i],
@@ -125,9 +125,9 @@ def _pictures(
     ]
 
 
-def _thumbnail(encoded: bytes) -> str:
-    with Image.open(io.BytesIO(encoded)) as image:
-        picture = image.convert("RGB")
+def _thumbnail(pixels: NDArray[np.uint8]) -> str:
+    """An address that holds the picture (height, width, 3)."""
+    picture = Image.fromarray(pixels)
     scale = LARGEST / max(picture.size)
     # Small pictures are enlarged in whole pixels: digits of 8 x 8 stay what they are.
     filter_ = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
@@ -136,14 +136,3 @@ def _thumbnail(encoded: bytes) -> str:
     picture.save(buffer, "PNG" if scale > 1 else "JPEG")
     kind = "png" if scale > 1 else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def _command(run: Run, classifier: Classifier) -> str:
-    recipe, data = classifier.recipe, classifier.data
-    assert recipe is not None
-    assert data is not None
-    settings = [f"--set {setting}" for setting in settings_of(recipe)]
-    origin = classifier.origin
-    begin = ["--from", shlex.quote(origin.path)] if origin else ["--network", classifier.network]
-    parts = [shlex.quote(data.name), *begin, "--to", shlex.quote(str(run.folder))]
-    return " ".join(["python -m app train", *parts, *settings])

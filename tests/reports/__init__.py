@@ -1,0 +1,1 @@
+"""Tests of pages: what they show, and that it is right."""
