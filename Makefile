@@ -1,8 +1,10 @@
 # Every target sets up what it needs: `.venv`, installed once with the versions of constraints.txt.
-.PHONY: setup demo test test-slow lint bench clean
+.PHONY: setup demo test test-slow test-long lint bench clean
 
 READY := .venv/ready
 SEED ?= 0
+# A module goes to one worker, the longest first: see tests/conftest.py.
+PYTEST := .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 setup: $(READY)
 
@@ -22,10 +24,13 @@ demo: $(READY)
 	@echo "Open runs/demo/report.html in a browser."
 
 test: $(READY)
-	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(PYTEST) -m "not slow and not long"
 
 test-slow: $(READY)
-	.venv/bin/python -m pytest -n 2 --dist load -m slow
+	$(PYTEST) -m "slow and not long"
+
+test-long: $(READY)
+	$(PYTEST) -m long
 
 lint: $(READY)
 	.venv/bin/ruff check .

@@ -1,9 +1,11 @@
-"""What the tests share: a process of its own, a precision policy that does not outlive its test, and one small run.
+"""What the tests share: their order, a process of its own, a precision policy that does not outlive its test, and
+one small run.
 
 Nothing of it imports TensorFlow before a test asks for it.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from filelock import FileLock
 
 from tests import ROOT
 
@@ -28,17 +31,55 @@ os.environ["TFDS_DATA_DIR"] = DATA_SETS.name
 os.environ["XDG_CACHE_HOME"] = DATA_SETS.name
 
 
+# The modules that take longest, longest first: what begins last is short, and the workers end together.
+LONGEST = (
+    "test_notebooks",
+    "test_export",
+    "test_networks",
+    "test_training",
+    "test_checkpoints",
+    "test_weights",
+    "test_batch_norm",
+    "test_family",
+    "test_devices",
+    "test_dreaming",
+    "test_evaluation",
+    "test_command_line",
+    "test_quantization",
+    "test_fine_tuning",
+    "test_weight_average",
+    "test_datasets",
+    "test_augmentation",
+    "test_optimizers",
+    "test_slim_networks",
+    "test_comparing",
+    "test_importing",
+    "test_ensembles",
+    "test_records",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`commands` run beside other tests: the test that starts them comes first, those that wait for an `outcome` last.
+    """Modules in the order of LONGEST; a module's tests go to one worker, so that what they share is made once.
 
-    Every command imports TensorFlow, which takes longer than most tests and keeps one core busy.
+    `--dist loadfile --no-loadscope-reorder` keeps this order. (`loadgroup` could divide modules, but pytest-xdist 3.8
+    loses its groups under pytest 9.2: its issue 1386.)
     """
+    places = {module: place for place, module in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 
-    def place(item: pytest.Item) -> int:
-        fixtures = getattr(item, "fixturenames", ())
-        return 2 if "outcome" in fixtures else 0 if "commands" in fixtures else 1
 
-    items.sort(key=place)
+def once(name: str, make: Callable[[Path], Path], factory: pytest.TempPathFactory) -> Path:
+    """What `make` returns, given the folder `name` to write into: called by one worker, for all of them."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    made = folder.with_suffix(".made")
+    with FileLock(folder.with_suffix(".lock")):
+        if not made.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # what a worker left that failed
+            folder.mkdir()
+            made.write_text(str(make(folder)))
+        return Path(made.read_text())
 
 
 @pytest.fixture
@@ -72,6 +113,10 @@ def set_policy() -> Iterator[Callable[[str], None]]:
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder class/image of 99 real pictures, 20 to 200 pixels a side: a temple, a flower, digits. Read only."""
+    return once("data", draw_pictures, tmp_path_factory)
+
+
+def draw_pictures(folder: Path) -> Path:
     import numpy as np
     import sklearn.datasets
     from PIL import Image
@@ -90,7 +135,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (".bmp", "RGB", {}),
         (".webp", "RGB", {}),
     ]
-    root = tmp_path_factory.mktemp("data") / "pictures"
+    root = folder / "pictures"
     temple, flower = (Image.fromarray(photo) for photo in sklearn.datasets.load_sample_images().images)
     digits = [Image.fromarray(np.uint8(digit * 15)) for digit in sklearn.datasets.load_digits().images[:33]]
     rng = np.random.default_rng(0)
@@ -118,10 +163,14 @@ def finished_run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> "R
     """`lenet_bn` after six epochs on `pictures` at 32 x 32. Read only."""
     from app import recipe, training
     from app.program.progress import unwatched
+    from app.run_folder.folder import Run
 
-    settings = ("epochs=6", "image_size=32", "batch_size=8", "optimizer.rate=0.1", "seed=1")
-    folder = tmp_path_factory.mktemp("runs") / "pictures"
-    return training.train(str(pictures), "lenet_bn", folder, recipe.load("default", settings), unwatched)
+    def make(folder: Path) -> Path:
+        settings = ("epochs=6", "image_size=32", "batch_size=8", "optimizer.rate=0.1", "seed=1")
+        wanted = recipe.load("default", settings)
+        return training.train(str(pictures), "lenet_bn", folder / "pictures", wanted, unwatched).folder
+
+    return Run(once("runs", make, tmp_path_factory))
 
 
 @pytest.fixture(scope="session")
@@ -129,4 +178,7 @@ def exported(finished_run: "Run", tmp_path_factory: pytest.TempPathFactory) -> P
     """The version folder of `finished_run`'s export, both formats. Read only."""
     from app import exporting
 
-    return exporting.export(finished_run.folder, tmp_path_factory.mktemp("exports"), exporting.FORMATS)[0]
+    def make(folder: Path) -> Path:
+        return exporting.export(finished_run.folder, folder, exporting.FORMATS)[0]
+
+    return once("exports", make, tmp_path_factory)
