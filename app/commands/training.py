@@ -56,18 +56,13 @@ def train(
         from app import training
         from app.program.progress import watch
         from app.program.stopping import Stopped
-        from app.recipe import Recipe
-        from app.run_folder import Run
         from app.training import members as ensemble
         from app.training.devices.devices import take
     wanted = recipes.load(recipe, settings or ())
     try:
         taken = take(devices)
-
-        def train_one(folder: Path, recipe: Recipe) -> Run:
-            return training.train(data, network, folder, recipe, watch, start, quarantine, deterministic, taken)
-
-        runs = ensemble.train(to, wanted, members, train_one) if members else [train_one(to, wanted)]
+        what = (data, network, to, wanted, watch, start, quarantine, deterministic, taken)
+        runs = ensemble.train(members, *what) if members else [training.train(*what)]
     except Stopped as stopped:
         typer.echo(f"\nStopped and saved after step {stopped.step}. The same command goes on.", err=True)
         raise typer.Exit(stopped.code) from None

@@ -49,7 +49,7 @@ def write(folder: Path, found: dict[str, Any], histories: dict[str, History]) ->
         failed=[row for row in found["rows"] if "error" in row],
         budget=_described(found["budget"]),
         choices=[(title, divisor, key, frontier(rows, key)) for key, title, divisor in COSTS],
-        trade_offs=[_trade_off(rows, styles, *cost) for cost in COSTS],
+        trade_offs=[_trade_off(rows, styles, *cost) for cost in COSTS if rows],
         curves=[
             _curves(histories, styles, by, key, title, found["recipe"]["batch_size"])
             for key, title in (("val_accuracy", "Validation accuracy"), ("val_loss", "Validation loss"))

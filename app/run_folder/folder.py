@@ -9,10 +9,12 @@ metrics.json      the figures on the test images, and the temperature that calib
 report.html       curves, confusion matrix, predictions; opens without a server
 batch_norm.json   how the statistics of batch normalisation were measured, where they were
 golden/           test images that exports are compared on
-checkpoints/      best and last epoch; while training lasts, the states to go on from
+checkpoints/      the last epoch, and the best where the recipe keeps that; until then, the states to go on from
 unreadable.csv    images left out, where there were any
 quarantine.txt    images that were to be left out, where a list of them was given
 split.csv         which image is in which split, where images are files; a manifest to train on again
+
+A run is finished when `model.keras` is there, which is written after `golden/`; figures and report can be made from it.
 """
 
 import csv
@@ -49,6 +51,11 @@ class Run:
     @property
     def model(self) -> Path:
         return self.folder / "model.keras"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has its network. What else it lacks is made from that, without training."""
+        return self.model.is_file()
 
     @property
     def history(self) -> Path:
@@ -124,7 +131,7 @@ class Run:
             UserError: as `read_classifier`; or there is no model.keras yet.
         """
         classifier = self.read_classifier()
-        if not self.model.is_file():
+        if not self.is_finished:
             raise UserError(
                 f"The run {self.folder} is not finished: it has no model.keras. The same `train` command goes on."
             )

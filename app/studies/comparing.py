@@ -15,6 +15,7 @@ import numpy as np
 
 from app import run_folder, training
 from app.datasets import loading
+from app.datasets.dataset import Data
 from app.networks.cards import CARDS, check_name
 from app.networks.counting import multiply_adds
 from app.program import worker_process
@@ -65,7 +66,7 @@ def compare(
     for network in networks:
         check_name(network)
     found = _begun(to, data_name, recipe, budget)
-    loading.load(data_name, watch)  # what is wrong with the data is said once, and before anything is written
+    data = loading.load(data_name, watch)  # once for all; what is wrong with it is said before anything is written
     to.mkdir(parents=True, exist_ok=True)
     known = {row["network"]: row for row in found["rows"] if "error" not in row}
     for number, network in enumerate(networks, start=1):
@@ -77,7 +78,7 @@ def compare(
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, context, initializer=worker_process.prepare) as process:
             try:
-                row = process.submit(_member, data_name, network, to / network, recipe, budget).result()
+                row = process.submit(_member, data, network, to / network, recipe, budget).result()
             except UserError as error:
                 row = {"network": network, "error": str(error)}
                 console.print(f"{network}: {error}")
@@ -106,12 +107,12 @@ def _begun(to: Path, data_name: str, recipe: Recipe, budget: Budget) -> dict[str
     return found
 
 
-def _member(data_name: str, network: str, to: Path, recipe: Recipe, budget: Budget) -> dict[str, Any]:
+def _member(data: Data, network: str, to: Path, recipe: Recipe, budget: Budget) -> dict[str, Any]:
     run = Run(to)
     begun = run.read_classifier().recipe if run.classifier.is_file() else None
     # Seconds are measured once: a training that was stopped goes on with the steps that it began with.
-    recipe = begun or _within(budget, data_name, network, recipe)
-    training.train(data_name, network, to, recipe, watch)
+    recipe = begun or _within(budget, data, network, recipe)
+    training.train(data, network, to, recipe, watch)
     trained = run_folder.load(to)
     figures, history = json.loads(run.metrics.read_text()), read_history(run.history)
     return {
@@ -127,11 +128,10 @@ def _member(data_name: str, network: str, to: Path, recipe: Recipe, budget: Budg
     }
 
 
-def _within(budget: Budget, data_name: str, network: str, recipe: Recipe) -> Recipe:
+def _within(budget: Budget, data: Data, network: str, recipe: Recipe) -> Recipe:
     """The recipe with as many steps as the budget allows, at least one."""
     if budget.kind == "recipe":
         return recipe
-    data = loading.load(data_name)
     model = beginning.untrained(data, network, recipe)
     counted = budget.kind == "multiply_adds"
     cost = PASSES * multiply_adds(model) * recipe.batch_size if counted else _step_seconds(model, recipe.batch_size)

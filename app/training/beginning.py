@@ -73,8 +73,13 @@ def describe(
             test=data.test.count,
             unreadable=len(data.unreadable),
         ),
-        origin=Origin(path=str(start), sha256=digest(Run(start).model)) if start else None,
+        origin=origin_of(start),
     )
+
+
+def origin_of(start: Path | None) -> Origin | None:
+    """What a training that begins with the run `start` says of it."""
+    return Origin(path=str(start), sha256=digest(Run(start).model)) if start else None
 
 
 def untrained(data: Data, network: str, recipe: Recipe) -> keras.Model:
@@ -95,14 +100,24 @@ def total_steps(data: Data, recipe: Recipe) -> int:
 
 def check_same(folder: Path, found: Classifier, wanted: Classifier) -> None:
     """A run goes on with what it began with, or not at all; `folder` holds it, or a checkpoint of it."""
+    check_plan(folder, found, wanted.network, wanted.recipe, wanted.origin)
+    check_images(folder, found, wanted)
+
+
+def check_plan(folder: Path, found: Classifier, network: str, recipe: Recipe | None, origin: Origin | None) -> None:
+    """The part of `check_same` that needs no data."""
+    for what, wanted in (("network", network), ("recipe", recipe), ("origin", origin)):
+        if getattr(found, what) != wanted:
+            raise UserError(f"{folder} holds a run with another {what}; choose another --to, or remove the folder.")
+
+
+def check_images(folder: Path, found: Classifier, wanted: Classifier) -> None:
+    """The part of `check_same` that needs data: labels and images."""
     if difference := classifier.compare_labels(wanted.labels, found.labels):
         raise UserError(
             f"{wanted.data.name if wanted.data else 'The data'} has other labels than {folder} was begun with "
             f"({difference}); choose another --to, or remove the folder."
         )
-    for what in ("network", "recipe", "origin"):
-        if getattr(found, what) != getattr(wanted, what):
-            raise UserError(f"{folder} holds a run with another {what}; choose another --to, or remove the folder.")
     if found.data and wanted.data and found.data.fingerprint != wanted.data.fingerprint:
         raise UserError(f"The images of {wanted.data.name} are not those that {folder} was begun with.")
 

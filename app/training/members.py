@@ -1,11 +1,16 @@
 """The ensemble of the batch-norm paper: networks of one recipe that begin differently and drop out differently."""
 
-from collections.abc import Callable
 from pathlib import Path
 
+from app.datasets import loading
+from app.datasets.dataset import Data
+from app.program import progress
 from app.program.errors import UserError
+from app.program.progress import Watch
 from app.recipe import Recipe
 from app.run_folder.folder import Run
+from app.training import training
+from app.training.devices.devices import Devices
 
 # Section 4.2.3 of 1502.03167: "increased initial weights in the convolutional layers", and "Dropout (with the Dropout
 # probability of 5% or 10%)". By how much the weights were increased the paper does not say.
@@ -29,13 +34,32 @@ def recipes(recipe: Recipe, count: int) -> list[Recipe]:
     ]
 
 
-def train(to: Path, recipe: Recipe, count: int, train_one: Callable[[Path, Recipe], Run]) -> list[Run]:
+def train(
+    count: int,
+    data: Data | str,
+    network: str | None,
+    to: Path,
+    recipe: Recipe,
+    watch: Watch = progress.unwatched,
+    start: Path | None = None,
+    quarantine: Path | None = None,
+    deterministic: bool = False,
+    devices: Devices | None = None,
+) -> list[Run]:
     """Trains so many members, one after the other, in the run folders `to`/1, `to`/2 ...; the same call again goes on.
-    `train_one` trains one in a folder by its recipe (see `training.train`).
+    The data is loaded once. All else is as for `training.train`.
 
     Raises:
-        UserError: `to` is a run itself; what `train_one` raises.
+        UserError: `to` is a run itself; what `training.train` raises.
     """
     if Run(to).classifier.exists():
         raise UserError(f"{to} is a run; choose another --to for {count} of them.")
-    return [train_one(to / str(number), each) for number, each in enumerate(recipes(recipe, count), start=1)]
+    devices = devices or Devices()
+    members = {to / str(number): each for number, each in enumerate(recipes(recipe, count), start=1)}
+    for folder, each in members.items():
+        training.check(network, folder, each, start, devices)
+    loaded = loading.load(data, watch, quarantine) if isinstance(data, str) else data
+    return [
+        training.train(loaded, network, folder, each, watch, start, quarantine, deterministic, devices)
+        for folder, each in members.items()
+    ]

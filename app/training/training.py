@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from app.datasets import loading
+from app.datasets.dataset import Data
 from app.datasets.loading.named import report_data
 from app.networks import cards
 from app.program import progress
@@ -14,16 +15,15 @@ from app.program.errors import UserError
 from app.program.progress import Watch, console
 from app.recipe import FineTuning, Recipe
 from app.run_folder.folder import Run
-from app.training import fine_tuning
-from app.training.beginning import begin, build, check_same, describe, scale_kernels
+from app.training import fine_tuning, finishing
+from app.training.beginning import begin, build, check_images, check_plan, describe, origin_of, scale_kernels
 from app.training.checkpoints import checkpoint
 from app.training.devices.devices import Devices
-from app.training.finishing import finish
 from app.training.fitting import fit
 
 
 def train(
-    data_name: str,
+    data: Data | str,
     network: str | None,
     to: Path,
     recipe: Recipe,
@@ -34,45 +34,43 @@ def train(
     devices: Devices | None = None,
 ) -> Run:
     """Trains, evaluates on the test images and writes the run folder `to`. The same call again goes on after the last
-    checkpoint, wherever that was, and ends as if nothing had happened; on a finished run it does nothing.
+    checkpoint, wherever that was, and ends as if nothing had happened; of a finished run it makes only what is missing.
+
+    `data` is a data set, or the name of one (see `loading.load`).
 
     `start` is the run folder whose network and weights the training begins with, its classifier replaced by a new one
-    (fine-tuning); `network` may be left out then. `quarantine` lists images to leave out (see `loading.load`).
+    (fine-tuning); `network` may be left out then. `quarantine` lists images to leave out, or those that were left out
+    of the data.
     `deterministic` has TensorFlow compute the same bits every time, for the rest of the process; on CPUs it does so
     anyway, as far as was seen. `devices` are those that train (see `devices.take`), without it the one that TensorFlow
     takes. Of several workers only the chief writes and evaluates; the others return when the last step is done.
 
     Raises:
-        UserError: unknown network; a target that is something else or another run; bad data (see `loading.load`); an
-            image size that the network cannot take; a start of another network; a loss that is not finite; a disk that
-            is full; damaged checkpoints; a recipe that the devices cannot divide, another worker that is gone (see
-            `Devices`).
+        UserError: what `check` raises; bad data (see `loading.load`), or other data than the run was begun with; an
+            image size that the network cannot take; a loss that is not finite; a disk that is full; damaged
+            checkpoints; a recipe that the devices cannot divide, another worker that is gone (see `Devices`).
         Stopped: SIGTERM or Ctrl-C came while it trained; the checkpoint is written.
     """
     devices = devices or Devices()
-    source = Run(start).read_classifier() if start else None
-    network = network or (source.network if source else None)
-    if network is None:
-        raise UserError("Say which network to train: --network with a name from `networks`, or --from with a run.")
-    cards.check_name(network)
-    if source and source.network != network:
-        raise UserError(f"{start} holds {source.network}, not {network}; leave --network out.")
-    if recipe.fine_tuning != FineTuning() and not source:
-        raise UserError("fine_tuning.* is for a run that begins with trained weights: add --from with a run.")
+    network = check(network, to, recipe, start, devices)
+    source = Run(start).read_finished() if start else None
     run = Run(to)
-    if devices.is_chief and to.exists() and not (to.is_dir() and (run.classifier.is_file() or not any(to.iterdir()))):
-        raise UserError(f"{to} exists and is not a run folder; choose another --to. Nothing in it was touched.")
     keras.utils.set_random_seed(recipe.seed)  # TensorFlow forgets what it has set up, so before the decoder is
-    data = loading.load(data_name, watch, quarantine)
-    devices.check(data, recipe)
-    classifier = describe(data, network, recipe, start, source)
+    loaded = loading.load(data, watch, quarantine, run.split) if isinstance(data, str) else data
+    devices.check(loaded, recipe)
+    classifier = describe(loaded, network, recipe, start, source)
     if run.classifier.is_file():
-        check_same(run.folder, run.read_classifier(), classifier)
-        if run.metrics.is_file():
-            checkpoint.clear(run.checkpoints)
-            console.print(f"{to} is finished; nothing to do.")
+        begun = run.read_classifier()
+        check_images(run.folder, begun, classifier)
+        if run.is_finished:
+            if devices.is_chief and finishing.complete(loaded, begun, run, watch):
+                console.print(f"{to} was trained; what was missing beside its network is there now.")
+            else:
+                console.print(f"{to} is finished; nothing to do.")
+            if devices.is_chief:
+                checkpoint.clear(run.checkpoints)
             return run
-    report_data(data)
+    report_data(loaded)
     console.print(devices.described())
     random.seed(recipe.seed)  # again: preparing a data set draws from it, and so do the initial weights
     if deterministic:
@@ -86,10 +84,35 @@ def train(
     if fresh is not None:
         fine_tuning.report(model, fresh, recipe.fine_tuning)
     if devices.is_chief:
-        begin(run, classifier, data, quarantine)
+        begin(run, classifier, loaded, quarantine)
     with devices.watched():
-        fit(model, data, classifier, recipe, run, fresh, devices)
+        fit(model, loaded, classifier, recipe, run, fresh, devices)
     if devices.is_chief:
-        finish(data, classifier, recipe, run, watch)
+        finishing.keep_network(loaded, classifier, recipe, run)
+        finishing.complete(loaded, classifier, run, watch)
         checkpoint.clear(run.checkpoints)
     return run
+
+
+def check(network: str | None, to: Path, recipe: Recipe, start: Path | None, devices: Devices) -> str:
+    """What can be wrong with a training before any data is read (see `train`). Returns the network's name.
+
+    Raises:
+        UserError: unknown network; a start that is not finished, or of another network; a target that is something
+            else, or a run of another network, recipe or origin.
+    """
+    source = Run(start).read_finished() if start else None
+    network = network or (source.network if source else None)
+    if network is None:
+        raise UserError("Say which network to train: --network with a name from `networks`, or --from with a run.")
+    cards.check_name(network)
+    if source and source.network != network:
+        raise UserError(f"{start} holds {source.network}, not {network}; leave --network out.")
+    if recipe.fine_tuning != FineTuning() and not source:
+        raise UserError("fine_tuning.* is for a run that begins with trained weights: add --from with a run.")
+    run = Run(to)
+    if devices.is_chief and to.exists() and not (to.is_dir() and (run.classifier.is_file() or not any(to.iterdir()))):
+        raise UserError(f"{to} exists and is not a run folder; choose another --to. Nothing in it was touched.")
+    if run.classifier.is_file():
+        check_plan(run.folder, run.read_classifier(), network, recipe, origin_of(start))
+    return network

@@ -1,17 +1,24 @@
 """Several networks on the same data: their budget, their figures, what is reused, and the page."""
 
 import json
+import pickle
 import re
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from typer.testing import CliRunner
 
-from app import recipe, run_folder
+from app import recipe, run_folder, training
 from app.__main__ import app
+from app.datasets import loading
+from app.datasets.dataset import Data
+from app.datasets.prepared import records
 from app.networks.counting import multiply_adds
 from app.program.errors import UserError
+from app.program.progress import unwatched
+from app.recipe import Recipe
 from app.reports import comparison
 from app.run_folder import folder
 from app.studies import comparing
@@ -88,20 +95,83 @@ def test_another_comparison_does_not_go_into_the_folder(compared: Path, pictures
 
 
 def test_a_budget_of_multiply_adds_becomes_steps(pictures: Path) -> None:
-    from app.datasets import loading
-
-    wanted = recipe.load("default", SETTINGS)
-    cost = 3 * 8 * multiply_adds(untrained(loading.load(str(pictures)), "lenet_bn", wanted))
-    found = comparing._within(Budget("multiply_adds", 5.5 * cost), str(pictures), "lenet_bn", wanted)
+    data, wanted = loading.load(str(pictures)), recipe.load("default", SETTINGS)
+    cost = 3 * 8 * multiply_adds(untrained(data, "lenet_bn", wanted))
+    found = comparing._within(Budget("multiply_adds", 5.5 * cost), data, "lenet_bn", wanted)
     assert found == wanted.model_copy(update={"steps": 5})
-    assert comparing._within(Budget("multiply_adds", 1.0), str(pictures), "lenet_bn", wanted).steps == 1
-    assert comparing._within(Budget(), str(pictures), "lenet_bn", wanted) == wanted
+    assert comparing._within(Budget("multiply_adds", 1.0), data, "lenet_bn", wanted).steps == 1
+    assert comparing._within(Budget(), data, "lenet_bn", wanted) == wanted
 
 
 def test_a_budget_of_seconds_becomes_the_steps_that_fit(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparing, "_step_seconds", lambda model, batch_size: 0.25)
     wanted = recipe.load("default", SETTINGS)
-    assert comparing._within(Budget("seconds", 10.0), str(pictures), "lenet_bn", wanted).steps == 40
+    assert comparing._within(Budget("seconds", 10.0), loading.load(str(pictures)), "lenet_bn", wanted).steps == 40
+
+
+class InThisProcess:
+    """A pool of one process, as far as what is sent to it and back goes."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def submit(self, function: Any, *arguments: Any) -> "Future[Any]":
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*pickle.loads(pickle.dumps(arguments))))
+        except Exception as error:
+            future.set_exception(pickle.loads(pickle.dumps(error)))
+        return future
+
+
+def test_the_data_is_loaded_once_whatever_the_networks(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[str] = []
+    trained: list[tuple[str, str, int | None]] = []
+    real = loading.load
+
+    def load(name: str, *arguments: Any) -> Data:
+        loads.append(name)
+        return real(name, *arguments)
+
+    def train(data: Data, network: str, to: Path, recipe: Recipe, *_: object) -> None:
+        trained.append((data.fingerprint, network, recipe.steps))
+        raise UserError("that is enough")
+
+    monkeypatch.setattr(loading, "load", load)
+    monkeypatch.setattr(training, "train", train)
+    monkeypatch.setattr(comparing, "ProcessPoolExecutor", InThisProcess)
+    monkeypatch.setattr(comparing, "_step_seconds", lambda model, batch_size: 0.25)
+    networks = ["lenet_bn", "resnet18"]
+    wanted = recipe.load("default", SETTINGS)
+    comparing.compare(str(pictures), networks, tmp_path / "to", wanted, Budget("seconds", 10.0))
+    assert loads == [str(pictures)]
+    fingerprint = real(str(pictures)).fingerprint
+    assert trained == [(fingerprint, network, 40) for network in networks]
+    # Where none could be compared, the page says why.
+    assert (tmp_path / "to" / "report.html").read_text().count("that is enough") == 2
+
+
+@pytest.mark.parametrize("kind", ["files", "records", "digits"])
+def test_every_kind_of_data_can_be_handed_to_another_process(kind: str, pictures: Path, tmp_path: Path) -> None:
+    data = loading.load("digits" if kind == "digits" else str(pictures))
+    if kind == "records":
+        records.write(data, tmp_path / "records", unwatched)
+        data = loading.load(f"records:{tmp_path / 'records'}")
+    there = pickle.loads(pickle.dumps(data))
+    assert (there.name, there.labels, there.fingerprint) == (data.name, data.labels, data.fingerprint)
+    for mine, other in zip(
+        (data.train, data.validation, data.test), (there.train, there.validation, there.test), strict=True
+    ):
+        assert other.count == mine.count
+        assert list(other.at([0, 3]).as_numpy_iterator()) == list(mine.at([0, 3]).as_numpy_iterator())
 
 
 def row(network: str, top_1: float, milliseconds: float) -> dict[str, Any]:

@@ -230,7 +230,7 @@ from app import recipe, training
 from app.training import finishing
 from app.training.devices import devices
 
-finishing.finish = lambda *_: None  # of the same weights there would be the same figures
+finishing.keep_network = finishing.complete = lambda *_: None  # of the same weights there would be the same figures
 data, to, *settings = sys.argv[1:]
 for count in ("1", "2"):
     taken = devices.take(count)
@@ -417,7 +417,7 @@ def test_workers_that_are_given_different_things_are_told(pictures: Path, tmp_pa
 
 @pytest.mark.slow
 def test_workers_without_a_folder_in_common_are_told(pictures: Path, tmp_path: Path) -> None:
-    alone(pictures, tmp_path / "first", *SETTINGS, "steps=6").metrics.unlink()
+    alone(pictures, tmp_path / "first", *SETTINGS, "steps=6").model.unlink()
     commands = [command(pictures, tmp_path / name, *SETTINGS, "steps=6") for name in ("first", "second")]
     ended = Workers(*commands).end()
     told = [err for code, _, err in ended if code == 1]

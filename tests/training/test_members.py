@@ -9,11 +9,15 @@ from typer.testing import CliRunner
 
 from app import recipe
 from app.__main__ import app
+from app.datasets import loading
+from app.datasets.dataset import Data
+from app.datasets.files.image_files import FileSplit
 from app.program.errors import UserError
 from app.recipe import Recipe
 from app.run_folder.folder import Run
-from app.training import beginning, members
+from app.training import beginning, members, training
 from models import NETWORKS
+from tests.makers.untrained_runs import untrained
 
 
 def test_members_differ_in_seed_dropout_and_initial_weights_as_the_paper_says() -> None:
@@ -38,16 +42,38 @@ def test_initial_weights_scale_the_kernels_of_convolutions_alone() -> None:
             np.testing.assert_allclose(weight.numpy(), before[weight.path] * (1.5 if scaled else 1.0), rtol=1e-6)
 
 
-def test_members_are_trained_one_after_the_other_in_folders_of_their_numbers(tmp_path: Path) -> None:
-    trained: list[tuple[Path, Recipe]] = []
+def test_members_are_trained_one_after_the_other_in_folders_of_their_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[tuple[Data, Path, Recipe]] = []
+    loads: list[str] = []
 
-    def train_one(folder: Path, each: Recipe) -> Run:
-        trained.append((folder, each))
+    def load(name: str, *_: object) -> Data:
+        loads.append(name)
+        return data
+
+    def train_one(data: Data, network: str, folder: Path, each: Recipe, *_: object) -> Run:
+        trained.append((data, folder, each))
         return Run(folder)
 
-    found = members.train(tmp_path, Recipe(seed=3), 3, train_one)
+    none = FileSplit((), ())
+    data = Data("photos", (), none, none, none, "")
+    monkeypatch.setattr(loading, "load", load)
+    monkeypatch.setattr(training, "train", train_one)
+    found = members.train(3, "photos", "lenet_bn", tmp_path, Recipe(seed=3))
     assert [run.folder for run in found] == [tmp_path / number for number in ("1", "2", "3")]
-    assert trained == list(zip([run.folder for run in found], members.recipes(Recipe(seed=3), 3), strict=True))
+    recipes = members.recipes(Recipe(seed=3), 3)
+    assert trained == [(data, run.folder, each) for run, each in zip(found, recipes, strict=True)]
+    assert loads == ["photos"], "once for all"
+
+
+def test_a_member_of_another_recipe_is_found_before_any_data_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "load", lambda *_: pytest.fail("the data is read"))
+    first = untrained(tmp_path / "2", 32, ("a", "b"))
+    with pytest.raises(UserError, match=f"{first.folder} holds a run with another recipe"):
+        members.train(3, "photos", "lenet_bn", tmp_path, Recipe(seed=3))
 
 
 def test_members_do_not_go_into_a_run(tmp_path: Path) -> None:

@@ -173,17 +173,17 @@ def validation_loss(run: Run, data: Data) -> float:
 
 @pytest.mark.parametrize("use", ["last", "best"])
 def test_the_model_is_that_of_the_last_epoch_or_of_the_lowest_validation_loss(
-    use: str, finished_run: Run, data: Data, pictures: Path, tmp_path: Path
+    use: str, finished_run: Run, data: Data, tmp_path: Path
 ) -> None:
     run = Run(tmp_path / "again")
-    shutil.copytree(finished_run.folder, run.folder, ignore=shutil.ignore_patterns("metrics.json", "model.keras"))
-    described = json.loads(run.classifier.read_text())
+    described = json.loads(finished_run.classifier.read_text())
     described["recipe"]["checkpoint"]["use"] = use
     described["recipe"]["batch_norm"]["recalibrate"] = "never"  # with other statistics, the losses are others
-    run.classifier.write_text(json.dumps(described))
-    wanted = run.read_classifier().recipe
-    assert wanted is not None
-    training.train(str(pictures), "lenet_bn", run.folder, wanted, unwatched)  # all epochs are done: it only finishes
+    wanted = Recipe.model_validate(described["recipe"])
+    if use == "last":  # all epochs are done: it only finishes
+        shutil.copytree(finished_run.folder, run.folder, ignore=shutil.ignore_patterns("metrics.json", "model.keras"))
+        run.classifier.write_text(json.dumps(described))
+    training.train(data, "lenet_bn", run.folder, wanted, unwatched)
     losses = [row["val_loss"] for row in folder.read_history(run.history)]
     assert validation_loss(run, data) == pytest.approx(losses[-1] if use == "last" else min(losses), rel=1e-4)
     assert min(losses) < losses[-1] * 0.99, "the last epoch is the best: this test cannot see a difference"
@@ -359,7 +359,7 @@ def test_other_work_in_the_folder_of_a_run_is_refused(unbroken: Run, pictures: P
 
 def test_a_checkpoint_of_another_recipe_is_refused(unbroken: Run, pictures: Path, tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
-    shutil.copytree(unbroken.folder, run.folder, ignore=shutil.ignore_patterns("metrics.json", "last.keras"))
+    shutil.copytree(unbroken.folder, run.folder, ignore=shutil.ignore_patterns("model.keras", "last.keras"))
     model = small_model({})
     model.optimizer.build(model.trainable_variables)
     other = recipe.load("default", [*LONG, "seed=3"])
@@ -372,7 +372,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(unbroken: Run, pictures: Path
 @pytest.mark.parametrize("damaged", ["checkpoints/last.keras", "classifier.json"])
 def test_a_damaged_run_is_named(damaged: str, unbroken: Run, pictures: Path, tmp_path: Path) -> None:
     shutil.copytree(unbroken.folder, tmp_path / "run")
-    (tmp_path / "run" / "metrics.json").unlink()
+    (tmp_path / "run" / "model.keras").unlink()
     path = tmp_path / "run" / damaged
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError) as caught:

@@ -21,9 +21,10 @@ class SaveCheckpoints(keras.callbacks.Callback):
     """Saves the whole state after every epoch and in between: every so many steps, or so often that at most a minute
     of training is ever lost. A request to stop saves it after the step, and ends training.
 
-    Keeps `best.keras`, of the lowest validation loss, and writes `last.keras` when the last step is done. Comes after
-    the others, since it saves what they remember. The metrics of several devices, `of_metrics=False`, are left out:
-    nobody reads them without all others, and the means of an epoch that was interrupted are then those of its rest.
+    Writes `last.keras` when the last step is done, and keeps `best.keras`, of the lowest validation loss, for a recipe
+    that uses it. Comes after the others, since it saves what they remember. The metrics of several devices,
+    `of_metrics=False`, are left out: nobody reads them without all others, and the means of an epoch that was
+    interrupted are then those of its rest.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
         self.history = history
         self.resumed = resumed
         self.request = request
+        self.keeps_best = classifier.recipe is not None and classifier.recipe.checkpoint.use == "best"
         self.best_loss = min((row["val_loss"] for row in history.rows), default=math.inf)
 
     def on_train_begin(self, logs: Logs = None) -> None:
@@ -69,7 +71,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         loss = (logs or {})["val_loss"]
-        if loss < self.best_loss or not (self.folder / "best.keras").is_file():
+        if self.keeps_best and (loss < self.best_loss or not (self.folder / "best.keras").is_file()):
             self.best_loss = loss
             self._write("best.keras")
         if self.model.stop_training:

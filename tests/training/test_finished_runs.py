@@ -1,0 +1,225 @@
+"""What `train` does with a run that is finished, or of something else: nothing is trained, and little is read."""
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import keras
+import pytest
+
+from app import recipe, run_folder, training
+from app.datasets import loading
+from app.datasets.dataset import Data
+from app.evaluation import evaluating, metrics
+from app.program.errors import UserError
+from app.program.progress import unwatched
+from app.recipe import Recipe
+from app.run_folder.folder import Run
+from app.training import finishing
+from app.training.callbacks.epochs import History
+from app.training.checkpoints.saving import SaveCheckpoints
+from app.training.devices.devices import Devices
+from tests.makers.untrained_runs import untrained
+
+
+class ReadError(Exception):
+    """Somebody reads the data."""
+
+
+@pytest.fixture
+def unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No data can be loaded."""
+
+    def refuse(*_: object) -> None:
+        raise ReadError
+
+    monkeypatch.setattr(loading, "load", refuse)
+
+
+@pytest.fixture
+def untrainable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No network can be trained."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("it trains")
+
+    monkeypatch.setattr(keras.Model, "fit", refuse)
+
+
+@pytest.fixture(scope="module")
+def data(pictures: Path) -> Data:
+    return loading.load(str(pictures))
+
+
+def copied(run: Run, to: Path, *without: str) -> Run:
+    shutil.copytree(run.folder, to, ignore=shutil.ignore_patterns(*without))
+    return Run(to)
+
+
+def recipe_of(run: Run) -> Recipe:
+    found = run.read_classifier().recipe
+    assert found
+    return found
+
+
+@pytest.mark.usefixtures("untrainable")
+def test_a_run_that_was_killed_while_it_was_evaluated_gets_the_same_figures_without_training(
+    finished_run: Run, data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = copied(finished_run, tmp_path / "run", "metrics.json", "report.html")
+    network, golden = run.model.read_bytes(), run.golden.joinpath("golden.json").stat().st_mtime_ns
+    assert run.is_finished
+    training.train(data, "lenet_bn", run.folder, recipe_of(run))
+    assert run.model.read_bytes() == network
+    assert run.golden.joinpath("golden.json").stat().st_mtime_ns == golden
+    assert json.loads(run.metrics.read_text()) == json.loads(finished_run.metrics.read_text())
+    top_1 = json.loads(run.metrics.read_text())["top_1"]
+    assert f"{100 * top_1:.2f} %" in run.report.read_text()
+    assert "was trained; what was missing beside its network is there now" in capsys.readouterr().err
+    training.train(data, "lenet_bn", run.folder, recipe_of(run))
+    assert "is finished; nothing to do." in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("untrainable")
+def test_a_run_with_other_statistics_keeps_its_network_and_gets_the_figures_of_that(
+    finished_run: Run, data: Data, tmp_path: Path
+) -> None:
+    """As `adapt` leaves it: network, classifier.json, and golden images where there were some."""
+    run = Run(tmp_path / "adapted")
+    run.folder.mkdir()
+    shutil.copy(finished_run.classifier, run.classifier)
+    trained = run_folder.load(finished_run.folder)
+    trained.model.get_layer("stem_3_bn").moving_mean.assign_add(
+        keras.ops.ones(trained.model.get_layer("stem_3_bn").moving_mean.shape)
+    )
+    trained.model.save(run.model)
+    network = run.model.read_bytes()
+    training.train(data, "lenet_bn", run.folder, recipe_of(run))
+    assert run.model.read_bytes() == network
+    found = json.loads(run.metrics.read_text())
+    probabilities, truth = evaluating.predict(trained.model, data.test, trained.preprocessing)
+    assert found["loss"] == metrics(probabilities, truth, data.labels)["loss"]
+    assert found["loss"] != json.loads(finished_run.metrics.read_text())["loss"]
+    assert len(json.loads((run.golden / "golden.json").read_text())) == min(finishing.GOLDEN, data.test.count)
+    assert run.report.is_file()
+
+
+def test_golden_images_are_there_before_the_network(
+    finished_run: Run, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copied(finished_run, tmp_path / "run", "metrics.json", "model.keras", "golden")
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(keras.Model, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            training.train(data, "lenet_bn", run.folder, recipe_of(run))
+    assert (run.golden / "golden.json").is_file()
+    assert not run.is_finished
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluating, "predict", killed)
+        with pytest.raises(KeyboardInterrupt):
+            training.train(data, "lenet_bn", run.folder, recipe_of(run))
+    assert run.is_finished
+    assert not run.metrics.exists()
+
+
+@pytest.mark.usefixtures("unread")
+@pytest.mark.parametrize(
+    ("network", "settings", "words"),
+    [("resnet18", {}, "another network"), ("lenet_bn", {"seed": 7}, "another recipe"), ("lenet_bn", {}, None)],
+)
+def test_another_network_or_recipe_is_found_before_any_data_is_read(
+    network: str, settings: dict[str, Any], words: str | None, finished_run: Run
+) -> None:
+    wanted = recipe_of(finished_run).model_copy(update=settings)
+    with pytest.raises(UserError if words else ReadError, match=words):
+        training.train("photos", network, finished_run.folder, wanted)
+
+
+@pytest.mark.usefixtures("unread")
+def test_another_origin_is_found_before_any_data_is_read(finished_run: Run, tmp_path: Path) -> None:
+    start = untrained(tmp_path / "start", 32, ("a", "b"))
+    with pytest.raises(UserError, match="another origin"):
+        training.train("photos", None, finished_run.folder, recipe_of(finished_run), start=start.folder)
+
+
+@pytest.mark.usefixtures("unread")
+def test_a_start_that_is_not_finished_is_refused_before_any_data_is_read(tmp_path: Path) -> None:
+    start = untrained(tmp_path / "start", 32, ("a", "b"))
+    start.model.unlink()
+    with pytest.raises(UserError) as caught:
+        training.train("photos", None, tmp_path / "run", Recipe(), unwatched, start.folder)
+    assert str(caught.value) == (
+        f"The run {start.folder} is not finished: it has no model.keras. The same `train` command goes on."
+    )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("untrainable")
+@pytest.mark.parametrize("worker", [0, 1])
+def test_only_the_chief_makes_what_is_missing_and_clears_checkpoints(
+    worker: int, finished_run: Run, data: Data, tmp_path: Path
+) -> None:
+    run = copied(finished_run, tmp_path / "run", "metrics.json")
+    (run.checkpoints / "step-00000003").mkdir()
+    training.train(data, "lenet_bn", run.folder, recipe_of(run), devices=Devices(worker=worker, workers=2))
+    assert (run.checkpoints / "step-00000003").exists() == (worker == 1)
+    assert run.metrics.exists() == (worker == 0)
+
+
+@pytest.mark.parametrize(("use", "losses", "written"), [("last", (3, 1, 2), 0), ("best", (3, 1, 2), 2)])
+def test_the_best_epoch_is_written_only_for_a_recipe_that_uses_it(
+    use: str, losses: tuple[float, ...], written: int, finished_run: Run, tmp_path: Path
+) -> None:
+    wanted = recipe.load("default", (f"checkpoint.use={use}",))
+    described = finished_run.read_classifier().model_copy(update={"recipe": wanted})
+    progress: Any = SimpleNamespace(step=0, seconds=0.0)
+    request: Any = SimpleNamespace(signal=None)
+    saving = SaveCheckpoints(tmp_path, None, described, progress, History(tmp_path / "h.csv", ()), None, request)
+    saves: list[Path] = []
+
+    def save(path: Path) -> None:
+        saves.append(path)
+        path.write_text("weights")
+
+    saving.set_model(SimpleNamespace(save=save, stop_training=False, reset_metrics=lambda: None))
+    saving._save = lambda seconds: None  # type: ignore[method-assign]
+    for epoch, loss in enumerate(losses):
+        saving.on_epoch_end(epoch, {"val_loss": loss})
+    assert len(saves) == written
+    assert (tmp_path / "best.keras").exists() == (use == "best")
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the data sets that are loaded from now on."""
+    real: Callable[..., Data] = loading.load
+    loads: list[str] = []
+
+    def load(name: str, *arguments: Any) -> Data:
+        loads.append(name)
+        return real(name, *arguments)
+
+    monkeypatch.setattr(loading, "load", load)
+    return loads
+
+
+def test_data_that_is_loaded_is_not_loaded_again(
+    finished_run: Run, data: Data, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads = counted(monkeypatch)
+    training.train(data, "lenet_bn", finished_run.folder, recipe_of(finished_run))
+    assert loads == []
+    training.train(str(pictures), "lenet_bn", finished_run.folder, recipe_of(finished_run))
+    assert loads == [str(pictures)]
+    others = pickle.loads(pickle.dumps(data))
+    with pytest.raises(UserError, match="are not those that"):
+        training.train(
+            Data(**{**vars(others), "fingerprint": "other"}), "lenet_bn", finished_run.folder, recipe_of(finished_run)
+        )
