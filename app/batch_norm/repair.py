@@ -24,7 +24,7 @@ from app.datasets.files import folders
 from app.evaluation import evaluating
 from app.images.preprocessing import Preprocessing
 from app.program.errors import UserError
-from app.program.files import whole, write_json
+from app.program.files import write_json
 from app.program.progress import Watch, console, unwatched
 from app.reports import run_report
 from app.run_folder.folder import Run
@@ -36,7 +36,8 @@ POOR = 0.1
 
 
 def recalibrate(folder: Path, data_name: str, exact: bool = False, watch: Watch = unwatched) -> dict[str, Any]:
-    """Rewrites a run's model.keras with the statistics of DATA's training images, then its figures on its test images.
+    """Rewrites a run's model.keras with the statistics of DATA's training images, and its figures on its test images:
+    all is measured first, and exchanged together.
 
     `before` and `after` (top-1 on DATA's test images, None without labels), and what was measured (`_described`): for
     the paper's form with the `spread` over two splits. The same goes into the run's batch_norm.json.
@@ -61,17 +62,20 @@ def recalibrate(folder: Path, data_name: str, exact: bool = False, watch: Watch 
     if not exact:
         result["spread"] = _spread(trained.model, found, batches, watch)
     population.adopt(trained.model, found)
-    with whole(run.model) as beside:
-        trained.model.save(beside)
     probabilities, labels = evaluating.predict(trained.model, data.test, trained.preprocessing, watch)
     after = _top_1(probabilities, labels, truth)
+    figures = None
     if record and run.metrics.is_file():
         temperature = evaluating.fit_temperature(trained.model, data.validation, trained.preprocessing, watch)
         figures = evaluation.metrics(probabilities, labels, data.labels, temperature)
-        run_report.write(run, run.read_classifier(), figures, probabilities, labels, data.test)
-        write_json(run.metrics, figures)
     result |= {"before": before, "after": after}
-    write_json(run.batch_norm, result)
+    with run.exchanged() as beside:
+        new = Run(beside)
+        trained.model.save(new.model)
+        write_json(new.batch_norm, result)
+        if figures:
+            run_report.write(run, run.read_classifier(), figures, probabilities, labels, data.test, new.report)
+            write_json(new.metrics, figures)
     return result
 
 

@@ -1,15 +1,17 @@
-"""Writing a file, or a folder of files, so that nobody ever sees half of it."""
+"""Writing a file, a folder of files, or several files of a folder, so that nobody ever sees half of it."""
 
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from app.program.errors import UserError
+
+EXCHANGE = "exchange"  # the folder of files that take the places of others
 
 
 @contextmanager
@@ -53,6 +55,58 @@ def whole_folder(path: Path) -> Iterator[Path]:
         raise _unwritten(path, error) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+@contextmanager
+def exchanged(folder: Path, last: str) -> Iterator[Path]:
+    """A place for new files of `folder`. When the block ends well they take the places of the old ones, that of the
+    name `last` after all others. Whoever reads the folder calls `settle` first: then all are new, or all old.
+
+    Raises:
+        UserError: the disk is full, or cannot be written to.
+    """
+    beside = folder / f".{EXCHANGE}-{os.getpid()}"
+    settle(folder, last)
+    try:
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir()
+        yield beside
+        for written in (*beside.iterdir(), beside):
+            _flush(written)
+        beside.rename(folder / EXCHANGE)
+        _flush(folder)
+    except OSError as error:
+        raise _unwritten(folder, error) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    settle(folder, last)
+
+
+def settle(folder: Path, last: str) -> None:
+    """Ends what a process that was killed has left of `exchanged`: its files take their places where all of them are
+    there, and go where some are missing."""
+    complete = folder / EXCHANGE
+    if complete.is_dir():
+        for path in sorted(complete.iterdir(), key=lambda path: path.name == last):
+            with suppress(FileNotFoundError):  # another process settles the same
+                path.replace(folder / path.name)
+        _flush(folder)
+        with suppress(FileNotFoundError):
+            complete.rmdir()
+    for incomplete in folder.glob(f".{EXCHANGE}-*"):
+        if not _runs(int(incomplete.name.rpartition("-")[2])):
+            shutil.rmtree(incomplete, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    """Whether there is a process of this number."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's
+    return True
 
 
 def write_json(path: Path, content: Any) -> None:

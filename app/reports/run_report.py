@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,9 +29,10 @@ def write(
     probabilities: NDArray[Any],
     truth: NDArray[Any],
     test: Split,
+    file: Path | None = None,
 ) -> None:
-    """Writes the page of a training. `figures` are `evaluation.metrics` of `probabilities` (count, classes) and of
-    `truth` (count,), both in the order of `test`."""
+    """Writes the page of a training; to `file`, where that is not to be the run's yet. `figures` are
+    `evaluation.metrics` of `probabilities` (count, classes) and of `truth` (count,), both in the order of `test`."""
     history = read_history(run.history)
     recipe = classifier.recipe
     assert recipe is not None  # an import has none, and no report
@@ -39,6 +41,7 @@ def write(
         classifier,
         "run_report.html.jinja",
         [*_curves(history), _confusion(figures, classifier)],
+        file,
         recipe=flat(recipe.model_dump()),
         figures=figures,
         seconds=sum(row["seconds"] for row in history),
@@ -52,9 +55,12 @@ def write_running(run: Run, classifier: Classifier, epochs: int) -> None:
     _write(run, classifier, "running_report.html.jinja", _curves(history), epochs=epochs, history=history)
 
 
-def _write(run: Run, classifier: Classifier, template: str, plots: Sequence[str], **content: Any) -> None:
+def _write(
+    run: Run, classifier: Classifier, template: str, plots: Sequence[str], file: Path | None = None, **content: Any
+) -> None:
     title, command = run.folder.resolve().name, made_by.training(run, classifier)
-    page.write(run.report, template, title=title, classifier=classifier, plots=plots, command=command, **content)
+    said = {"title": title, "classifier": classifier, "plots": plots, "command": command, **content}
+    page.write(file or run.report, template, **said)
 
 
 def _curves(history: Sequence[dict[str, float]]) -> list[str]:

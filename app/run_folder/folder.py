@@ -15,16 +15,19 @@ quarantine.txt    images that were to be left out, where a list of them was give
 split.csv         which image is in which split, where images are files; a manifest to train on again
 
 A run is finished when `model.keras` is there, which is written after `golden/`; figures and report can be made from it.
+A folder `exchange/` is of a `batch-norm recalibrate` that was killed; whoever reads the run ends what it began.
 """
 
 import csv
 import importlib.metadata
 import platform
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from app.program import files
 from app.program.errors import UserError
 from app.run_folder.classifier import Classifier, real_name
 from models import __version__
@@ -101,6 +104,10 @@ class Run:
     def split(self) -> Path:
         return self.folder / "split.csv"
 
+    def exchanged(self) -> AbstractContextManager[Path]:
+        """A place for new files of a finished run, its network among them: all are exchanged, or none."""
+        return files.exchanged(self.folder, last=self.model.name)
+
     def quarantine_of(self, data_name: str) -> Path | None:
         """The list to load a data set with, so that the run's own is again what the run was trained on."""
         record = self.read_classifier().data
@@ -113,6 +120,7 @@ class Run:
         Raises:
             UserError: it is not a run folder, or its `classifier.json` is damaged.
         """
+        files.settle(self.folder, last=self.model.name)
         if not self.classifier.is_file():
             raise UserError(f"{self.folder} is not a run folder: it has no classifier.json. `train --to` makes one.")
         try:

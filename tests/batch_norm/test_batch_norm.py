@@ -21,6 +21,7 @@ from app.datasets import loading
 from app.evaluation import evaluating
 from app.program.errors import UserError
 from app.program.progress import unwatched
+from app.reports import run_report
 from app.run_folder.folder import Run
 from models import BatchNormalization, BNInception, LeNetBN
 
@@ -563,6 +564,51 @@ def test_a_run_that_cannot_be_measured_stays_as_it_was(
         command("batch-norm", what, run.folder, pictures, *["--to", tmp_path / "other"] * (what == "adapt"))
     assert contents(run.folder) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+
+
+@pytest.mark.parametrize("when", ["it measures", "it writes", "it exchanges"])
+def test_a_recalibration_that_is_killed_leaves_a_run_of_one_piece(
+    when: str, run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its figures are those of its network, whether both are old or both are new."""
+    change(run, falsify)
+    run.metrics.write_text(json.dumps(json.loads(run.metrics.read_text()) | {"loss": 9.0}))
+    before = contents(run.folder)
+
+    class KilledError(Exception):
+        pass
+
+    def killed(*_: object, **__: object) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patched:
+        if when == "it measures":
+            patched.setattr(evaluating, "fit_temperature", killed)
+        elif when == "it writes":
+            patched.setattr(run_report, "write", killed)
+        else:
+            real = Path.replace
+
+            def replace(self: Path, target: Path) -> Path:
+                if self.name == "model.keras":
+                    killed()
+                return real(self, target)
+
+            patched.setattr(Path, "replace", replace)
+        with pytest.raises(KilledError):
+            repair.recalibrate(run.folder, str(pictures))
+    if when != "it exchanges":
+        assert contents(run.folder) == before
+        return
+    assert run.model.read_bytes() == before["model.keras"]
+    assert run.metrics.read_bytes() != before["metrics.json"], "the figures have been exchanged"
+    trained = run_folder.load(run.folder)
+    data = loading.load(str(pictures))
+    probabilities, truth = evaluating.predict(trained.model, data.test, trained.preprocessing)
+    figures = json.loads(run.metrics.read_text())
+    assert figures["loss"] == evaluation.metrics(probabilities, truth, data.labels)["loss"]
+    assert run.model.read_bytes() != before["model.keras"]
+    assert not (run.folder / "exchange").exists()
 
 
 def test_recalibrate_refuses_data_the_run_was_not_trained_on(run: Run, tmp_path: Path, pictures: Path) -> None:
