@@ -14,16 +14,17 @@ SOURCES = [path for house in HOUSES for path in sorted((ROOT / house).rglob("*.p
 # The rooms of `app`, from the top to the bottom, and which others each imports, early or late. Every folder of modules
 # is a room, also inside another. A new arrow is a decision: it is written here, or it is not made.
 ROOMS = {
-    "commands": "studies training training.devices batch_norm evaluation reports exporting inside datasets.checks "
-    "datasets.loading datasets.prepared run_folder images networks recipes program",
+    "commands": "studies training training.devices batch_norm evaluation reports exporting inside "
+    "datasets.checks datasets.loading datasets.prepared run_folder images networks recipes "
+    "program",
     "studies": "training reports datasets.loading datasets run_folder images networks recipes program",
-    "training": "training.checkpoints training.callbacks training.devices batch_norm evaluation pipeline reports "
-    "datasets.loading datasets.files datasets run_folder images networks recipes program",
+    "training": "training.checkpoints training.callbacks training.devices batch_norm evaluation pipeline "
+    "reports datasets.loading datasets.files datasets run_folder images networks recipes program",
     "training.checkpoints": "training.callbacks run_folder program",
     "training.callbacks": "batch_norm reports run_folder recipes program",
     "training.devices": "batch_norm pipeline datasets run_folder recipes program",
-    "batch_norm": "evaluation pipeline reports datasets.loading datasets.files datasets run_folder images recipes "
-    "program",
+    "batch_norm": "evaluation pipeline reports datasets.loading datasets.files datasets run_folder images "
+    "recipes program",
     "evaluation": "pipeline exporting datasets.loading datasets run_folder images networks program",
     "pipeline": "datasets images images.formats recipes program",
     "reports": "datasets run_folder recipes program",
