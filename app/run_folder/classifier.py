@@ -47,6 +47,11 @@ class Origin(BaseModel):
     sha256: str
     source: str | None = None
 
+    @property
+    def content(self) -> tuple[str, str | None]:
+        """What it is, wherever it lies."""
+        return self.sha256, self.source
+
 
 class Classifier(BaseModel):
     """`classifier.json`: all that is needed to build the network again and to feed it.

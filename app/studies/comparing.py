@@ -24,6 +24,7 @@ from app.program.files import write_json
 from app.program.progress import console, watch
 from app.recipe import Recipe
 from app.reports import comparison
+from app.run_folder.classifier import real_name
 from app.run_folder.folder import Run, read_history
 from app.training import beginning
 
@@ -94,15 +95,20 @@ def compare(
 
 def _begun(to: Path, data_name: str, recipe: Recipe, budget: Budget) -> dict[str, Any]:
     """What the folder holds of this comparison."""
-    wanted = {"data": data_name, "budget": budget._asdict(), "recipe": recipe.model_dump(mode="json")}
+    wanted = {
+        "data": data_name,
+        "place": real_name(data_name),
+        "budget": budget._asdict(),
+        "recipe": recipe.model_dump(mode="json"),
+    }
     file = to / "comparison.json"
     if not file.is_file():
         if to.exists() and not (to.is_dir() and all((each / "classifier.json").is_file() for each in to.iterdir())):
             raise UserError(f"{to} exists and holds no comparison; choose another --to. Nothing in it was touched.")
         return wanted | {"rows": []}
     found = json.loads(file.read_text())
-    for what, value in wanted.items():
-        if found[what] != value:
+    for what, key in {"data": "place", "budget": "budget", "recipe": "recipe"}.items():
+        if found[key] != wanted[key]:
             raise UserError(f"{to} compares with another {what}; choose another --to, or remove the folder.")
     return found
 

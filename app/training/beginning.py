@@ -79,7 +79,7 @@ def describe(
 
 def origin_of(start: Path | None) -> Origin | None:
     """What a training that begins with the run `start` says of it."""
-    return Origin(path=str(start), sha256=digest(Run(start).model)) if start else None
+    return Origin(path=str(start.resolve()), sha256=digest(Run(start).model)) if start else None
 
 
 def untrained(data: Data, network: str, recipe: Recipe) -> keras.Model:
@@ -106,8 +106,10 @@ def check_same(folder: Path, found: Classifier, wanted: Classifier) -> None:
 
 def check_plan(folder: Path, found: Classifier, network: str, recipe: Recipe | None, origin: Origin | None) -> None:
     """The part of `check_same` that needs no data."""
-    for what, wanted in (("network", network), ("recipe", recipe), ("origin", origin)):
-        if getattr(found, what) != wanted:
+    contents = (found.origin and found.origin.content, origin and origin.content)
+    pairs = {"network": (found.network, network), "recipe": (found.recipe, recipe), "origin": contents}
+    for what, (there, wanted) in pairs.items():
+        if there != wanted:
             raise UserError(f"{folder} holds a run with another {what}; choose another --to, or remove the folder.")
 
 

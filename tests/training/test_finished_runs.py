@@ -19,7 +19,7 @@ from app.program.errors import UserError
 from app.program.progress import unwatched
 from app.recipe import Recipe
 from app.run_folder.folder import Run
-from app.training import finishing
+from app.training import beginning, finishing
 from app.training.callbacks.epochs import History
 from app.training.checkpoints.saving import SaveCheckpoints
 from app.training.devices.devices import Devices
@@ -148,6 +148,23 @@ def test_another_origin_is_found_before_any_data_is_read(finished_run: Run, tmp_
     start = untrained(tmp_path / "start", 32, ("a", "b"))
     with pytest.raises(UserError, match="another origin"):
         training.train("photos", None, finished_run.folder, recipe_of(finished_run), start=start.folder)
+
+
+@pytest.mark.parametrize("form", ["{}", "{}/", "{}/../{}", "link", "relative"])
+def test_an_origin_is_the_same_by_whatever_path(
+    form: str, finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is what lies there that counts; another run at the same path is another origin."""
+    start = untrained(tmp_path / "start", 32, ("a", "b"))
+    monkeypatch.chdir(tmp_path)
+    Path("link").symlink_to("start")
+    other = {"link": "link", "relative": "start"}.get(form, form.format(start.folder, start.folder.name))
+    recipe, network = recipe_of(finished_run), finished_run.read_classifier().network
+    begun = finished_run.read_classifier().model_copy(update={"origin": beginning.origin_of(start.folder)})
+    beginning.check_plan(finished_run.folder, begun, network, recipe, beginning.origin_of(Path(other)))
+    start.model.write_bytes(b"another")
+    with pytest.raises(UserError, match="another origin"):
+        beginning.check_plan(finished_run.folder, begun, network, recipe, beginning.origin_of(Path(other)))
 
 
 @pytest.mark.usefixtures("unread")
