@@ -65,8 +65,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     `--dist loadfile --no-loadscope-reorder` keeps this order. (`loadgroup` could divide modules, but pytest-xdist 3.8
     loses its groups under pytest 9.2: its issue 1386.)
     """
+
+    def place(item: pytest.Item) -> tuple[int, Any]:
+        module = item.path.stem
+        # The networks of the battery one after the other: what is built for one is needed no longer then.
+        parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        network = parameters.get("name", "") if module == "test_networks" else ""
+        return places.get(module, len(places)), network
+
     places = {module: place for place, module in enumerate(LONGEST)}
-    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+    items.sort(key=place)
 
 
 def once(name: str, make: Callable[[Path], Path], factory: pytest.TempPathFactory) -> Path:

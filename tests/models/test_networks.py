@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +37,19 @@ from tests.oracles.references import (
 
 Array = np.ndarray[Any, Any]
 EVERY = pytest.mark.parametrize("name", NETWORKS)
-# Where `inception_resnet_v2_paper`, of the same modules, stands for the largest, which takes longest.
-NEARLY_EVERY = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name == "inception_resnet_v2" else ()) for name in NETWORKS]
+# The smallest of each module of `models`, which between them have every layer and block. What they compute stands for
+# the others of the same blocks, which are built for it among the slow tests.
+SMALLEST = (
+    "lenet_bn",
+    "googlenet",
+    "inception_v2",
+    "inception_v3",
+    "inception_resnet_v1",
+    "resnet18_d2l",
+    "densenet_d2l",
+)
+OF_EACH_KIND = pytest.mark.parametrize(
+    "name", [name if name in SMALLEST else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS]
 )
 NORMALIZED = pytest.mark.parametrize("name", [name for name in NETWORKS if REFERENCES[name].counts_without_gamma])
 POOLS = {layers.MaxPooling2D: "max", layers.AveragePooling2D: "average"}
@@ -56,7 +66,9 @@ IDLE = {
 }
 
 
-@cache
+# The tests of a network come one after the other, see `conftest.py`: its forms are kept for them and no longer, since a
+# garbage collection has to look at all that is kept.
+@lru_cache(maxsize=12)
 def published(name: str, **options: Any) -> keras.Model:
     """The network of the paper, as its builder makes it when asked for nothing else; each is built once.
 
@@ -84,17 +96,15 @@ def small(name: str, **options: Any) -> keras.Model:
     return model
 
 
-shared = cache(small)  # for tests that leave it as it was
+shared = lru_cache(maxsize=1)(small)  # for tests that leave it as it was
 
 
-@cache
 def varied(name: str) -> keras.Model:
     """The published network with 1001 classes and every option of its layers changed."""
     options = {"classes": 1001, "dropout": 0.375, "scale": False, "momentum": 0.75}
     return published(name, **accepted(name, options))
 
 
-@cache
 def narrowest(name: str) -> keras.Model:
     """One channel per convolution, no top, images of about half the size that are not square and have four channels."""
     minimum, (height, _, _) = REFERENCES[name].minimum, REFERENCES[name].input_shape
@@ -419,7 +429,7 @@ def test_without_normalization_every_convolution_has_a_bias(name: str) -> None:
 
 @EVERY
 def test_width_scales_every_convolution(name: str) -> None:
-    assert_columns(shared(name), name, scaled=lambda filters: max(1, round(0.25 * filters)))
+    assert_columns(published(name, width=0.25), name, scaled=lambda filters: max(1, round(0.25 * filters)))
     assert_columns(narrowest(name), name, scaled=lambda filters: 1)
 
 
@@ -518,7 +528,7 @@ def restored(model: keras.Model) -> Iterator[None]:
     model.set_weights(before)
 
 
-@cache
+@lru_cache(maxsize=1)
 def answers(name: str) -> tuple[Array, Array, Array]:
     """Images, the features that the classifier of `shared` gets, and its probabilities."""
     model = shared(name)
@@ -527,7 +537,7 @@ def answers(name: str) -> tuple[Array, Array, Array]:
     return x, features.numpy(), probabilities.numpy()
 
 
-@EVERY
+@OF_EACH_KIND
 def test_training_reaches_every_weight(name: str) -> None:
     model = shared(name)
     x, labels, before = images(model, batch=8), np.arange(8) % 7, model.get_weights()
@@ -549,7 +559,7 @@ def test_training_reaches_every_weight(name: str) -> None:
     assert (idle > 0) == (name in IDLE)
 
 
-@NEARLY_EVERY
+@OF_EACH_KIND
 def test_a_saved_network_comes_back(name: str, tmp_path: Path) -> None:
     model = shared(name)
     model.save(tmp_path / "model.keras")
@@ -580,7 +590,7 @@ for name in sys.argv[2:]:
         np.testing.assert_allclose(np.load(tmp_path / f"{name}_found.npy"), right, rtol=1e-6)
 
 
-@EVERY
+@OF_EACH_KIND
 def test_the_top_is_a_softmax_over_the_logits(name: str) -> None:
     classifier = shared(name).get_layer("predictions")
     _, features, found = answers(name)
@@ -591,7 +601,7 @@ def test_the_top_is_a_softmax_over_the_logits(name: str) -> None:
     np.testing.assert_allclose(found, powers / powers.sum(-1, keepdims=True), rtol=1e-4)
 
 
-@NEARLY_EVERY
+@OF_EACH_KIND
 def test_images_may_be_of_half_the_size_and_need_not_be_square(name: str) -> None:
     """A network of no stated size gives maps as large as one that is built for such images."""
     stated = narrowest(name)
@@ -624,7 +634,7 @@ def test_one_pixel_less_than_the_smallest_is_refused(name: str) -> None:
             NETWORKS[name](input_shape=(height, width, 3))
 
 
-@NEARLY_EVERY
+@OF_EACH_KIND
 def test_half_precision_gives_about_the_same_probabilities_in_float32(
     name: str, set_policy: Callable[[str], None], tmp_path: Path
 ) -> None:
