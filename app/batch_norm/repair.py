@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from app import evaluation, run_folder
 from app.batch_norm import measuring, population
-from app.batch_norm.batches import Batches, Joined, Watched, batches_of_run, positions
+from app.batch_norm.batches import Batches, DecodedOnce, Joined, Watched, batches_of_run, positions
 from app.batch_norm.measuring import Population
 from app.batch_norm.report import description
 from app.datasets import loading
@@ -86,7 +86,8 @@ def _measured(model: keras.Model, batches: Batches, exact: bool, watch: Watch) -
             f"{count} images are too few for statistics: their mean would be off by {1 / math.sqrt(max(1, count)):.2f} "
             f"of a deviation. Take {FEWEST} or more."
         )
-    return population.population(model, Watched(batches, watch, "Measuring"), exact)
+    with DecodedOnce(batches) as several_times:
+        return population.population(model, Watched(several_times if exact else batches, watch, "Measuring"), exact)
 
 
 def _spread(model: keras.Model, found: Population, batches: Batches, watch: Watch) -> dict[str, Any]:
