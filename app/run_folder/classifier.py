@@ -1,6 +1,5 @@
 """`classifier.json` of a run folder: all that is needed to build its network again and to feed it."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,13 @@ from pydantic import BaseModel, ConfigDict
 
 from app.images.preprocessing import Preprocessing
 from app.recipe import Recipe
+from app.run_folder.data_name import RECORDS
 from models import NETWORKS
-
-RECORDS = "records:"  # before the name of a folder of TFRecords
 
 
 class DataRecord(BaseModel):
     """The data set a network was trained on: `name` as it was given, `place` the same with a real path in it (see
-    `real_name`)."""
+    `data_name.real_name`)."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -74,15 +72,6 @@ class Classifier(BaseModel):
     def build(self, activation: str | None = "softmax", auxiliary: bool = False) -> keras.Model:
         """A fresh network of this kind; `activation=None` ends in the logits, `auxiliary` adds the auxiliary heads."""
         return NETWORKS[self.network](classifier_activation=activation, auxiliary=auxiliary, **self.arguments)
-
-
-def real_name(name: str) -> str:
-    """The name of a data set, its path the real one: a link, `..` or another working directory make no difference."""
-    if name == "digits" or name.startswith("tfds:"):
-        return name
-    if name.startswith(RECORDS):
-        return RECORDS + os.path.realpath(name.removeprefix(RECORDS))
-    return os.path.realpath(name)
 
 
 def compare_labels(found: Sequence[str], wanted: Sequence[str]) -> str:

@@ -29,7 +29,8 @@ from pydantic import ValidationError
 
 from app.program import files
 from app.program.errors import UserError
-from app.run_folder.classifier import Classifier, real_name
+from app.run_folder.classifier import Classifier
+from app.run_folder.data_name import real_name
 from models import __version__
 
 

@@ -24,7 +24,7 @@ from app.program.files import write_json
 from app.program.progress import console, watch
 from app.recipe import Recipe
 from app.reports import comparison
-from app.run_folder.classifier import real_name
+from app.run_folder.data_name import real_name
 from app.run_folder.folder import Run, read_history
 from app.training import beginning
 

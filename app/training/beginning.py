@@ -18,7 +18,8 @@ from app.program.errors import UserError
 from app.program.files import digest, whole, write_json
 from app.recipe import Recipe
 from app.run_folder import classifier
-from app.run_folder.classifier import Classifier, DataRecord, Origin, real_name
+from app.run_folder.classifier import Classifier, DataRecord, Origin
+from app.run_folder.data_name import real_name
 from app.run_folder.folder import Run, versions
 from models import NETWORKS
 

@@ -20,7 +20,8 @@ from app.datasets.loading import load, of_run
 from app.datasets.prepared import records
 from app.images.preprocessing import Preprocessing
 from app.program.progress import unwatched
-from app.run_folder.classifier import Classifier, DataRecord, real_name
+from app.run_folder.classifier import Classifier, DataRecord
+from app.run_folder.data_name import real_name
 from app.run_folder.folder import Run
 from tests.makers.image_folders import animals, picture
 

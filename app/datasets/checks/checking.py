@@ -20,6 +20,7 @@ from app.program import parallel, progress
 from app.program.files import whole, write_json
 from app.program.progress import Watch
 from app.run_folder import classifier
+from app.run_folder.data_name import is_prepared
 from app.run_folder.folder import Run
 
 IMBALANCE = 10  # times as many images in the largest class
@@ -89,7 +90,7 @@ def check(name: str, watch: Watch = progress.unwatched, run: Path | None = None,
         UserError: no such data set; one whose structure cannot be read; `run` is not a run folder.
     """
     wanted = Run(run).read_classifier().labels if run else None
-    if name == "digits" or name.startswith(("tfds:", "records:")):
+    if is_prepared(name):
         data = loading.load(name, watch)
         root, labels = None, data.labels
         count = sum(getattr(data, split).count for split in SPLITS)

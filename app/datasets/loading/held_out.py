@@ -11,6 +11,7 @@ from app.datasets.files.image_files import FileSplit
 from app.networks import synsets
 from app.program.errors import UserError
 from app.program.progress import Watch, console
+from app.run_folder.data_name import PUBLISHED, is_prepared
 from app.run_folder.folder import Run
 
 
@@ -66,11 +67,11 @@ def _check_unchanged(runs: Sequence[Run], fingerprint: str) -> None:
 
 
 def _unseen(name: str, watch: Watch) -> HeldOut:
-    if name.startswith("tfds:"):
+    if name.startswith(PUBLISHED):
         from app.datasets.prepared import published
 
         return HeldOut(name, *published.held_out(name))
-    if name == "digits" or name.startswith("records:"):
+    if is_prepared(name):
         data = loading.load(name, watch)
         return HeldOut(name, data.labels, data.test)
     folder = Path(name)

@@ -8,6 +8,7 @@ from app.datasets.dataset import Data, Listing
 from app.datasets.files import folders, image_files, manifests
 from app.program.errors import UserError
 from app.program.progress import Watch, console, unwatched
+from app.run_folder.data_name import RECORDS, is_prepared
 from app.run_folder.folder import Run
 
 
@@ -23,11 +24,11 @@ def load(name: str, watch: Watch = unwatched, quarantine: Path | None = None, to
     """
     if any("\ud800" <= letter <= "\udfff" for letter in name):
         raise UserError(f"The name {name!a} is not UTF-8, so no file about the data could hold it; give it another.")
-    if name == "digits" or name.startswith(("tfds:", "records:")):
+    if is_prepared(name):
         if quarantine:
             raise UserError(f"{name} has no files to leave out: {quarantine} is for a folder or a manifest.")
         # Late, since TensorFlow Datasets takes long to be imported.
-        if name.startswith("records:"):
+        if name.startswith(RECORDS):
             from app.datasets.prepared import records
 
             return records.load(name, watch)
