@@ -1,4 +1,8 @@
-"""The real command, in processes of its own: what it says, what it ends with, and that a mistake changes nothing."""
+"""The real command: what it says, what it ends with, and that a mistake changes nothing.
+
+Most are called as `main`, which saves each a start of TensorFlow; a process of its own have full disks, and of every
+kind of command one, for what TensorFlow says by itself.
+"""
 
 import hashlib
 import io
@@ -11,8 +15,7 @@ import signal
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,9 +101,7 @@ def tree(folder: Path) -> dict[str, str]:
     }
 
 
-def perform(case: Case, stage: Stage) -> Outcome:
-    command = case(stage)
-    before = tree(stage.folder)
+def in_a_process(command: Command) -> tuple[int, str, str]:
     program = ["-m", "app"] if command.limit is None else ["-c", LIMITED, str(command.limit)]
     done = subprocess.run(
         [sys.executable, *program, *map(str, command.arguments)],
@@ -110,41 +111,36 @@ def perform(case: Case, stage: Stage) -> Outcome:
         capture_output=True,
         text=True,
     )
-    return Outcome(
-        done.returncode,
-        done.stdout,
-        done.stderr,
-        [str(name) for name in command.names],
-        before,
-        tree(stage.folder),
-        stage,
-    )
+    return done.returncode, done.stdout, done.stderr
 
 
-@pytest.fixture(scope="session")
-def commands(
+def in_this_process(command: Command, capfd: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main([*map(str, command.arguments)])
+    out, err = capfd.readouterr()
+    if isinstance(ended.value.code, str):  # which the interpreter would print
+        return 1, out, f"{err}{ended.value.code}\n"
+    return int(ended.value.code or 0), out, err
+
+
+@pytest.fixture
+def outcome(
     request: pytest.FixtureRequest,
     finished_run: Run,
     exported: Path,
     pictures: Path,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[dict[Case, tuple[Stage, Future[Outcome]]]]:
-    """The commands of all tests that were collected, performed one after the other while other tests run."""
-    items = [item for item in request.session.items if "outcome" in getattr(item, "fixturenames", ())]
-    pool = ThreadPoolExecutor(1)
-    started = {}
-    for case in (item.callspec.params["outcome"] for item in items):  # type: ignore[attr-defined]
-        stage = Stage(tmp_path_factory.mktemp(case.__name__), finished_run.folder, exported, pictures)
-        started[case] = stage, pool.submit(perform, case, stage)
-    yield started
-    pool.shutdown(cancel_futures=True)
-
-
-@pytest.fixture
-def outcome(request: pytest.FixtureRequest, commands: dict[Case, tuple[Stage, Future[Outcome]]]) -> Outcome:
-    """A command's outcome; what has not begun by now is performed here, beside the one that has."""
-    stage, future = commands[request.param]
-    return perform(request.param, stage) if future.cancel() else future.result()
+    capfd: pytest.CaptureFixture[str],
+) -> Outcome:
+    """What became of the command of a case."""
+    case: Case = request.param
+    stage = Stage(tmp_path_factory.mktemp(case.__name__), finished_run.folder, exported, pictures)
+    command = case(stage)
+    before = tree(stage.folder)
+    alone = command.limit is not None or case in IN_A_PROCESS
+    code, out, err = in_a_process(command) if alone else in_this_process(command, capfd)
+    return Outcome(code, out, err, [str(name) for name in command.names], before, tree(stage.folder), stage)
 
 
 def of(*cases: Case, rarer: Sequence[Case] = ()) -> pytest.MarkDecorator:
@@ -156,9 +152,7 @@ def of(*cases: Case, rarer: Sequence[Case] = ()) -> pytest.MarkDecorator:
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], [], ["trian"], ["train", "digits"]], ids=str)
-def test_help_and_misspelt_commands_do_not_import_tensorflow(
-    arguments: list[str], commands: object, tmp_path: Path
-) -> None:
+def test_help_and_misspelt_commands_do_not_import_tensorflow(arguments: list[str], tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\nfor name in ('tensorflow', 'keras', 'sklearn', 'numpy'):\n    sys.modules[name] = None\n"
     )
@@ -495,7 +489,7 @@ MISTAKES = (
     import_a_foreign_file,
     import_a_pickle_that_runs_code,
 )
-RARER_MISTAKES = (  # each is a start of TensorFlow, and tests of the functions behind the commands see most of it
+RARER_MISTAKES = (  # tests of the functions behind the commands see most of it
     one_class,
     class_without_images,
     truncated_jpegs,
@@ -601,6 +595,9 @@ def verify_a_tampered_answer(stage: Stage) -> Command:
 
 def export(stage: Stage) -> Command:
     return Command(["export", stage.run(), "--to", stage.folder / "exports", "--formats", "tflite", "--json"])
+
+
+IN_A_PROCESS = (text_named_jpg, truncated_jpegs, evaluate, predict_with_a_run, export)
 
 
 def only_json(outcome: Outcome) -> Any:
