@@ -25,7 +25,11 @@ CORNERS_AND_CENTRE = ("top left", "top right", "bottom left", "bottom right", "c
 class Pictures:
     """A split of so many small pictures, in memory; the label is the index modulo 3."""
 
-    count: int
+    images: int
+
+    @property
+    def count(self) -> int:
+        return self.images
 
     def in_order(self) -> tf.data.Dataset:
         encoded = [picture(seed) for seed in range(self.count)]
