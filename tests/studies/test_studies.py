@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,20 @@ def examples(count: int = 200) -> Examples:
 
 def setting(**options: Any) -> Setting:
     return Setting(**{"normalization": None, "activation": "relu", "initializer": "he_normal"} | options)
+
+
+@cache
+def compiled(normalization: Any) -> Training:
+    train = examples(BATCH)
+    return Training(setting(normalization=normalization, cap=EVERY, rate=0.0, seed=0), train, train)
+
+
+def begun(wanted: Setting, train: Examples, validation: Examples) -> Training:
+    """A training whose step is compiled once for all tests: one that begins again is a fresh one, as a test shows."""
+    training = compiled(wanted.normalization)
+    assert training.setting.structure == wanted.structure
+    training.restart(wanted, train, validation)
+    return training
 
 
 # ---- the network
@@ -79,7 +94,7 @@ def test_every_epoch_is_another_permutation_and_arms_of_a_seed_share_it() -> Non
 def test_a_training_is_what_keras_makes_of_the_same_batches(normalization: Any) -> None:
     train = examples()
     options = {"normalization": normalization, "rate": 0.02, "cap": 50, "seed": 7, "decay": 0.99}
-    ours = Training(setting(**options), train, train[:50])
+    ours = begun(setting(**options), train, train[:50])
     keras.utils.set_random_seed(7)
     theirs = mini_inception(normalization)
     schedule = keras.optimizers.schedules.ExponentialDecay(0.02, decay_steps=1, decay_rate=0.99)
@@ -119,7 +134,7 @@ def test_weight_decay_pulls_at_kernels_alone() -> None:
     train = examples(BATCH)  # one batch an epoch: both see the same images
     found = {}
     for decay in (0.0, 0.5):
-        training = Training(setting(normalization="batch", rate=1e-3, cap=1, seed=2, weight_decay=decay), train, train)
+        training = begun(setting(normalization="batch", rate=1e-3, cap=1, seed=2, weight_decay=decay), train, train)
         before = {weight.path: weight.numpy() for weight in training.model.trainable_weights}
         training.look()
         found[decay] = {weight.path: weight.numpy() for weight in training.model.trainable_weights}
@@ -130,7 +145,7 @@ def test_weight_decay_pulls_at_kernels_alone() -> None:
 
 def test_a_look_gives_the_percentiles_of_a_units_input() -> None:
     train = examples()
-    training = Training(setting(normalization="batch", rate=1e-3, cap=25, seed=1), train, train[:60])
+    training = begun(setting(normalization="batch", rate=1e-3, cap=25, seed=1), train, train[:60])
     look = training.look()
     x = keras.Model(training.model.input, training.model.get_layer(UNIT).input)(train.images[:60], training=False)
     np.testing.assert_allclose(look.unit, np.percentile(x[:, 2, 2, 0], (15, 50, 85)), rtol=1e-4, atol=1e-5)
