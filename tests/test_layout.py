@@ -17,7 +17,7 @@ ROOMS = {
     "commands": "studies training training.devices batch_norm evaluation reports exporting inside "
     "datasets.checks datasets.loading datasets.prepared run_folder images networks recipes "
     "program",
-    "studies": "training reports datasets.loading datasets run_folder images networks recipes program",
+    "studies": "training training.devices reports datasets.loading datasets run_folder images networks recipes program",
     "training": "training.checkpoints training.callbacks training.devices batch_norm evaluation pipeline "
     "reports datasets.loading datasets.files datasets run_folder images networks recipes program",
     "training.checkpoints": "training.callbacks run_folder program",

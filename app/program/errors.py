@@ -9,8 +9,8 @@ class UserError(Exception):
 
 
 class WorkerLostError(UserError):
-    """Another worker of a training is gone; nothing is wrong here. Ends a command with exit code 75, `EX_TEMPFAIL`, so
-    that whatever started it can tell that starting it again helps."""
+    """Another worker of a training is gone, or one has failed for the first time. Ends a command with exit code 75,
+    `EX_TEMPFAIL`, so that whatever started it can tell that starting it again helps, or may."""
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -27,6 +27,7 @@ from app.reports import comparison
 from app.run_folder.data_name import real_name
 from app.run_folder.folder import Run, read_history
 from app.training import beginning
+from app.training.devices.faults import memory_named
 
 BATCH, CALLS = 32, 7  # images a call, and calls, to time an answer
 TIMED = 5  # training steps, to find out how many fit into a budget of seconds
@@ -114,6 +115,11 @@ def _begun(to: Path, data_name: str, recipe: Recipe, budget: Budget) -> dict[str
 
 
 def _member(data: Data, network: str, to: Path, recipe: Recipe, budget: Budget) -> dict[str, Any]:
+    with memory_named(recipe.batch_size):
+        return _measured(data, network, to, recipe, budget)
+
+
+def _measured(data: Data, network: str, to: Path, recipe: Recipe, budget: Budget) -> dict[str, Any]:
     run = Run(to)
     begun = run.read_classifier().recipe if run.classifier.is_file() else None
     # Seconds are measured once: a training that was stopped goes on with the steps that it began with.

@@ -25,6 +25,7 @@ from app.training.checkpoints import checkpoint
 from app.training.checkpoints.checkpoint import State
 from app.training.checkpoints.saving import SaveCheckpoints
 from app.training.devices.devices import Devices
+from app.training.devices.faults import Attempt, CountSteps
 
 
 def fit(
@@ -35,6 +36,7 @@ def fit(
     run: Run,
     fresh: Collection[str] | None,
     devices: Devices,
+    attempt: Attempt,
 ) -> None:
     steps = steps_per_epoch(data.train, recipe)
     total = total_steps(data, recipe)
@@ -44,6 +46,7 @@ def fit(
     devices.compare(classifier, total if trained else state.step)
     if trained:
         return
+    attempt.step = state.step
     alike = fresh is None or recipe.fine_tuning == FineTuning()
     rates = () if alike else fine_tuning.rates(model, recipe.fine_tuning, fresh or (), steps)
     heads = [name for name in model.output_names if name != PREDICTIONS]
@@ -70,6 +73,7 @@ def fit(
     progress = ReportProgress(recipe.batch_size, steps, total, state.step, state.seconds)
     history = History(run.history, state.history)
     callbacks = [
+        *([CountSteps(attempt)] if devices.workers > 1 else []),
         *([NamePredictions()] if heads else []),
         StopOnNonFinite(state.step),
         EndEpochs(steps, total, state.step),

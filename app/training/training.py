@@ -14,11 +14,14 @@ from app.program import progress
 from app.program.errors import UserError
 from app.program.progress import Watch, console
 from app.recipe import FineTuning, Recipe
+from app.run_folder.classifier import Classifier
 from app.run_folder.folder import Run
 from app.training import fine_tuning, finishing
 from app.training.beginning import begin, build, check_images, check_plan, describe, origin_of, scale_kernels
 from app.training.checkpoints import checkpoint
+from app.training.devices import faults
 from app.training.devices.devices import Devices
+from app.training.devices.faults import Attempt, memory_named
 from app.training.fitting import fit
 
 
@@ -48,7 +51,8 @@ def train(
     Raises:
         UserError: what `check` raises; bad data (see `loading.load`), or other data than the run was begun with; an
             image size that the network cannot take; a loss that is not finite; a disk that is full; damaged
-            checkpoints; a recipe that the devices cannot divide, another worker that is gone (see `Devices`).
+            checkpoints; too little memory; a recipe that the devices cannot divide; a worker that is gone or failed
+            (see `Devices`).
         Stopped: SIGTERM or Ctrl-C came while it trained; the checkpoint is written.
     """
     devices = devices or Devices()
@@ -68,29 +72,15 @@ def train(
             else:
                 console.print(f"{to} is finished; nothing to do.")
             if devices.is_chief:
-                checkpoint.clear(run.checkpoints)
+                _clear(run)
             return run
     report_data(loaded)
     console.print(devices.described())
     random.seed(recipe.seed)  # again: preparing a data set draws from it, and so do the initial weights
     if deterministic:
         tf.config.experimental.enable_op_determinism()
-    with devices.watched(), devices.strategy.scope():
-        model = devices.replicated(build(classifier, recipe))
-        fresh = fine_tuning.take_weights(model, start) if start else None
-        if not start:
-            scale_kernels(model, recipe.initial_weights)
-    fine_tuning.freeze(model, recipe.freeze, fresh)
-    if fresh is not None:
-        fine_tuning.report(model, fresh, recipe.fine_tuning)
-    if devices.is_chief:
-        begin(run, classifier, loaded, quarantine)
-    with devices.watched():
-        fit(model, loaded, classifier, recipe, run, fresh, devices)
-    if devices.is_chief:
-        finishing.keep_network(loaded, classifier, recipe, run)
-        finishing.complete(loaded, classifier, run, watch)
-        checkpoint.clear(run.checkpoints)
+    with memory_named(recipe.batch_size):
+        _train(loaded, classifier, recipe, run, watch, start, quarantine, devices)
     return run
 
 
@@ -116,3 +106,38 @@ def check(network: str | None, to: Path, recipe: Recipe, start: Path | None, dev
     if run.classifier.is_file():
         check_plan(run.folder, run.read_classifier(), network, recipe, origin_of(start))
     return network
+
+
+def _train(
+    data: Data,
+    classifier: Classifier,
+    recipe: Recipe,
+    run: Run,
+    watch: Watch,
+    start: Path | None,
+    quarantine: Path | None,
+    devices: Devices,
+) -> None:
+    attempt = Attempt(run.checkpoints, devices.worker, recipe.batch_size)
+    with devices.watched(attempt), devices.strategy.scope():
+        model = devices.replicated(build(classifier, recipe))
+        fresh = fine_tuning.take_weights(model, start) if start else None
+        if not start:
+            scale_kernels(model, recipe.initial_weights)
+    fine_tuning.freeze(model, recipe.freeze, fresh)
+    if fresh is not None:
+        fine_tuning.report(model, fresh, recipe.fine_tuning)
+    if devices.is_chief:
+        begin(run, classifier, data, quarantine)
+    with devices.watched(attempt):
+        fit(model, data, classifier, recipe, run, fresh, devices, attempt)
+    if devices.is_chief:
+        finishing.keep_network(data, classifier, recipe, run)
+        finishing.complete(data, classifier, run, watch)
+        _clear(run)
+
+
+def _clear(run: Run) -> None:
+    """What only a training that goes on needs."""
+    checkpoint.clear(run.checkpoints)
+    faults.forget(run.checkpoints)

@@ -26,9 +26,10 @@ from app.program.errors import UserError, WorkerLostError
 from app.recipe import Augmentation, Optimizer, Recipe
 from app.run_folder import folder
 from app.run_folder.folder import Run
-from app.training.devices import cluster, devices
+from app.training.devices import cluster, devices, faults
 from app.training.devices.cluster import Cluster, read_cluster
 from app.training.devices.devices import Devices
+from app.training.devices.faults import Attempt
 from tests import ROOT
 
 SMALL = Preprocessing(height=32, width=32)
@@ -155,14 +156,18 @@ def test_a_recipe_that_devices_cannot_divide_is_refused(recipe: Recipe, count: i
     assert words in str(caught.value)
 
 
-def test_an_error_of_tensorflow_is_a_lost_worker_only_where_there_are_others() -> None:
+def test_an_error_of_tensorflow_is_a_lost_worker_only_where_there_are_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faults, "WAIT", 0.0)
     error = tf.errors.UnavailableError(None, None, "Socket closed")
+    attempt = Attempt(tmp_path, 1, 32)
     with (
         pytest.raises(WorkerLostError, match="start the same command on all hosts again"),
-        Devices(worker=1, workers=2).watched(),
+        Devices(worker=1, workers=2).watched(attempt),
     ):
         raise error
-    with pytest.raises(tf.errors.UnavailableError), Devices().watched():
+    with pytest.raises(tf.errors.UnavailableError), Devices().watched(attempt):
         raise error
 
 
@@ -404,6 +409,39 @@ def test_a_killed_worker_ends_the_others_and_all_go_on_together(killed: int, pic
     assert (code, other_code) == (0, 0), (err, other_err)
     assert "Going on after step" in err
     assert len(folder.read_history(run.history)) == 12
+
+
+FAULTY = """
+import json, os, sys
+import tensorflow as tf
+from app.training.callbacks import epochs
+
+real = epochs.EndEpochs.on_train_batch_end
+
+def failing(self, batch, logs=None):
+    real(self, batch, logs)
+    if self.step == 5 and json.loads(os.environ["TF_CONFIG"])["task"]["index"] == 1:
+        raise tf.errors.InternalError(None, None, "cuDNN launch failure : input shape ([2,3])")
+
+epochs.EndEpochs.on_train_batch_end = failing
+from app.__main__ import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_a_fault_of_one_worker_ends_all_and_the_second_time_for_good(pictures: Path, tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    arguments = command(pictures, run.folder, *SETTINGS, "steps=9")
+    said = "Error: Worker 1 failed{} after step 5: InternalError: cuDNN launch failure : input shape ([2,3])."
+    for wanted, often in ((75, ""), (1, " for 2 times")):
+        for code, _, err in Workers(*2 * [["-c", FAULTY, *arguments[2:]]]).end(seconds=120):
+            assert code == wanted, err
+            assert err.splitlines()[-1].startswith(said.format(often))
+    # Without the fault the same command goes on, and forgets it.
+    for code, _, err in Workers(arguments, arguments).end():
+        assert code == 0, err
+    assert {path.name for path in run.checkpoints.iterdir()} == {"last.keras"}
 
 
 @pytest.mark.slow

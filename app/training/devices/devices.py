@@ -23,12 +23,13 @@ import tensorflow as tf
 from app.batch_norm import measuring
 from app.datasets.dataset import Data
 from app.pipeline.input_pipeline import Share
-from app.program.errors import UserError, WorkerLostError
+from app.program.errors import UserError
 from app.program.progress import console
 from app.recipe import Recipe
 from app.run_folder.classifier import Classifier
 from app.training.devices import devices
 from app.training.devices.cluster import Cluster, read_cluster
+from app.training.devices.faults import Attempt
 from app.training.devices.multi_worker import MultiWorkerModel
 from models import BatchNormalization
 
@@ -44,10 +45,6 @@ def why_no_gpu() -> str:
     except OSError:
         return "no NVIDIA driver is installed"
     return "TensorFlow finds no GPU, or not all CUDA libraries, which `pip install -e '.[app,cuda]'` brings"
-
-
-# What TensorFlow raises in a step when a connection to another worker breaks, or the service that watches them ends.
-LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError)
 
 
 @dataclass(frozen=True)
@@ -168,24 +165,24 @@ class Devices:
             )
 
     @contextmanager
-    def watched(self) -> Iterator[None]:
+    def watched(self, attempt: Attempt) -> Iterator[None]:
         """Around what all workers do together.
 
         Raises:
-            WorkerLostError: another worker is gone.
+            WorkerLostError: another worker is gone; or one failed in TensorFlow, this one or another, and starting
+                again may help.
+            UserError: that came back at the same step.
         """
         try:
             with warnings.catch_warnings():
                 # Only a device that has no image left finds out how long its part of the validation is.
                 warnings.filterwarnings("ignore", "Your input ran out of data")
                 yield
-        except LOST as error:
-            if self.workers == 1:
+        except Exception as error:
+            judged = error if self.workers == 1 else attempt.judged(error)
+            if judged is error:
                 raise
-            raise WorkerLostError(
-                "Another worker is gone, or cannot be reached: start the same command on all hosts again, it goes on "
-                f"after the last checkpoint. ({type(error).__name__})"
-            ) from error
+            raise judged from error
 
 
 def take(wanted: str | None = None) -> Devices:
