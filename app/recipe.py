@@ -258,7 +258,7 @@ def _complaint(error: ValidationError) -> str:
     first = error.errors()[0]
     if not first["loc"]:
         return first["msg"]  # of several keys together
-    # Behind the key stands which of several types was tried.
+    # Of a key that takes several types, pydantic adds the one it tried: batch_norm.momentum.literal['auto'].
     parts = [str(part) for part in first["loc"]]
     while len(parts) > 1 and ".".join(parts) not in set(_keys(Recipe)):
         parts.pop()

@@ -156,7 +156,7 @@ def compiled(function: Callable[[Any], Any], image: Any) -> Callable[[Any], Any]
 
 
 def _moments(x: Any, axis: int) -> tuple[Any, ...]:
-    """The fields of `_Moments`. Two passes, in float64: the mean of squares minus the square of the mean would cancel
+    """The fields of `Moments`. Two passes, in float64: the mean of squares minus the square of the mean would cancel
     far from zero."""
     rank = len(x.shape)
     others = [i for i in range(rank) if i != axis % rank]

@@ -29,9 +29,9 @@ from app.program.progress import Watch, console, unwatched
 from app.reports import run_report
 from app.run_folder.folder import Run
 
-# The mean of 8 values is off by a third of a deviation.
+# Images. The mean of n values is off by 1 / sqrt(n) of a deviation: of 8 by a third, and fewer are refused.
 FEWEST = 8
-# So far below the run's own test images an adapted network is not where it was.
+# Of top-1. An adapted network that is worse than the run on its own test images by more than this is told why.
 POOR = 0.1
 
 

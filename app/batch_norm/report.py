@@ -18,10 +18,10 @@ from app.program.progress import Watch, unwatched
 from app.reports import made_by
 from app.run_folder.folder import Run
 
-# Below it an image or two of a small data set make the difference, or the noise of batch statistics.
+# Of top-1. A smaller gap can be one or two images of a small data set, or the noise of a batch's statistics.
 GAP = 0.02
-# Several times what another split into batches makes of the same images.
-FAR = 0.2  # deviations
+# Deviations. Dividing the same images into other batches moves the statistics by several times less.
+FAR = 0.2
 
 
 def report(folder: Path, data_name: str, watch: Watch = unwatched) -> dict[str, Any]:

@@ -157,11 +157,12 @@ def metrics(
     }
     calibrated = None
     if temperature is not None:
-        calibrated = {"temperature": temperature, **_surety(calibration.scaled(probabilities, temperature), truth)}
+        softened = calibration.scaled(probabilities, temperature)
+        calibrated = {"temperature": temperature, **_loss_and_ece(softened, truth)}
     return {
         "top_1": float(np.mean(best[:, 0] == truth)),
         "top_5": float(np.mean((best[:, :5] == truth[:, np.newaxis]).any(axis=1))),
-        **_surety(probabilities, truth),
+        **_loss_and_ece(probabilities, truth),
         "count": len(truth),
         "calibrated": calibrated,
         "per_class": per_class,
@@ -169,8 +170,8 @@ def metrics(
     }
 
 
-def _surety(probabilities: NDArray[np.float64], truth: NDArray[Any]) -> dict[str, float]:
-    """The figures that look at more than the order of the classes."""
+def _loss_and_ece(probabilities: NDArray[np.float64], truth: NDArray[Any]) -> dict[str, float]:
+    """The figures that depend on the probabilities themselves, not on their order alone."""
     return {
         "loss": float(sklearn.metrics.log_loss(truth, probabilities, labels=range(probabilities.shape[1]))),
         "ece": calibration.expected_error(probabilities, truth),

@@ -1,4 +1,4 @@
-"""A dream as a file: a recipe in, a PNG out, with the recipe inside it. See app/dreams for what a dream is made of."""
+"""A dream as a file: a recipe in, a PNG out, with the recipe inside it. What a dream is made of is in `dreams`."""
 
 import json
 import re

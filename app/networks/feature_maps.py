@@ -7,7 +7,8 @@ from app.program.errors import UserError, nearest
 from models import BatchNormalization
 
 GRID = 7  # the smaller side of a map that still says where: that of the papers' last modules at 224 x 224
-INSIDE = (layers.Conv2D, layers.SeparableConv2D, layers.ZeroPadding2D, BatchNormalization)  # steps of a piece
+# Of padding, convolution, normalisation and activation, which are one unit: the layers that do not end it.
+INSIDE = (layers.Conv2D, layers.SeparableConv2D, layers.ZeroPadding2D, BatchNormalization)
 
 
 def parents(layer: keras.layers.Layer) -> list[keras.layers.Layer]:

@@ -68,7 +68,7 @@ def training_batches(
     first_epoch, done = divmod(first_step, steps)
     size = recipe.batch_size // share.workers
     mixes = bool(recipe.augmentation.mixup or recipe.augmentation.cutmix)
-    # Images are mixed with the next of their batch: for the last of a share it is another worker's, and read twice.
+    # An image is mixed with the next of its batch. That of the last of a share is in another worker's: both read it.
     more = int(mixes and share.workers > 1)
     held = HeldPictures(split.count, preprocessing)
     if split.count <= FEW:
@@ -94,9 +94,9 @@ def training_batches(
             return batches
 
         def mixed_batch(index: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-            # Below zero, where no picture's key is.
+            # No picture has this key: the numbers in theirs are not negative, and inverted ones are.
             key = tf.bitwise.invert(tf.stack([tf.constant(recipe.seed, tf.int64), epoch * steps + index]))
-            if more and share.is_last:  # the first of the batch came first, and is the next of its last
+            if more and share.is_last:  # it was read first: the first of the batch, which is mixed with the last
                 batch = tuple(tf.roll(part, -1, axis=0) for part in batch)
             images, labels = mixed(*batch, key, recipe.augmentation)
             return images[:size], labels[:size]
