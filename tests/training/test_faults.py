@@ -30,7 +30,10 @@ REFUSED = (
     "Collective ops is aborted by: failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:50951: "
     "Failed to connect to remote host: Connection refused"
 )
-HEARTBEAT = "/job:worker/replica:0/task:1 heartbeat timeout. This indicates that the remote task has failed."
+CRASHED = (
+    "Collective ops is aborted by: Error reported from /job:worker/task:1: The following tasks are unhealthy (stopped "
+    "sending heartbeats):\n/job:worker/replica:0/task:1\nThe tasks have crashed. Check the task logs for an error"
+)
 # Those of a worker of its own, whose devices have the worker in their names.
 OOM = (
     "Graph execution error:\n\nDetected at node lenet_1/conv defined at (most recent call last):\n<stack traces "
@@ -72,11 +75,11 @@ def judged(error: Exception, of: Attempt) -> UserError:
     [
         tf.errors.UnavailableError(None, None, GONE),
         tf.errors.UnavailableError(None, None, REFUSED),
-        tf.errors.InternalError(None, None, HEARTBEAT),
+        tf.errors.InternalError(None, None, CRASHED),
         # The fault of another, as it arrives here: with the code of its own error.
         tf.errors.ResourceExhaustedError(None, None, f"Collective ops is aborted by: {OOM}\n{GONE}"),
     ],
-    ids=["gone", "refused", "heartbeat", "another's"],
+    ids=["gone", "refused", "crashed", "another's"],
 )
 def test_an_error_that_speaks_of_the_connection_is_of_another_worker(error: Exception, tmp_path: Path) -> None:
     found = judged(error, attempt(tmp_path))
@@ -110,7 +113,7 @@ def test_a_fault_of_this_worker_is_temporary_once_and_final_when_it_comes_back(
     assert isinstance(elsewhere, WorkerLostError), "at another step it is another fault"
     second = judged(error, attempt(tmp_path, step=6))
     assert not isinstance(second, WorkerLostError)
-    assert str(second).startswith(f"Worker 1 failed for 2 times after step 6: {message}")
+    assert str(second).startswith(f"Worker 1 failed 2 times after step 6: {message}")
     assert "\n" not in str(second)
     note = json.loads((tmp_path / "fault.json").read_text())
     assert (note["step"], note["worker"], note["times"]) == (6, 1, 2)

@@ -25,7 +25,8 @@ WAIT = 5.0  # seconds: so much later than the connection breaks a note may be se
 # kind of the error says nothing, nor do names of devices, which have the worker in them.
 OF_OTHERS = re.compile(
     "socket closed|connection (reset|refused|aborted|timed out)|failed to connect|broken pipe|error received from peer"
-    "|remote target|coordination service|heartbeat|has (disconnected|restarted)|shutdown barrier|incarnation",
+    "|remote target|coordination service|heartbeat|has (disconnected|restarted)|shutdown barrier|incarnation"
+    "|tasks are unhealthy|error reported from",
     re.IGNORECASE,
 )
 OF_MEMORY = re.compile(r"\bOOM\b|out of memory|allocat", re.IGNORECASE)
@@ -45,7 +46,7 @@ class Fault(BaseModel):
     again: bool
 
     def error(self) -> UserError:
-        often = f" for {self.times} times" if self.times > 1 else ""
+        often = f" {self.times} times" if self.times > 1 else ""
         said = f"Worker {self.worker} failed{often} after step {self.step}: {self.message}"
         if not self.again:
             return UserError(said)
