@@ -1,7 +1,7 @@
 """The proof that travels with an artefact: golden images, the trained network's answers, and what the artefact says.
 
 golden/         the images as they came, and golden.json: file, label, probabilities of the trained network
-certificate.json    `ok` and a row per artefact
+certificate.json    `ok` and a row per artefact; written last, with the SHA-256 of every other file of the folder
 """
 
 import json
@@ -25,6 +25,10 @@ TOLERANCES: dict[str, float | None] = {
 }
 UNDECIDED = 0.1
 AGREEMENT = 0.99
+# How long an artefact may take: to be loaded, with all that it imports, and for an image that it is asked about, as a
+# multiple of the network's own time. That may be of a GPU, the artefact's of one core, whose answers are asked for in
+# two ways.
+LOADING, SLOWER = 600.0, 200.0  # seconds, times
 
 
 class ArtefactError(Exception):
@@ -45,7 +49,7 @@ def artefacts(version: Path) -> dict[Path, int]:
     """
     found = {file: file.stat().st_size for file in sorted(version.glob("*.tflite"))}
     if (version / "saved_model.pb").exists():
-        parts = [version / "saved_model.pb", *(version / "variables").iterdir()]
+        parts = [version / "saved_model.pb", *version.glob("variables/*")]
         found = {version: sum(part.stat().st_size for part in parts), **found}
     if not found:
         raise ArtefactError(f"{version} holds no saved_model.pb and no .tflite file")
@@ -54,25 +58,29 @@ def artefacts(version: Path) -> dict[Path, int]:
 
 def rows(
     version: Path,
+    images: Sequence[dict[str, Any]],
     labels: Sequence[str],
+    milliseconds: float,
     precision: str = "float32",
     held_out: Sequence[dict[str, Any]] = (),
     watch: Callable[[Iterable[Any], int, str], Iterable[Any]] = lambda items, count, what: items,
 ) -> list[dict[str, Any]]:
     """Runs every artefact of the version folder on its golden images, each in a fresh process; a row for each.
 
-    `precision` is what the SavedModel computes in; `held_out` are further images, as `golden` gives them.
+    `images` are the `golden` ones, `held_out` further ones in the same form; `milliseconds` is what the network takes
+    for one. `precision` is what the SavedModel computes in.
 
     Raises:
-        ArtefactError: one does not load or does not answer.
+        ArtefactError: one does not load or does not answer, or not in time.
     """
-    images, found = golden(version), artefacts(version)
+    found = artefacts(version)
     files = [image["file"] for image in (*images, *held_out)]
+    limit = LOADING + SLOWER * len(files) * milliseconds / 1000
     compared = []
     for path, size in watch(found.items(), len(found), "Asking the artefacts"):
         kind = precision if path == version else _kind(path)
         served_in = f", {precision}" if path == version and precision != "float32" else ""
-        for name, reply in _run(path, files).items():
+        for name, reply in _run(path, files, limit).items():
             compared.append(compare(name + served_in, images, labels, reply, size, kind, held_out))
     return compared
 
@@ -150,17 +158,21 @@ def _agrees(found: dict[str, Any], tolerance: float | None) -> bool:
     return bool(found["top_1_agreement"] == 1 and found["max_difference"] <= tolerance)
 
 
-def _run(artefact: Path, files: Sequence[str]) -> dict[str, Any]:
+def _run(artefact: Path, files: Sequence[str], limit: float) -> dict[str, Any]:
     # -I: neither the current folder nor PYTHONPATH is searched, so nothing of this project can be imported.
     command = [sys.executable, "-I", str(RUNNER), str(artefact)]
-    done = subprocess.run(
-        command,
-        input=json.dumps(files),
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-    )
+    try:
+        done = subprocess.run(
+            command,
+            input=json.dumps(files),
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+            timeout=limit,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ArtefactError(f"{artefact} did not answer {len(files)} images in {limit:.0f} seconds") from error
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit code {done.returncode}"
         raise ArtefactError(f"{artefact} does not run: {reason}")

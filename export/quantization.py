@@ -38,14 +38,17 @@ def ranges(source: Path, network: str, samples: Iterable[Any]) -> Ranges:
     """The smallest and the largest value of every activation that int8 has to represent.
 
     `source` is the float32 file that `tflite.write` made of the model `network`; samples are pictures, uint8 (height,
-    width, 3). The quantizer's own way averages over the pictures, which cuts off the strongest answers: five of 360
-    digits were lost by it, none without.
+    width, 3), each looked at once. The quantizer's own way averages over the pictures, which cuts off the strongest
+    answers: five of 360 digits were lost by it, none without.
     """
     recipes = RecipeManager()
     recipes.load_quantization_recipe(_quantizer(source, "int8", network, ()).get_quantization_recipe())
+    signature, image = _signature(source)
     with _quietly():
         calibrator = Calibrator(str(source), num_threads=THREADS, qsv_update_func=qsv_utils.min_max_update)
-        calibrator.calibrate(_by_signature(source, samples), recipes)
+        # One by one: of what it is given together it makes a list, to count it.
+        for sample in samples:
+            calibrator.calibrate({signature: [{image: sample[None]}]}, recipes)
     return calibrator.get_model_qsvs()
 
 
@@ -65,17 +68,17 @@ def write(
     metadata.carry(source, file)
 
 
-def errors(source: Path, network: str, measured: Ranges, samples: Sequence[Any]) -> list[tuple[str, float]]:
+def errors(source: Path, network: str, measured: Ranges, samples: Iterable[Any]) -> list[tuple[str, float]]:
     """The tensors of the int8 network and the signal-to-noise ratio of each against float32, the noisiest first.
 
     Compared on samples, pictures of uint8 (height, width, 3), by kernels that keep every tensor: seconds for each.
     """
     made = _quantizer(source, "int8", network, ())
-    data = _by_signature(source, samples)
+    signature, image = _signature(source)
+    data = {signature: ({image: sample[None]} for sample in samples)}
     with _quietly():
         made.quantize(measured, enable_progress_bar=False, enable_progress_report=False)
         compared = made.validate(data, [ValidationErrorMetric.SNR], use_xnnpack=False, num_threads=THREADS)
-    (signature,) = data
     tensors = compared.get_signature_comparison_result(signature).intermediate_tensors
     found = [(name, float(values["snr"])) for name, values in tensors.items() if name.startswith(network)]
     return sorted(found, key=lambda one: one[1])
@@ -101,11 +104,11 @@ def _quantizer(source: Path, kind: Kind, network: str, in_float: Sequence[str]) 
     return made
 
 
-def _by_signature(source: Path, samples: Iterable[Any]) -> dict[str, list[dict[str, Any]]]:
-    signatures = tflite.interpreter(source).get_signature_list()
-    ((name, signature),) = signatures.items()
+def _signature(source: Path) -> tuple[str, str]:
+    """The names of the signature and of its input."""
+    ((name, signature),) = tflite.interpreter(source).get_signature_list().items()
     (image,) = signature["inputs"]
-    return {name: [{image: sample[None]} for sample in samples]}
+    return name, image
 
 
 @contextlib.contextmanager

@@ -67,7 +67,7 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Ask an export's artefacts again, each in a fresh process, about the golden images and, where the run and its data
-    are there, about those held out; exit code 1 when one disagrees or is another file."""
+    are there, about those held out; exit code 1 when one disagrees, or a file is another, gone or new."""
     with quiet.tensorflow():
         from app import exporting
         from app.program.progress import console, watch
@@ -75,8 +75,7 @@ def verify(
     if found["not_repeated"]:
         console.print(f"Only the golden images were compared: {found['not_repeated']}.")
     headline = f"Verified {folder}" if found["ok"] else f"{folder} DISAGREES with its network"
-    if found["changed"]:
-        headline += f"; not the files that were certified: {', '.join(found['changed'])}"
+    headline += exporting.differences(found["changed"], found["missing"], found["added"])
     _print_certificate(headline, folder, found, as_json)
     if not found["ok"]:
         raise typer.Exit(1)

@@ -12,18 +12,19 @@ from typing import Any
 import numpy as np
 
 from app.datasets import loading
-from app.datasets.dataset import spread
+from app.datasets.dataset import Data, spread
 from app.exporting import model_card
 from app.program.errors import UserError
 from app.program.files import digest, write_json
-from app.program.progress import Watch, console
+from app.program.progress import Watch
 from app.run_folder.folder import Run
 from app.run_folder.golden import read_golden, specimens
 from app.run_folder.trained import Trained
 from export import certificate
 
 # Test images that every artefact is asked about beside the golden ones: what the network answers in so many seconds.
-SECONDS, HELD_OUT = 10.0, 500
+SECONDS, MOST = 10.0, 500
+CERTIFICATE = "certificate.json"
 
 
 def certify(
@@ -31,12 +32,13 @@ def certify(
     networks: Sequence[Trained],
     folder: Path,
     name: str,
+    data: Data | None,
     quantized: dict[str, Any] | None,
     precision: str,
     watch: Watch,
 ) -> dict[str, Any]:
-    """Writes golden images, certificate and model card beside the artefacts in the folder; returns `ok` and `rows`.
-    The golden images are those of the first run.
+    """Writes golden images, model card and, last, the certificate beside the artefacts in the folder; returns `ok` and
+    `rows`. The golden images are those of the first run; without `data` they are all that is compared.
 
     Raises:
         ArtefactError: an artefact does not load or does not answer.
@@ -51,15 +53,16 @@ def certify(
     reply = ask(networks, [encoded for _, encoded in pictures])
     kept = [image | {"probabilities": answer} for (image, _), answer in zip(pictures, reply["answers"], strict=True)]
     write_json(folder / "golden" / "golden.json", kept)
-    count = min(HELD_OUT, max(1, int(1000 * SECONDS / reply["milliseconds"])))
+    golden_images = certificate.golden(folder)
+    count = min(MOST, max(1, int(1000 * SECONDS / reply["milliseconds"])))
     with tempfile.TemporaryDirectory() as elsewhere:
-        others, why = held_out(runs, networks, Path(elsewhere), count, watch)
-        if why:
-            console.print(f"Only golden images are compared: {why}.")
-        rows = [reference_row(runs, labels, kept, others, reply)]
-        rows += certificate.rows(folder, labels, precision, others, watch)
+        held_out = test_images(data, networks, Path(elsewhere), count, watch) if data else []
+        rows = [reference_row(runs, labels, golden_images, held_out, reply)]
+        rows += certificate.rows(folder, golden_images, labels, reply["milliseconds"], precision, held_out, watch)
     found = {"ok": all(certificate.passes(row) for row in rows), "rows": rows}
     classifiers = [run.read_classifier() for run in runs]
+    measured = json.loads(runs[0].metrics.read_text()) if len(runs) == 1 and runs[0].metrics.is_file() else None
+    model_card.write(folder, name, classifiers, measured, rows)
     details = {
         "networks": [
             {
@@ -73,28 +76,30 @@ def certify(
         ],
         "labels": labels,
         "precision": precision,
-        "held_out": len(others),
+        "held_out": len(held_out),
         "sha256": {"labels": _hash(labels), "files": hashes(folder)},
         "quantization": quantized,
     }
-    write_json(folder / "certificate.json", {**found, **details})
-    measured = json.loads(runs[0].metrics.read_text()) if len(runs) == 1 and runs[0].metrics.is_file() else None
-    model_card.write(folder, name, classifiers, measured, rows)
+    write_json(folder / CERTIFICATE, {**found, **details})
     return found
 
 
-def held_out(
-    runs: Sequence[Run], networks: Sequence[Trained], folder: Path, count: int, watch: Watch
-) -> tuple[list[dict[str, Any]], str | None]:
-    """At most `count` test images spread over the split, written into the folder, as `certificate.golden` gives them;
-    and why there are none, or None."""
+def data_of(runs: Sequence[Run], watch: Watch) -> tuple[Data | None, str | None]:
+    """What the networks were trained on, or None and why there are no images that all of them may be asked about."""
     first, *others = (run.read_classifier().data for run in runs)
     if any(other != first for other in others):
-        return [], "the networks were not trained on the same data, so one may have seen what was held out of another"
+        return None, "the networks were not trained on the same data, so one may have seen what was held out of another"
     try:
-        data = loading.of_run(runs[0], watch)
+        return loading.of_run(runs[0], watch), None
     except UserError as error:
-        return [], str(error).rstrip(".")
+        return None, str(error).rstrip(".")
+
+
+def test_images(
+    data: Data, networks: Sequence[Trained], folder: Path, count: int, watch: Watch
+) -> list[dict[str, Any]]:
+    """At most `count` test images spread over the split, written into the folder, as `certificate.golden` gives them.
+    Others are not read."""
     places = spread(data.test.count, count)
     found = []
     for place, (encoded, label) in zip(places, data.test.at(places).as_numpy_iterator(), strict=True):
@@ -103,7 +108,7 @@ def held_out(
         found.append({"file": str(file), "label": data.labels[int(label)]})
     for image in watch(found, len(found), "Asking the network"):
         image["probabilities"] = _probabilities(networks, Path(image["file"]).read_bytes())
-    return found, None
+    return found
 
 
 def ask(networks: Sequence[Trained], pictures: Sequence[bytes]) -> dict[str, Any]:
@@ -121,15 +126,15 @@ def reference_row(
     runs: Sequence[Run],
     labels: Sequence[str],
     golden: Sequence[dict[str, Any]],
-    others: Sequence[dict[str, Any]],
+    held_out: Sequence[dict[str, Any]],
     reply: dict[str, Any],
 ) -> dict[str, Any]:
     """What was trained, whose `reply` is to the golden images, against its own answers of the day of the export;
-    `others` it has just been asked about."""
-    all_answers = reply | {"answers": [*reply["answers"], *(image["probabilities"] for image in others)]}
+    `held_out` it has just been asked about."""
+    all_answers = reply | {"answers": [*reply["answers"], *(image["probabilities"] for image in held_out)]}
     size = sum(run.model.stat().st_size for run in runs)
     name = "trained network" if len(runs) == 1 else f"{len(runs)} trained networks"
-    return certificate.compare(name, golden, labels, all_answers, size, held_out=others)
+    return certificate.compare(name, golden, labels, all_answers, size, held_out=held_out)
 
 
 def _probabilities(networks: Sequence[Trained], encoded: bytes) -> list[float]:
@@ -141,9 +146,8 @@ def _probabilities(networks: Sequence[Trained], encoded: bytes) -> list[float]:
 
 
 def hashes(version: Path) -> dict[str, str]:
-    """SHA-256 of the files of the artefacts, by their place in the version folder."""
-    kinds = ("saved_model.pb", "variables/*", "assets*/*", "*.tflite")
-    files = sorted(file for kind in kinds for file in version.glob(kind))
+    """SHA-256 of all files of a version folder but the certificate, by their place in it."""
+    files = (file for file in sorted(version.rglob("*")) if file.is_file() and file != version / CERTIFICATE)
     return {file.relative_to(version).as_posix(): digest(file) for file in files}
 
 

@@ -50,8 +50,9 @@ def export(
 
     Raises:
         UserError: not a finished run; an unknown format or precision; labels that do not fit the network; runs with
-            different labels, or several for a LiteRT file; a target that exists or cannot be a folder; a network that
-            LiteRT cannot take; artefacts that disagree with the network.
+            different labels, or several for a LiteRT file; a target that exists or cannot be a folder; a run without
+            data to measure a quantised file on, or that loses too much; a network that LiteRT cannot take; artefacts
+            that disagree with the network.
     """
     folders = [folder, *others]
     formats = formats if formats is not None else FORMATS[:1] if others else FORMATS
@@ -64,6 +65,8 @@ def export(
         )
     if quantize and "tflite" not in formats:
         raise UserError(f"--quantize {quantize} makes a LiteRT file from the float32 one; add tflite to --formats.")
+    if quantize and quantize not in quantizing.LADDER:
+        raise UserError(f"There is no quantisation '{quantize}'. The kinds are {', '.join(quantizing.LADDER)}.")
     if precision not in PRECISIONS:
         raise UserError(f"There is no precision '{precision}'. The precisions are {', '.join(PRECISIONS)}.")
     if precision != "float32" and "saved_model" not in formats:
@@ -95,12 +98,17 @@ def export(
     try:
         clear(root)
         beside.mkdir(parents=True)
-        quantized = None
+        data, why = certifying.data_of(runs, watch)
+        if data is None:
+            if quantize:
+                raise UserError(f"{why}.")
+            console.print(f"Only golden images are compared: {why}.")
         for step in watch(*_steps(runs[0], networks, beside, formats, precision), "Writing artefacts"):
             step()
-        if quantize:
-            quantized = quantizing.quantize(runs[0], networks[0], beside / "model.tflite", quantize, max_drop, watch)
-        found = certifying.certify(runs, networks, beside, root.name, quantized, precision, watch)
+        quantized = None
+        if quantize and data:
+            quantized = quantizing.quantize(data, networks[0], beside / "model.tflite", quantize, max_drop, watch)
+        found = certifying.certify(runs, networks, beside, root.name, data, quantized, precision, watch)
         if not found["ok"]:
             raise UserError(f"Nothing was exported: {_disagreement(found['rows'])}.")
         if "saved_model" in formats:

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +18,32 @@ from export import certificate
 
 def verify(path: Path, watch: Watch = unwatched) -> tuple[Path, dict[str, Any]]:
     """Runs the certificate of an export again, in fresh processes; returns the version folder and the result: `ok`,
-    `rows`, `changed` (files that are not those the certificate was written for) and `not_repeated`, why there is no
-    row of the trained network or of held-out images, or None.
+    `rows`, the files that are `changed`, `missing` or `added` since the certificate was written, and `not_repeated`,
+    why there is no row of the trained network or of test images, or None. Golden images that are not those certified
+    are not asked about.
 
     Raises:
         UserError: not an export, or one that does not load.
     """
     version = newest(path)
     try:
-        written = json.loads((version / "certificate.json").read_text())
+        written = json.loads((version / certifying.CERTIFICATE).read_text())
         golden = certificate.golden(version)
         hashes, labels, precision, members = (written[key] for key in ("sha256", "labels", "precision", "networks"))
-    except (OSError, ValueError, KeyError) as error:
+        certified, (network, *artefacts) = hashes["files"], written["rows"]
+        found = certifying.hashes(version)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{version} has no readable certificate: {error}. Export the run again.") from error
+    if "golden/golden.json" not in certified:
+        raise UserError(f"The certificate of {version} does not name all of its files. Export the run again.")
+    changed = [name for name, value in certified.items() if found.get(name, value) != value]
+    missing, added = sorted(certified.keys() - found.keys()), sorted(found.keys() - certified.keys())
+    others = {version / name for name in (*changed, *missing, *added)}
+    golden = [image for image in golden if version / "golden" / Path(image["file"]).name not in others]
+    if not golden:
+        raise UserError(f"{version} has no golden image left that was certified. Export the run again.")
     runs = [Run(Path(member["run"])) for member in members]
+    milliseconds = network["milliseconds"]
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as elsewhere:
         held_out: list[dict[str, Any]] = []
@@ -39,17 +52,27 @@ def verify(path: Path, watch: Watch = unwatched) -> tuple[Path, dict[str, Any]]:
             not_repeated: str | None = f"{gone[0].folder} does not hold the network any more"
         else:
             networks = ensembles.load([run.folder for run in runs])
-            held_out, not_repeated = certifying.held_out(runs, networks, Path(elsewhere), written["held_out"], watch)
+            data, not_repeated = certifying.data_of(runs, watch)
+            if data:
+                held_out = certifying.test_images(data, networks, Path(elsewhere), written["held_out"], watch)
             reply = certifying.ask(networks, [Path(image["file"]).read_bytes() for image in golden])
             rows.append(certifying.reference_row(runs, labels, golden, held_out, reply))
+            milliseconds = reply["milliseconds"]
         try:
-            rows += certificate.rows(version, labels, precision, held_out, watch)
+            rows += certificate.rows(version, golden, labels, milliseconds, precision, held_out, watch)
         except certificate.ArtefactError as error:
-            raise UserError(f"{error}.") from error
-    found = certifying.hashes(version)
-    changed = [name for name, value in hashes["files"].items() if found.get(name, value) != value]
-    ok = all(certificate.passes(row) for row in rows) and not changed
-    return version, {"ok": ok, "rows": rows, "changed": changed, "not_repeated": not_repeated}
+            raise UserError(f"{error}{differences(changed, missing, added)}.") from error
+    # Of a certificate whose list of files was shortened, too, every artefact has to answer.
+    missing = missing or sorted({row["artefact"] for row in artefacts} - {row["artefact"] for row in rows})
+    ok = all(certificate.passes(row) for row in rows) and not (changed or missing or added)
+    files = {"changed": changed, "missing": missing, "added": added}
+    return version, {"ok": ok, "rows": rows, **files, "not_repeated": not_repeated}
+
+
+def differences(changed: Sequence[str], missing: Sequence[str], added: Sequence[str]) -> str:
+    """The end of a sentence about an export, which names the files that are not as they were certified."""
+    said = {"not the files that were certified": changed, "not there any more": missing, "never certified": added}
+    return "".join(f"; {what}: {', '.join(files)}" for what, files in said.items() if files)
 
 
 def _holds(run: Run, hash_of_model: str) -> bool:

@@ -28,6 +28,7 @@ from app.datasets.prepared import records
 from app.program import progress
 from app.run_folder.folder import Run
 from tests import ROOT
+from tests.makers import exports
 from tests.oracles.references import REFERENCES
 
 # What the commands themselves do about TensorFlow's log counts, not what the tests ask for.
@@ -57,9 +58,7 @@ class Stage:
 
     def export(self, without: str = "") -> Path:
         """A copy of the export's version folder."""
-        target = self.folder / "exports" / "pictures" / "1"
-        shutil.copytree(self.version, target, ignore=shutil.ignore_patterns(*without.split()))
-        return target
+        return exports.without(self.version, self.folder / "exports" / "pictures" / "1", *without.split())
 
     def images(self, *counts: int) -> Path:
         """A folder of as many classes, each with as many pictures."""
@@ -734,7 +733,7 @@ CERTIFICATE = {
 def test_verify_prints_its_certificate(outcome: Outcome) -> None:
     found = only_json(outcome)
     assert outcome.code == 0
-    assert set(found) == {"ok", "rows", "changed", "not_repeated"}
+    assert set(found) == {"ok", "rows", "changed", "missing", "added", "not_repeated"}
     assert found["ok"] is True
     assert [row["artefact"] for row in found["rows"]] == ["trained network", "LiteRT model.tflite"]
     assert all(set(row) == CERTIFICATE for row in found["rows"])

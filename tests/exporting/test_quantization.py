@@ -1,10 +1,14 @@
 """Quantised LiteRT files: what is inside, what they answer, and how much accuracy they may lose."""
 
 import json
+import shutil
+import weakref
 import zipfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -12,8 +16,12 @@ from typer.testing import CliRunner
 
 from app import exporting, run_folder
 from app.__main__ import app
+from app.datasets import loading
+from app.datasets.dataset import Data
+from app.datasets.loading import named
 from app.exporting import quantizing
 from app.images.decoding import decode
+from app.images.preprocessing import Preprocessing
 from app.program.errors import UserError
 from app.run_folder.folder import Run
 from app.run_folder.trained import Trained
@@ -25,6 +33,11 @@ LABELS = ("digit", "flower", "temple")
 @pytest.fixture(scope="module")
 def trained(finished_run: Run) -> Trained:
     return run_folder.load(finished_run.folder)
+
+
+@pytest.fixture(scope="module")
+def data(finished_run: Run) -> Data:
+    return loading.of_run(finished_run)
 
 
 @pytest.fixture(scope="module")
@@ -112,12 +125,12 @@ def test_the_noisiest_operations_can_stay_in_float(exported: Path, samples: list
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, losses: dict[str, int]) -> list[str]:
-    """Each file answers as many held-out pictures wrongly as it is said to; the float32 one none."""
+    """Each file answers as many validation pictures wrongly as it is said to; the float32 one none."""
     seen = []
 
-    def best(file: Path, held_out: Any, watch: Any) -> Any:
+    def best(file: Path, validation: quantizing.Pictures, watch: Any) -> Any:
         seen.append(file.name)
-        truth = np.array([label for _, label in held_out])
+        truth = validation.labels()
         wrong = losses.get(file.name, 0)
         return np.where(np.arange(len(truth)) < wrong, (truth + 1) % 3, truth)
 
@@ -126,12 +139,12 @@ def scripted(monkeypatch: pytest.MonkeyPatch, losses: dict[str, int]) -> list[st
 
 
 def test_what_loses_too_much_gives_way_to_the_next_kind(
-    finished_run: Run, trained: Trained, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Data, trained: Trained, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = tmp_path / "model.tflite"
     source.write_bytes((exported / "model.tflite").read_bytes())
     seen = scripted(monkeypatch, {"model.int8.tflite": 2})
-    found = quantizing.quantize(finished_run, trained, source, "int8", 1.0)
+    found = quantizing.quantize(data, trained, source, "int8", 1.0)
     assert seen == ["model.tflite", "model.int8.tflite", "model.int8.tflite", "model.float16.tflite"]
     assert (found["asked"], found["kind"], found["drop"]) == ("int8", "float16", 0)
     lost = 100 * 2 / found["images"]
@@ -143,14 +156,38 @@ def test_what_loses_too_much_gives_way_to_the_next_kind(
 
 
 def test_what_may_be_lost_is_kept(
-    finished_run: Run, trained: Trained, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Data, trained: Trained, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = tmp_path / "model.tflite"
     source.write_bytes((exported / "model.tflite").read_bytes())
     scripted(monkeypatch, {"model.dynamic.tflite": 1})
-    images = quantizing.quantize(finished_run, trained, source, "dynamic", 100)["images"]
-    assert quantizing.quantize(finished_run, trained, source, "dynamic", 100 / images)["kind"] == "dynamic"
-    assert quantizing.quantize(finished_run, trained, source, "dynamic", 99 / images)["kind"] == "float16"
+    images = quantizing.quantize(data, trained, source, "dynamic", 100)["images"]
+    assert quantizing.quantize(data, trained, source, "dynamic", 100 / images)["kind"] == "dynamic"
+    assert quantizing.quantize(data, trained, source, "dynamic", 99 / images)["kind"] == "float16"
+
+
+class Counting(Preprocessing):
+    """Counts the pictures that it decoded: all of them, and the most that were alive at once."""
+
+    counts: ClassVar[Counter[str]] = Counter()
+
+    def decode(self, encoded: Any) -> Any:
+        picture = super().decode(encoded).numpy().copy()
+        self.counts.update(all=1, alive=1)
+        self.counts["most"] = max(self.counts["most"], self.counts["alive"])
+        weakref.finalize(picture, lambda: self.counts.subtract(["alive"]))
+        return SimpleNamespace(numpy=lambda: picture)
+
+
+def test_pictures_are_decoded_one_at_a_time(data: Data, trained: Trained, exported: Path, tmp_path: Path) -> None:
+    shutil.copy(exported / "model.tflite", tmp_path)
+    counting = Counting(**trained.preprocessing.model_dump())
+    shown = replace(trained, preprocessing=counting)
+    found = quantizing.quantize(data, shown, tmp_path / "model.tflite", "int8", 100)
+    assert found["images"] == data.validation.count
+    # For the ranges, for the noisiest operations, and by the files in float32 and int8.
+    assert counting.counts["all"] == data.train.count + quantizing.COMPARED + 2 * data.validation.count
+    assert counting.counts["most"] <= 3
 
 
 def test_an_export_that_would_lose_too_much_writes_nothing(
@@ -162,9 +199,19 @@ def test_an_export_that_would_lose_too_much_writes_nothing(
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_a_quantised_export_is_certified_and_says_what_was_tried(finished_run: Run, tmp_path: Path) -> None:
+def test_a_quantised_export_is_certified_and_says_what_was_tried(
+    finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, load = [], named.load
+
+    def counted(name: str, *rest: Any) -> Data:
+        loaded.append(name)
+        return load(name, *rest)
+
+    monkeypatch.setattr(named, "load", counted)
     options = ["--to", tmp_path, "--formats", "tflite", "--quantize", "dynamic", "--json"]
     done = CliRunner().invoke(app, [str(word) for word in ("export", finished_run.folder, *options)])
+    assert len(loaded) == 1, "the data is read once"
     rows = {row["artefact"]: row for row in json.loads(done.stdout)["rows"]}
     row = rows["LiteRT model.dynamic.tflite"]
     assert (row["tolerance"], row["images"]) == (None, rows["LiteRT model.tflite"]["images"])
@@ -174,17 +221,17 @@ def test_a_quantised_export_is_certified_and_says_what_was_tried(finished_run: R
     assert CliRunner().invoke(app, ["verify", str(version)]).exit_code == 0
 
 
-def test_what_cannot_be_quantised_says_why(finished_run: Run, trained: Trained, tmp_path: Path) -> None:
+def test_what_cannot_be_quantised_says_why(finished_run: Run, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no quantisation 'int4'\. The kinds are int8, dynamic, float16"):
-        quantizing.quantize(finished_run, trained, tmp_path / "model.tflite", "int4", 0.5)
+        exporting.export(finished_run.folder, tmp_path, ["tflite"], quantize="int4")
     with pytest.raises(UserError, match="add tflite to --formats"):
         exporting.export(finished_run.folder, tmp_path, ["saved_model"], quantize="int8")
-    imported = Run(tmp_path / "run")
-    imported.folder.mkdir()
+    imported = Run(shutil.copytree(finished_run.folder, tmp_path / "run"))
     written = json.loads(finished_run.classifier.read_text()) | {"data": None}
     imported.classifier.write_text(json.dumps(written))
-    with pytest.raises(UserError, match="was imported"):
-        quantizing.quantize(imported, trained, tmp_path / "model.tflite", "int8", 0.5)
+    with pytest.raises(UserError, match="was imported, so its data is not known here"):
+        exporting.export(imported.folder, tmp_path / "exports", ["tflite"], quantize="int8")
+    assert not list(tmp_path.rglob("*.tflite"))
 
 
 @pytest.mark.parametrize(
