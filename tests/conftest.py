@@ -4,6 +4,7 @@ one small run.
 Nothing of it imports TensorFlow before a test asks for it.
 """
 
+import gc
 import os
 import shutil
 import subprocess
@@ -75,6 +76,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     places = {module: place for place, module in enumerate(LONGEST)}
     items.sort(key=place)
+
+
+def pytest_collection_finish() -> None:
+    """TensorFlow, Keras and the tests themselves are here to stay: no garbage collection looks at them again."""
+    gc.collect()
+    gc.freeze()
 
 
 def once(name: str, make: Callable[[Path], Path], factory: pytest.TempPathFactory) -> Path:
