@@ -29,8 +29,9 @@ test: $(READY)
 test-slow: $(READY)
 	$(PYTEST) -m "slow and not long"
 
+# pytest ends with 5 where no test is marked so.
 test-long: $(READY)
-	$(PYTEST) -m long
+	$(PYTEST) -m long || [ $$? -eq 5 ]
 
 lint: $(READY)
 	.venv/bin/ruff check .
