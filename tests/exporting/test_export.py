@@ -451,6 +451,7 @@ def test_a_warm_up_that_fails_turns_the_certificate_red(exported: Path, tmp_path
     warmup.unlink()
     warmup.parent.rmdir()
     serving.write_warmup(tmp_path / "1", "pictures", b"no image")
+    forget_the_run(tmp_path / "1")
     with pytest.raises(UserError, match="does not run"):
         exporting.verify(tmp_path / "1")
 
@@ -1131,7 +1132,19 @@ def test_an_export_in_bfloat16_is_certified_as_that(finished_run: Run, tmp_path:
 # ---- versions
 
 
-def test_versions_count_up_and_none_is_written_twice(finished_run: Run, tmp_path: Path) -> None:
+@pytest.fixture
+def hollow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports that are folders with a file and a certificate, for what is not about their content."""
+
+    def certify(runs: Any, networks: Any, folder: Path, *rest: Any) -> dict[str, Any]:
+        (folder / "certificate.json").write_text("{}")
+        return {"ok": True, "rows": []}
+
+    monkeypatch.setattr(certifying, "certify", certify)
+    monkeypatch.setattr(tflite, "write", lambda model, preprocessing, labels, file: file.write_text(str(time.time())))
+
+
+def test_versions_count_up_and_none_is_written_twice(hollow: None, finished_run: Run, tmp_path: Path) -> None:
     def export(version: int | None = None) -> str:
         return exporting.export(finished_run.folder, tmp_path, ["tflite"], version)[0].name
 
@@ -1148,7 +1161,7 @@ def test_versions_count_up_and_none_is_written_twice(finished_run: Run, tmp_path
     assert not (root / "1" / "saved_model.pb").exists()
 
 
-def test_what_a_killed_export_left_is_cleared_away_by_the_next(finished_run: Run, tmp_path: Path) -> None:
+def test_what_a_killed_export_left_is_cleared_away_by_the_next(hollow: None, finished_run: Run, tmp_path: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     root = tmp_path / "pictures"
