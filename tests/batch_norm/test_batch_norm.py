@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from app import __main__ as program
 from app import evaluation, recipe, run_folder, training
-from app.batch_norm import inspection, measuring, population, repair, report
+from app.batch_norm import in_training, inspection, measuring, population, repair, report
 from app.batch_norm.batches import Batches
 from app.datasets import loading
 from app.evaluation import evaluating
@@ -453,7 +453,8 @@ def test_a_training_says_where_its_averages_lag_and_mends_them_unless_told_not_t
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(report, "GAP", -1.0)  # three classes and twelve steps leave no gap to rely on
+    for module in (report, in_training):
+        monkeypatch.setattr(module, "GAP", -1.0)  # three classes and twelve steps leave no gap to rely on
     settings = recipe.load("default", [*SHORT, f"batch_norm.momentum={momentum}", f"batch_norm.recalibrate={when}"])
     run = training.train(str(pictures), "lenet_bn", tmp_path / "run", settings, unwatched)
     said = " ".join(capsys.readouterr().err.split())
