@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shlex
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -39,8 +40,9 @@ def recalibrate(folder: Path, data_name: str, exact: bool = False, watch: Watch 
     """Rewrites a run's model.keras with the statistics of DATA's training images, and its figures on its test images:
     all is measured first, and exchanged together.
 
-    `before` and `after` (top-1 on DATA's test images, None without labels), and what was measured (`_described`): for
-    the paper's form with the `spread` over two splits. The same goes into the run's batch_norm.json.
+    `before` and `after` (top-1 on DATA's test images, None without labels), and what was measured (see
+    `report.description`): for the paper's form with the `spread` over two splits. The same goes
+    into the run's batch_norm.json.
 
     Raises:
         UserError: not a finished run; data other than the run's own; see `population.population`. The run folder is
@@ -51,8 +53,9 @@ def recalibrate(folder: Path, data_name: str, exact: bool = False, watch: Watch 
     data = loading.load(data_name, watch, run.quarantine_of(data_name))
     if record and data.fingerprint != record.fingerprint:
         raise UserError(
-            f"{data_name} is not what {folder} was trained on; `batch-norm adapt {folder} {data_name} --to RUN2` takes "
-            "the statistics of other images and keeps this run."
+            f"{data_name} is not what {folder} was trained on; `batch-norm adapt "
+            f"{shlex.join((str(folder), data_name))} --to RUN2` takes the statistics of other images and keeps this "
+            "run."
         )
     batches = batches_of_run(folder, data.train, trained.preprocessing)
     found = _measured(trained.model, batches, exact, watch)

@@ -15,7 +15,7 @@ from app.batch_norm.measuring import Population, Statistics
 from app.datasets import loading
 from app.program.errors import UserError
 from app.program.progress import Watch, unwatched
-from app.reports import made_by
+from app.program.shown import command
 from app.run_folder.folder import Run
 
 # Of top-1. A smaller gap can be one or two images of a small data set, or the noise of a batch's statistics.
@@ -57,7 +57,7 @@ def report(folder: Path, data_name: str, watch: Watch = unwatched) -> dict[str, 
 
 def remedy(folder: Path, data_name: str) -> str:
     """What the owner of a run can do about its averages."""
-    return f"`{made_by.command('batch-norm', 'recalibrate', folder, data_name)}` mends it."
+    return f"`{command('batch-norm', 'recalibrate', folder, data_name)}` mends it."
 
 
 def sentence(found: Inspection, remedy: str) -> str:

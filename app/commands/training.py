@@ -1,7 +1,6 @@
 """Training networks, alone, as members of an ensemble, or compared."""
 
 import json
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ from app.commands.options import DataArgument, JsonOption, QuarantineOption, Set
 from app.commands.printing import output, print_json, print_preprocessing
 from app.program import quiet
 from app.program.errors import UserError
+from app.program.shown import command
 
 
 def train(
@@ -80,8 +80,9 @@ def train(
             soft_wrap=True,
         )
     print_preprocessing(run.folder)
-    names = " ".join(shlex.quote(str(run.folder)) for run in runs)
-    output.print(f"Now: python -m app evaluate {names}, or python -m app export {names} --to exports", soft_wrap=True)
+    folders = [run.folder for run in runs]
+    now, then = command("evaluate", *folders), command("export", *folders, "--to", "exports")
+    output.print(f"Now: {now}, or {then}", soft_wrap=True)
 
 
 def compare(

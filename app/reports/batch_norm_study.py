@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from app.reports import made_by, page
+from app.program.shown import command
+from app.reports import page
 from app.reports.page import COLOURS
 
 # Figure 3 of 1502.03167: millions of steps to 72.2 % top-1 on ImageNet, and the highest accuracy; None is never.
@@ -52,7 +53,7 @@ def write(folder: Path, found: dict[str, Any]) -> Path:
         protocol=found["protocol"],
         regimes=regimes,
         units=[_unit(runs["paper"], arm) for arm in ("Sigmoid without BN", "BN-x5-Sigmoid", "Inception", "BN-x5")],
-        command=made_by.command("study", "batch-norm", "--to", folder),
+        command=command("study", "batch-norm", "--to", folder),
     )
     return report
 

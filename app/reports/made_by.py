@@ -1,17 +1,13 @@
-"""The commands that pages and sentences show, quoted for a shell: pasted into one they do the same again."""
+"""The commands that made a run or a comparison: they do the same again."""
 
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from app.program.shown import command
 from app.recipe import Recipe, settings_of
 from app.run_folder.classifier import Classifier
 from app.run_folder.folder import Run
-
-
-def command(*parts: object) -> str:
-    return f"python -m app {shlex.join(map(str, parts))}"
 
 
 def training(run: Run, classifier: Classifier) -> str:

@@ -15,6 +15,7 @@ from app.datasets.files.scanning import scan
 from app.datasets.index import Known
 from app.program.errors import UserError
 from app.program.progress import Watch
+from app.program.shown import command
 
 UNREADABLE_LIMIT = 0.05
 FATAL = ("unreadable folder", "empty class", "missing", "named twice")  # nobody knows what the data would be without
@@ -150,7 +151,7 @@ def read_most(
         raise UserError(
             f"{len(unreadable)} of the {total} images in {name} cannot be read, more than {UNREADABLE_LIMIT:.0%}; "
             "mend them, remove them, or leave them out with --quarantine and the list that "
-            f"`python -m app check {name} --to FOLDER` writes. The first is {path}: {why}"
+            f"`{command('check', name, '--to', 'FOLDER')}` writes. The first is {path}: {why}"
         )
     return pictures, unreadable
 
@@ -171,4 +172,4 @@ def _notes(name: str, splits: dict[str, list[Picture]]) -> Iterator[str]:
             labels[picture.shown].add(picture.file.label)
     for found, what in ((places, "in more than one split"), (labels, "with more than one label")):
         if count := sum(len(members) > 1 for members in found.values()):
-            yield f"pictures {what}: {count}; `python -m app check {name}` names them"
+            yield f"pictures {what}: {count}; `{command('check', name)}` names them"

@@ -25,6 +25,7 @@ from app.program.errors import UserError
 from app.program.files import digest, whole, write_json
 from app.program.parallel import in_parallel
 from app.program.progress import Watch
+from app.program.shown import command
 
 SHARD = 1_000  # images: about 100 MB of photographs
 AT_ONCE = 32  # one call into Python for each would take longer than reading
@@ -132,7 +133,7 @@ def _spans(folder: Path, shard: Shard, known: dict[str, Known]) -> NDArray[np.in
     """First byte and length of every record of a shard. One that is `known` by its size and time of change is not held
     against its checksum again; others become so."""
     path = folder / shard.file
-    again = f"`python -m app records DATA --to {folder}` with the same DATA writes it again."
+    again = f"`{command('records', 'DATA', '--to', folder)}` with the same DATA writes it again."
     spans = []
     position = 0
     try:

@@ -1,8 +1,8 @@
 """Where a training runs: the devices of this host, as `--devices` says, and other hosts, as TF_CONFIG says.
 
 All devices together train one recipe: `batch_size` is that of the whole step, each device takes an equal part of every
-batch, batch normalisation sees the joint batch, and the gradients are added up before each sees the sum. So more
-devices change the time and nothing else, and no rate needs scaling. The first worker of TF_CONFIG, the chief, writes
+batch, batch normalisation sees the joint batch, and each then applies the sum of all gradients. So more devices
+change the time and nothing else, and no rate needs scaling. The first worker of TF_CONFIG, the chief, writes
 the run folder; the others only read it.
 """
 
