@@ -28,7 +28,8 @@ def begin(run: Run, classifier: Classifier, data: Data, quarantine: Path | None)
     """What a run folder says before there is anything to go on with."""
     run.checkpoints.mkdir(parents=True, exist_ok=True)
     write_json(run.classifier, classifier.model_dump(mode="json"))
-    if data.files:
+    # A run that goes on keeps what it says of its files, unless they have been moved.
+    if {*manifests.read_known(run.split)} != {str(file.path.absolute()) for file in data.files}:
         manifests.write(run.split, data.files, data.known)
     if data.unreadable:
         _write_unreadable(run.unreadable, data.unreadable)

@@ -44,7 +44,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[bytes]:
     decode = Preprocessing.decode
 
     def counted(self: Preprocessing, encoded: Any) -> tf.Tensor:
-        tf.numpy_function(lambda content: found.update([content]), [tf.convert_to_tensor(encoded)], [])
+        tf.numpy_function(lambda content: found.update([np.asarray(content).tobytes()]), [encoded], [])
         return decode(self, encoded)
 
     monkeypatch.setattr(Preprocessing, "decode", counted)
