@@ -86,8 +86,8 @@ def certify(
 
 def data_of(runs: Sequence[Run], watch: Watch) -> tuple[Data | None, str | None]:
     """What the networks were trained on, or None and why there are no images that all of them may be asked about."""
-    first, *others = (run.read_classifier().data for run in runs)
-    if any(other != first for other in others):
+    records = (run.read_classifier().data for run in runs)
+    if len({record and record.fingerprint for record in records}) > 1:  # whatever the data was called
         return None, "the networks were not trained on the same data, so one may have seen what was held out of another"
     try:
         return loading.of_run(runs[0], watch), None

@@ -215,10 +215,35 @@ def test_a_split_file_knows_its_images_where_the_index_is_lost(photos: Path, tmp
     assert set(read_known(tmp_path / "split.csv")) == {str(file.path) for file in first.files}
     Index(photos).file.unlink()
     reads.clear()
-    again = load(str(photos), told=tmp_path / "split.csv")
-    assert (again.fingerprint, again.files) == (first.fingerprint, first.files)
+    assert load(str(photos), told=tmp_path / "split.csv") == first
     assert not reads.opened
     assert load(str(tmp_path / "split.csv")).fingerprint == first.fingerprint, "it is a manifest still"
+
+
+def test_what_a_split_file_tells_is_no_less_than_what_a_check_noted(photos: Path, tmp_path: Path, reads: Reads) -> None:
+    """Files that are only as it says by their bytes are remembered with their notes."""
+    first = load(str(photos))
+    noted = check(str(photos))
+    assert {finding.kind for finding in noted.findings} == {"tiny"}
+    manifests.write(tmp_path / "split.csv", first.files, first.known)
+    Index(photos).file.unlink()
+    age(photos, -30.0)
+    reads.clear()
+    load(str(photos), told=tmp_path / "split.csv")
+    assert reads.decoded == 0
+    assert check(str(photos)) == noted
+
+
+@pytest.mark.parametrize("told", ["many", "", "[[1]]"])
+def test_a_split_file_that_somebody_changed_tells_nothing(told: str, photos: Path, tmp_path: Path) -> None:
+    first = load(str(photos))
+    manifests.write(tmp_path / "split.csv", first.files, first.known)
+    lines = (tmp_path / "split.csv").read_text().splitlines()
+    fields = lines[1].split(",")
+    fields[3 if told == "many" else 7 :] = [told]
+    (tmp_path / "split.csv").write_text("\n".join([lines[0], ",".join(fields), *lines[2:]]) + "\n")
+    assert read_known(tmp_path / "split.csv") == {}
+    assert load(str(tmp_path / "split.csv")).fingerprint == first.fingerprint
 
 
 def test_shards_are_held_against_their_checksums_once(photos: Path, tmp_path: Path) -> None:

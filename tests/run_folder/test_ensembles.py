@@ -1,6 +1,7 @@
 """An ensemble in one SavedModel answers as its networks do alone, on average."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import tensorflow as tf
 
 from app import exporting, run_folder
 from app.__main__ import main
+from app.exporting import certifying
 from app.program import files
 from app.program.errors import UserError
+from app.program.progress import unwatched
 from app.run_folder import ensembles, golden
 from app.run_folder.classifier import Classifier
 from app.run_folder.folder import Run
@@ -187,3 +190,16 @@ def test_networks_with_different_labels_are_no_ensemble(runs: list[Run], tmp_pat
         f"{other.folder} has other labels than {runs[0].folder} (new: 'cat'; missing: 'flower'); an ensemble needs the "
         "same labels."
     )
+
+
+def test_networks_of_the_same_images_may_call_them_differently(finished_run: Run, tmp_path: Path) -> None:
+    other = Run(tmp_path / "other")
+    shutil.copytree(finished_run.folder, other.folder)
+    described = json.loads(other.classifier.read_text())
+    described["data"] |= {"name": "link/to/them", "place": None}
+    other.classifier.write_text(json.dumps(described))
+    data, why = certifying.data_of([finished_run, other], unwatched)
+    assert (data and data.fingerprint, why) == (described["data"]["fingerprint"], None)
+    described["data"]["fingerprint"] = "of others"
+    other.classifier.write_text(json.dumps(described))
+    assert certifying.data_of([finished_run, other], unwatched)[0] is None

@@ -5,6 +5,7 @@ Files are named relative to the manifest. `split` is train, validation or test, 
 
 import csv
 import itertools
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from app.datasets.index import Known
 from app.program.errors import UserError
 from app.program.files import whole
 
-KNOWN = ("size", "changed", "sha256", "picture")  # columns that are no part of a manifest; see `index.Known`
+KNOWN = ("size", "changed", "sha256", "picture", "notes")  # columns that are no part of a manifest; see `index.Known`
 SPLIT_NAMED = {name: split for split, names in NAMES.items() for name in names} | {"": None}
 
 
@@ -81,7 +82,8 @@ def write(path: Path, files: Sequence[ImageFile], known: Sequence[Known] = ()) -
         rows = csv.writer(content)
         rows.writerow(("file", "label", "split", *KNOWN) if known else ("file", "label", "split"))
         for file, one in itertools.zip_longest(files, known):
-            rows.writerow((file.path.absolute(), file.label, file.split, *(one[:4] if one else ())))
+            told = (*one[:4], json.dumps(one.notes)) if one else ()
+            rows.writerow((file.path.absolute(), file.label, file.split, *told))
 
 
 def read_known(path: Path) -> dict[str, Known]:
@@ -92,6 +94,12 @@ def read_known(path: Path) -> dict[str, Known]:
         rows = csv.DictReader(content)
         if not {*KNOWN} <= {*(rows.fieldnames or ())}:
             return {}
-        return {
-            row["file"]: Known(int(row["size"]), int(row["changed"]), row["sha256"], row["picture"]) for row in rows
-        }
+        try:
+            return {row["file"]: _known(row) for row in rows}
+        except (ValueError, TypeError, csv.Error):  # somebody has changed it: then the files themselves are asked
+            return {}
+
+
+def _known(row: dict[str, str]) -> Known:
+    notes = tuple((kind, why) for kind, why in json.loads(row["notes"]))
+    return Known(int(row["size"]), int(row["changed"]), row["sha256"], row["picture"], notes=notes)
