@@ -23,14 +23,7 @@ from app.program.progress import unwatched
 from app.run_folder.classifier import Classifier, DataRecord
 from app.run_folder.data_name import real_name
 from app.run_folder.folder import Run
-from tests.makers.image_folders import animals, picture
-
-
-def age(folder: Path, seconds: float = 60.0) -> None:
-    """Makes files look as if nobody had touched them for a while."""
-    for path in filter(Path.is_file, folder.rglob("*")):
-        then = path.stat().st_mtime_ns - int(seconds * 1e9)
-        os.utime(path, ns=(then, then))
+from tests.makers.image_folders import age, animals, picture
 
 
 @pytest.fixture
@@ -193,7 +186,7 @@ def test_reading_that_is_interrupted_goes_on_where_it_was(
         load(str(photos))
     monkeypatch.setattr(scanning, "look", look)
     known = len(Index(photos).read())
-    assert 0 < known < 60
+    assert 0 < known < 70  # two threads may overtake each other
     reads.clear()
     load(str(photos))
     assert sum(reads.opened.values()) == 120 - known

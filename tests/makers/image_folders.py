@@ -1,6 +1,7 @@
 """Small data sets for tests: folders of random pictures, and what a data set made of them holds."""
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,13 @@ def fill(folder: Path, seeds: range | list[int]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for seed in seeds:
         (folder / f"{seed:04}.png").write_bytes(picture(seed))
+
+
+def age(folder: Path, seconds: float = 60.0) -> None:
+    """Makes files look as if nobody had touched them for a while."""
+    for path in filter(Path.is_file, folder.rglob("*")):
+        then = path.stat().st_mtime_ns - int(seconds * 1e9)
+        os.utime(path, ns=(then, then))
 
 
 def animals(root: Path) -> Path:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.datasets.dataset import Finding, ImageFile, Listing, class_name
+from app.datasets.dataset import Finding, ImageFile, Listing, Picture, class_name
 from app.datasets.files.folders import NAMES
 from app.datasets.index import Known
 from app.program.errors import UserError
@@ -88,16 +88,21 @@ def write(path: Path, files: Sequence[ImageFile], known: Sequence[Known] = ()) -
 
 def read_known(path: Path) -> dict[str, Known]:
     """What a manifest that `write` wrote says of its files, by their paths; nothing where it says nothing."""
+    return {str(picture.file.path): picture.known for picture in read_pictures(path)}
+
+
+def read_pictures(path: Path) -> list[Picture]:
+    """The pictures of a manifest that `write` wrote, with what was known of each; none where it does not say."""
     if not path.is_file():
-        return {}
+        return []
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as content:
         rows = csv.DictReader(content)
         if not {*KNOWN} <= {*(rows.fieldnames or ())}:
-            return {}
+            return []
         try:
-            return {row["file"]: _known(row) for row in rows}
+            return [Picture(ImageFile(Path(row["file"]), row["label"], row["split"]), _known(row)) for row in rows]
         except (ValueError, TypeError, csv.Error):  # somebody has changed it: then the files themselves are asked
-            return {}
+            return []
 
 
 def _known(row: dict[str, str]) -> Known:
