@@ -49,6 +49,8 @@ def check(
 
 
 def _print_check(found: dict[str, Any], faults: dict[str, str], notes: dict[str, str]) -> None:
+    from app.images.finding import passed_over  # late, since it imports TensorFlow
+
     kinds = Counter(finding["kind"] for finding in found["findings"])
     table = Table("", "found", "times", "training")
     for title, actions in (("fault", faults), ("note", notes)):
@@ -67,6 +69,8 @@ def _print_check(found: dict[str, Any], faults: dict[str, str], notes: dict[str,
             output.print(
                 f"{finding['kind']}: {kinds[finding['kind']] - SHOWN} more, see --json or --to", soft_wrap=True
             )
+    for sentence in passed_over(Counter(found["left_by_systems"])):
+        output.print(sentence, soft_wrap=True)
     count = sum(finding["fault"] for finding in found["findings"])
     output.print(
         f"{found['images']} images, {len(found['classes'])} classes: {count} faults, {kinds.total() - count} notes"

@@ -69,11 +69,12 @@ class Finding(NamedTuple):
 @dataclass(frozen=True)
 class Listing:
     """The image files of a data set before any is read, and what was `found` beside them. Lists of files to leave out
-    name them relative to `root`."""
+    name them relative to `root`. Of what systems leave in folders, `left` counts the files by name."""
 
     root: Path
     files: tuple[ImageFile, ...]
     found: tuple[Finding, ...]
+    left: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import platformdirs
 
-KIND = 1  # part of an index's name: what was written by another decoder, or with other columns, is not found
+KIND = 2  # part of an index's name: what was written by another decoder, or with other columns, is not found
 # Clocks of file systems tick some hundred times a second: a file may change twice at what they call one time.
 SETTLED = 2_000_000_000  # nanoseconds
 TABLE = "files (path BLOB PRIMARY KEY, size INT, changed INT, encoded TEXT, picture TEXT, reason TEXT, notes TEXT)"

@@ -10,7 +10,8 @@ import tensorflow as tf
 from app import run_folder
 from app.exporting import version_folders
 from app.images import decoding
-from app.images.decoding import pictures, reason
+from app.images.decoding import reason
+from app.images.finding import pictures
 from app.program.errors import UserError
 from app.program.progress import Watch
 
@@ -23,7 +24,7 @@ def predict(model: Path, paths: Sequence[Path], top: int, watch: Watch) -> list[
     Raises:
         UserError: `model` is neither run nor export; a path that does not exist; a folder without pictures.
     """
-    files = [file for path in paths for file in pictures(path)]
+    files = pictures(paths)
     answer = _run(model) if (model / "classifier.json").is_file() else _export(version_folders.newest(model))
     rows: list[dict[str, Any]] = []
     for file in watch(files, len(files), "Predicting"):

@@ -6,7 +6,6 @@ Everything here is TensorFlow, so that it runs in input pipelines and travels in
 import functools
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -15,9 +14,7 @@ from app.images.formats import Limits, asserted, bmp, exif, gif, jpeg, png, webp
 from app.images.formats.canvas import on_white
 from app.images.formats.reading import case, is_at
 from app.images.formats.window import Window
-from app.program.errors import UserError
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp"})
 KINDS = (jpeg, png, gif, webp, bmp)
 LIMITS = Limits()
 
@@ -101,19 +98,3 @@ def reason(error: Exception) -> str:
         return error.strerror or str(error)
     text = getattr(error, "message", str(error))
     return re.sub(r"\{\{.*?\}\} ?|\[Op:.*?\].*|\s+", " ", text.splitlines()[0]).strip()
-
-
-def pictures(path: Path) -> list[Path]:
-    """The image files that a path stands for: itself, or those of a folder, in order.
-
-    Raises:
-        UserError: it does not exist, or is a folder without images.
-    """
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise UserError(f"{path} does not exist.")
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-    if not files:
-        raise UserError(f"The folder {path} has no images ({', '.join(sorted(SUFFIXES))}).")
-    return files

@@ -23,7 +23,7 @@ from tf_keras_vis.scorecam import Scorecam
 
 from app import run_folder
 from app.images import view
-from app.images.decoding import pictures
+from app.images.finding import pictures
 from app.images.preprocessing import Preprocessing
 from app.images.view import View
 from app.inside import explanation_figure
@@ -70,7 +70,7 @@ def explain(
     trained = run_folder.load(folder)
     chosen = [class_number(name, trained.labels) for name in classes]
     stage = feature_maps.named(trained.logits_model, layer) if layer else feature_maps.last_stage(trained.logits_model)
-    files = _names([file for path in paths for file in pictures(path)], to)
+    files = _names(pictures(paths), to)
     numbers: dict[Path, list[int]] = {}
     rows: list[dict[str, Any]] = []
     for file, picture in watch(files.items(), len(files), "Predicting"):

@@ -1,13 +1,12 @@
 """What `check` finds: one planted specimen of every fault, and nothing on the clean half."""
 
-import errno
 import functools
 import io
 import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from app.program.errors import UserError
 from app.program.progress import unwatched
 from app.run_folder.classifier import Classifier
 from app.run_folder.folder import Run
-from tests.makers.image_folders import SPLITS, examples, order
+from tests.makers.image_folders import SPLITS, examples, order, refuse
 
 ORIENTATION = 0x0112
 LEFT_OUT = {"undecodable", "truncated", "huge"}
@@ -137,12 +136,13 @@ def test_every_planted_fault_is_found_and_no_other(planted: Path) -> None:
         ("cat/clean 2.png", "duplicate"),
         ("cat/disputed.png", "two labels"),
         ("dog/clean 6.bmp", "two labels"),
+        (".", "too many unreadable"),
     }
     assert kinds(report.findings, planted) == wanted
     assert len(report.findings) == len(wanted)
     assert all(finding.reason and "\n" not in finding.reason for finding in report.findings)
     assert report.faults == sum(kind in FAULTS for _, kind in wanted)
-    assert report.images == 130 + len(specimens()) - 3 + 1 + 2  # three of the specimens are not named as images
+    assert report.images == 130 + len(specimens()) - 1 + 1 + 2  # one of the specimens is no image
 
 
 def test_a_clean_folder_has_no_findings(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_clean_folder_has_no_findings(tmp_path: Path) -> None:
 
 def test_a_program_can_read_it(planted: Path) -> None:
     found = json.loads(json.dumps(check(str(planted)).as_json()))
-    assert set(found) == {"images", "findings", "duplicates", "leaks", "classes"}
+    assert set(found) == {"images", "findings", "duplicates", "leaks", "classes", "left_by_systems"}
     assert all(set(row) == {"file", "kind", "reason", "fault"} for row in found["findings"])
     assert {row["kind"] for row in found["findings"] if row["fault"]} <= set(FAULTS)
     assert sorted(sorted(Path(file).name for file in group) for group in found["duplicates"]) == [
@@ -261,14 +261,7 @@ def test_what_stops_training_is_found(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "owl").mkdir()
     closed = tmp_path / "dog" / "private"
     closed.mkdir()
-    inside = Path.iterdir
-
-    def refusing(folder: Path) -> Iterator[Path]:
-        if folder == closed:
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
-        return inside(folder)
-
-    monkeypatch.setattr(Path, "iterdir", refusing)
+    refuse(closed, monkeypatch)
     report = check(str(tmp_path))
     assert kinds(report.findings, tmp_path) == {("owl", "empty class"), ("dog/private", "unreadable folder")}
     assert report.faults == 2
@@ -288,6 +281,7 @@ def test_a_manifest_is_checked(tmp_path: Path) -> None:
         ("cat/gone.png", "missing"),
         (str(files[0]), "named twice"),
         ("cat/clean 0.jpg", "undecodable"),
+        ("list.csv", "too many unreadable"),
     }
     assert report.images == 18
 
@@ -335,7 +329,10 @@ def test_broken_files_change_nothing_and_are_counted(planted: Path, tmp_path: Pa
         assert order(getattr(data, split), 5, 2) == order(getattr(wanted, split), 5, 2)
     left_out = [found.file for found in check(str(tmp_path / "broken")).findings if found.kind in LEFT_OUT]
     assert sorted(left_out) == sorted(str(path) for path in broken)
-    assert {kind for kind, action in FAULTS.items() if action == "leaves it out"} == LEFT_OUT
+    assert {kind for kind, action in FAULTS.items() if action == "leaves it out"} == LEFT_OUT | {
+        "not supported",
+        "no class",
+    }
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """Data sets: what is read, how it is divided, in which order it is given."""
 
-import errno
 import io
 import os
 import shutil
@@ -24,7 +23,7 @@ from app.datasets.loading.named import listing, load
 from app.datasets.prepared import published
 from app.program.errors import UserError
 from app.run_folder.classifier import compare_labels
-from tests.makers.image_folders import SPLITS, animals, examples, fill, order, picture, places
+from tests.makers.image_folders import SPLITS, animals, examples, fill, order, picture, places, refuse
 
 
 @pytest.fixture
@@ -399,17 +398,10 @@ def test_a_folder_that_may_not_be_read_is_named(three_classes: Path, monkeypatch
     """As for a user who is not root; permissions do not bind root, who may run the tests."""
     closed = three_classes / "ant" / "private"
     fill(closed, range(900, 910))
-    inside = Path.iterdir
-
-    def refusing(folder: Path) -> Iterator[Path]:
-        if folder == closed:
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
-        return inside(folder)
-
-    monkeypatch.setattr(Path, "iterdir", refusing)
+    refuse(closed, monkeypatch)
     with pytest.raises(UserError, match=f"The folder {closed} cannot be read \\(Permission denied\\): let it be read"):
         load(str(three_classes))
-    monkeypatch.setattr(os, "access", lambda path, mode: path != three_classes)
+    refuse(three_classes, monkeypatch)
     with pytest.raises(UserError, match=rf"The folder {three_classes} cannot be read"):
         load(str(three_classes))
 

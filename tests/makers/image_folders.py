@@ -1,10 +1,13 @@
 """Small data sets for tests: folders of random pictures, and what a data set made of them holds."""
 
+import errno
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from PIL import Image
 
@@ -31,6 +34,18 @@ def age(folder: Path, seconds: float = 60.0) -> None:
     for path in filter(Path.is_file, folder.rglob("*")):
         then = path.stat().st_mtime_ns - int(seconds * 1e9)
         os.utime(path, ns=(then, then))
+
+
+def refuse(closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that may not be read, as for a user who is not root; permissions do not bind root."""
+    scan = os.scandir
+
+    def refusing(folder: Any) -> Any:
+        if Path(folder) == closed:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", refusing)
 
 
 def animals(root: Path) -> Path:

@@ -12,8 +12,8 @@ from PIL import Image
 
 from app.datasets import loading
 from app.datasets.dataset import SPLITS, Data, Finding, ImageFile, Picture
-from app.datasets.files import dividing
-from app.datasets.files.looking import look, look_at_other
+from app.datasets.files import deciding, dividing
+from app.datasets.files.looking import look
 from app.datasets.files.scanning import scan
 from app.datasets.index import Known
 from app.program import parallel, progress
@@ -31,14 +31,17 @@ FAULTS = {
     "huge": "leaves it out",
     "two labels": "learns both",
     "leak": "uses it in both splits",
-    "missing": "stops",
-    "named twice": "stops",
-    "unreadable folder": "stops",
-    "empty class": "stops",
+    "not supported": "leaves it out",
+    "no class": "leaves it out",
+    **dict.fromkeys(deciding.FATAL, "stops"),
+    "one class": "stops",
+    "no training images": "stops",
+    "too few images": "stops",
+    "too many unreadable": "stops",
     "other classes": "stops",
 }
 NOTES = {
-    "wrong extension": "goes by the content, if the name is that of an image",
+    "wrong extension": "goes by the content",
     "rotated": "turns it upright",
     "cmyk": "converts it to RGB",
     "alpha": "lays it on white",
@@ -47,6 +50,9 @@ NOTES = {
     "constant": "uses it",
     "duplicate": "uses it, in the same split",
     "imbalance": "uses it",
+    "similar classes": "learns both",
+    "merged classes": "learns one",
+    "split or class": "takes it for a class",
     "not an image": "ignores it",
     "symlink loop": "does not follow it",
 }
@@ -57,7 +63,8 @@ QUARANTINED = ("undecodable", "truncated", "huge", "missing", "two labels", "lea
 class Report:
     """`duplicates` are groups of files with the same picture, `leaks` those of them in more than one split; `classes`
     maps a label to its number of pictures, in all and per split. `quarantine` names the files to leave out, relative to
-    the data where they lie in it: of a leak, those in training (or validation) and not those held out."""
+    the data where they lie in it: of a leak, those in training (or validation) and not those held out. `left` counts
+    the files that systems leave, which are never looked at, by name."""
 
     images: int
     findings: tuple[Finding, ...]
@@ -65,6 +72,7 @@ class Report:
     leaks: tuple[tuple[str, ...], ...]
     classes: dict[str, dict[str, int]]
     quarantine: tuple[str, ...]
+    left: tuple[tuple[str, int], ...] = ()
 
     @property
     def faults(self) -> int:
@@ -78,6 +86,7 @@ class Report:
             "duplicates": self.duplicates,
             "leaks": self.leaks,
             "classes": self.classes,
+            "left_by_systems": dict(self.left),
         }
 
 
@@ -99,20 +108,22 @@ def check(name: str, watch: Watch = progress.unwatched, run: Path | None = None,
             warnings.simplefilter("ignore")  # Pillow warns of what is noted here
             looked = list(watch(parallel.in_parallel(_look, _examples(data)), count, "Checking images"))
         findings: list[Finding] = []
+        left: tuple[tuple[str, int], ...] = ()
     else:
         listing = loading.listing(name)
         root, labels = listing.root, tuple(sorted({file.label for file in listing.files}))
         count = len(listing.files)
         looked = list(zip(listing.files, scan(root, listing.files, watch, again=full), strict=True))
-        findings = [
-            look_at_other(Path(finding.file)) if finding.kind == "not an image" else finding
-            for finding in listing.found
-        ]
+        findings, left = [*listing.found, *deciding.of_labels(name, listing)], listing.left
+        unreadable = [(str(file.path), known.reason) for file, known in looked if not known.picture]
+        findings += deciding.of_unreadable(name, unreadable, count)
+    findings += deciding.alike(labels)
     if wanted is not None and (difference := classifier.compare_labels(labels, wanted)):
         findings.append(Finding(name, "other classes", f"{difference}, compared with {run}"))
     findings += [Finding(str(file.path), kind, why) for file, known in looked for kind, why in known.notes]
     pictures = [Picture(file, known) for file, known in looked if known.picture]
     splits = dividing.divide(pictures)
+    findings += deciding.of_splits(name, labels, splits)
     placed = [Picture(p.file._replace(split=split), p.known) for split, members in splits.items() for p in members]
     groups = _equal(placed)
     findings += [finding for group in groups for finding in _of_group(group)]
@@ -130,6 +141,7 @@ def check(name: str, watch: Watch = progress.unwatched, run: Path | None = None,
             for label in labels
         },
         quarantine=_quarantine(findings, root) if root else (),
+        left=left,
     )
 
 
@@ -151,7 +163,7 @@ def _examples(data: Data) -> Iterator[tuple[ImageFile, bytes]]:
 
 def _look(item: tuple[ImageFile, bytes]) -> tuple[ImageFile, Known]:
     file, encoded = item
-    return file, look(file.path.name, encoded)
+    return file, look("", encoded)
 
 
 def _equal(pictures: Iterable[Picture]) -> list[list[ImageFile]]:

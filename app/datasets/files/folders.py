@@ -1,36 +1,41 @@
-"""A folder of labelled images, `class/image` or `split/class/image`."""
+"""A folder of labelled images, `class/image` or `split/class/image`. Every file in it is used, or named."""
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from app.datasets.dataset import Finding, ImageFile, Listing, class_name
-from app.datasets.files import image_files
+from app.datasets.files import deciding, image_files
 from app.datasets.files.image_files import FileSplit
-from app.images import decoding
+from app.images import finding
+from app.images.finding import KINDS, Folder
 from app.program.errors import UserError
-from app.program.progress import Watch
+from app.program.progress import Watch, console
 
 NAMES = {"train": ("train", "training"), "validation": ("validation", "val", "valid"), "test": ("test", "testing")}
+SPLIT_NAMED = {name: split for split, names in NAMES.items() for name in names}
 
 
 def listing(root: Path) -> Listing:
     """The images of every class folder, whatever folders they lie in below it; see `loading.listing`."""
-    files: list[ImageFile] = []
-    found: list[Finding] = []
-    folders = _class_folders(root)
-    if not folders:
+    tree = finding.look_into(root)
+    _check_readable(tree)
+    classes, found = _class_folders(tree)
+    if not classes:
         raise UserError(
             f"The folder {root} has no class folders: put the images of each class into a folder of its own."
         )
-    for split, folder in folders:
-        label = class_name(folder.name, root)
-        pictures, others = _walk(folder)
+    files: list[ImageFile] = []
+    for split, folder in classes:
+        label = class_name(folder.path.name, root)
+        pictures = folder.pictures
         files += [ImageFile(path, label, split) for path in pictures]
-        found += others
-        if not pictures and not any(finding.kind == "unreadable folder" for finding in others):
-            found.append(Finding(str(folder), "empty class", f"The class folder {folder} {_no_images()}"))
-    return Listing(root, tuple(files), tuple(found))
+        found += _others(folder)
+        if not any(other.kind == "folder around the classes" for other in found):
+            found += _splits_inside(folder)
+        if not pictures and not any(other.kind == "unreadable folder" for other in folder.others):
+            found.append(Finding(str(folder.path), "empty class", f"The class folder {folder.path} {_no_images()}"))
+    found += deciding.merged((folder.path.name for _, folder in classes), "folders")
+    return Listing(root, tuple(files), tuple(found), tuple(tree.all_left.most_common()))
 
 
 def unlabelled(root: Path, watch: Watch) -> tuple[FileSplit, list[tuple[str, str]]]:
@@ -39,12 +44,15 @@ def unlabelled(root: Path, watch: Watch) -> tuple[FileSplit, list[tuple[str, str
     Raises:
         UserError: there are none, or none that can be read; a folder that cannot be read.
     """
-    paths, others = _walk(root)
-    for finding in others:
-        if finding.kind == "unreadable folder":
-            raise UserError(finding.reason)
+    tree = finding.look_into(root)
+    for other in tree.others:
+        if other.kind == "unreadable folder":
+            raise UserError(other.reason)
+    paths = tree.pictures
     if not paths:
         raise UserError(f"The folder {root} {_no_images()}")
+    for sentence in finding.passed_over(tree.all_left, tree.others):
+        console.print(sentence)
     pictures, unreadable = image_files.read(root, [ImageFile(path, "", None) for path in paths], watch)
     if not pictures:
         path, why = unreadable[0]
@@ -53,62 +61,106 @@ def unlabelled(root: Path, watch: Watch) -> tuple[FileSplit, list[tuple[str, str
 
 
 def _no_images() -> str:
-    return f"has no images ({', '.join(sorted(decoding.SUFFIXES))}): add some or remove it."
+    return f"has no images ({KINDS}): add some or remove it."
 
 
-def _class_folders(root: Path) -> list[tuple[str | None, Path]]:
-    """The class folders below `root`, each with the split it belongs to, or None where the folders do not say."""
-    top = _folders(root)
-    named = {split: [folder for folder in top if folder.name.lower() in names] for split, names in NAMES.items()}
-    if named["train"] and any(_folders(folder) for folder in named["train"]):
-        return [(split, inner) for split in NAMES for folder in named[split] for inner in _folders(folder)]
-    return [(None, folder) for folder in top]
+def _check_readable(folder: Folder) -> None:
+    for found in folder.loose:
+        if found.kind == "unreadable folder" and found.path == folder.path:
+            raise UserError(found.reason.removesuffix(", or remove it.") + ".")
 
 
-def _folders(folder: Path) -> list[Path]:
-    if not os.access(folder, os.R_OK | os.X_OK):
-        raise UserError(f"The folder {folder} cannot be read (Permission denied): let it be read.")
-    return sorted(inner for inner in folder.iterdir() if os.path.isdir(inner) and not _hidden(inner))
+def _others(folder: Folder) -> list[Finding]:
+    return [Finding(str(other.path), other.kind, other.reason) for other in folder.others]
 
 
-def _hidden(path: Path) -> bool:
-    """Made by a file manager or a version control, not by whoever collected the images."""
-    return path.name.startswith(".")
+def _class_folders(tree: Folder) -> tuple[list[tuple[str | None, Folder]], list[Finding]]:
+    """The class folders, each with the split it belongs to, or None where the folders do not say; and what is to be
+    said of all that lies in none of them.
+
+    Folders above the classes are splits where one that is called so holds folders, and all pictures lie in such; where
+    others stand beside it that hold pictures, nobody can tell.
+    """
+    root, top = tree.path, tree.folders
+    splits = [folder for folder in top if _split(folder)]
+    holding = [folder for folder in top if folder.pictures]
+    others = [folder for folder in holding if not _split(folder)]
+    deep = [folder for folder in splits if _holds_folders(folder)]
+    if not deep:
+        if holding and not others:
+            names = " and ".join(folder.path.name for folder in holding)
+            raise UserError(
+                f"The folder {root} has no class folders: {names} {'is a split' if not holding[1:] else 'are splits'}; "
+                "put the images of each class into a folder of its own inside."
+            )
+        found = [*_named_as_splits(splits), *_outside([tree]), *_wrapper(tree)]
+        return [(None, folder) for folder in top], found
+    known = next((folder for folder in deep if _split(folder) == "train"), deep[0]).path
+    beside = [
+        Finding(
+            str(folder.path),
+            "unknown split",
+            f"{folder.path}, with {len(folder.pictures)} images, lies beside {known}, which holds folders: if these "
+            f"are splits, call it train, validation or test, or take it away; if they are classes, put the images of "
+            f"{known} into no folders inside, or rename it.",
+        )
+        for folder in others
+    ]
+    rest = [other for folder in top if not _split(folder) and not folder.pictures for other in _others(folder)]
+    classes = [
+        (split, inner) for split in NAMES for folder in splits if _split(folder) == split for inner in folder.folders
+    ]
+    return [*classes], [*beside, *_outside([tree, *splits]), *rest]
 
 
-def _walk(folder: Path) -> tuple[list[Path], list[Finding]]:
-    """The images below a folder in the order of code points, and what else is there. Links are followed."""
-    pictures: list[Path] = []
-    others: list[Finding] = []
-    around = {*folder.absolute().parents, *folder.resolve().parents}
-    for path in _files(folder, frozenset(_identity(parent) for parent in around), others):
-        # A link to nothing stays, to be named as unreadable; a pipe would be waited for.
-        if path.suffix.lower() in decoding.SUFFIXES and (os.path.isfile(path) or not os.path.exists(path)):
-            pictures.append(path)
-        else:
-            others.append(Finding(str(path), "not an image", "its name has no ending of an image"))
-    return pictures, others
+def _split(folder: Folder) -> str | None:
+    """The split that a folder is named after."""
+    return SPLIT_NAMED.get(folder.path.name.lower())
 
 
-def _files(folder: Path, above: frozenset[tuple[int, int]], others: list[Finding]) -> Iterator[Path]:
-    try:
-        here, inside = _identity(folder), sorted(folder.iterdir())
-    except OSError as error:
-        why = f"The folder {folder} cannot be read ({error.strerror}): let it be read, or remove it."
-        others.append(Finding(str(folder), "unreadable folder", why))
-        return
-    if here in above:
-        others.append(Finding(str(folder), "symlink loop", "a link to a folder that it lies in; it is not followed"))
-        return
-    for path in inside:
-        if _hidden(path):
-            continue
-        if os.path.isdir(path):
-            yield from _files(path, above | {here}, others)
-        else:
-            yield path
+def _holds_folders(folder: Folder) -> bool:
+    """Whether pictures lie in folders inside; or folders alone do, which are empty classes then."""
+    return any(inner.pictures for inner in folder.folders) or bool(folder.folders and not folder.pictures)
 
 
-def _identity(folder: Path) -> tuple[int, int]:
-    status = folder.stat()
-    return status.st_dev, status.st_ino
+def _outside(folders: Sequence[Folder]) -> Iterator[Finding]:
+    """What lies where only folders should."""
+    for folder in folders:
+        for found in folder.loose:
+            if found.kind:
+                yield Finding(str(found.path), found.kind, found.reason)
+            else:
+                yield Finding(str(found.path), "no class", "it lies in no class folder; put it into one")
+
+
+def _named_as_splits(folders: Sequence[Folder]) -> Iterator[Finding]:
+    for folder in folders:
+        why = f"{folder.path} is taken for a class, since other classes stand beside it; it is called as a split is"
+        yield Finding(str(folder.path), "split or class", why)
+
+
+def _splits_inside(folder: Folder) -> Iterator[Finding]:
+    """Splits below the classes would be mixed in silence."""
+    holding = [inner for inner in folder.folders if inner.pictures]
+    if holding and all(map(_split, holding)):
+        first = holding[0].path
+        why = (
+            f"{first} is called as a split and lies inside a class: put the splits above the classes, as "
+            f"{first.name}/{folder.path.name}, or rename it."
+        )
+        yield Finding(str(first), "split inside a class", why)
+
+
+def _wrapper(tree: Folder) -> Iterator[Finding]:
+    """One folder around all classes, or folder in folder."""
+    inner = tree
+    while len(holding := [folder for folder in inner.folders if folder.pictures]) == 1 and not _is_loose(inner):
+        inner = holding[0]
+    if inner is not tree and len(holding) > 1 and not _is_loose(inner):
+        path = inner.path.parent if _split(inner) else inner.path
+        why = f"{tree.path} holds no classes but one folder, and they lie inside: give {path}."
+        yield Finding(str(path), "folder around the classes", why)
+
+
+def _is_loose(folder: Folder) -> bool:
+    return any(not found.kind for found in folder.loose)

@@ -9,16 +9,14 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from app.datasets.dataset import SPLITS, Data, ImageFile, Listing, Picture, shuffled_order
+from app.datasets.dataset import SPLITS, Data, Finding, ImageFile, Listing, Picture, shuffled_order
+from app.datasets.files import deciding
 from app.datasets.files.dividing import divide
 from app.datasets.files.scanning import scan
 from app.datasets.index import Known
 from app.program.errors import UserError
 from app.program.progress import Watch
 from app.program.shown import command
-
-UNREADABLE_LIMIT = 0.05
-FATAL = ("unreadable folder", "empty class", "missing", "named twice")  # nobody knows what the data would be without
 
 
 @dataclass(frozen=True)
@@ -56,18 +54,11 @@ def load(
     left_out = quarantined(quarantine, listing) if quarantine else frozenset()
     check_listing(listing, left_out)
     labels = tuple(sorted({file.label for file in listing.files}))
-    if len(labels) == 1:
-        raise UserError(f"{name} has one class, '{labels[0]}'; a classifier needs two or more.")
+    _refuse(deciding.of_labels(name, listing))
     files = [file for file in listing.files if str(file.path) not in left_out]
     pictures, unreadable = read_most(name, listing.root, files, watch, told)
     splits = divide(pictures)
-    trained = {picture.file.label for picture in splits["train"]}
-    for label in labels:
-        if label not in trained:
-            raise UserError(f"The class '{label}' in {name} has no readable image to train on; add some or remove it.")
-    for split in SPLITS:
-        if not splits[split]:
-            raise UserError(f"{name} has too few images for a {split} split: give each class at least three.")
+    _refuse(deciding.of_splits(name, labels, splits))
     positions = {label: position for position, label in enumerate(labels)}
     made = {
         split: FileSplit(
@@ -88,7 +79,7 @@ def load(
         known=tuple(picture.known for split in SPLITS for picture in splits[split]),
         unreadable=tuple(unreadable),
         ignored=sum(finding.kind == "not an image" for finding in listing.found),
-        notes=(*notes, *_notes(name, splits)),
+        notes=(*notes, *deciding.sentences(name, listing), *_notes(name, splits)),
     )
 
 
@@ -96,10 +87,15 @@ def check_listing(listing: Listing, left_out: frozenset[str] = frozenset()) -> N
     """Raises:
     UserError: something about the listing that leaves open what the data would be.
     """
-    fatal = [finding for finding in listing.found if finding.kind in FATAL and finding.file not in left_out]
+    fatal = [finding for finding in listing.found if finding.kind in deciding.FATAL and finding.file not in left_out]
     if fatal:
         more = f" {len(fatal) - 1} more like it: `python -m app check` lists them." if fatal[1:] else ""
         raise UserError(fatal[0].reason + more)
+
+
+def _refuse(shortcomings: Iterator[Finding]) -> None:
+    for finding in shortcomings:
+        raise UserError(finding.reason)
 
 
 def quarantined(path: Path, listing: Listing) -> frozenset[str]:
@@ -145,14 +141,7 @@ def read_most(
         UserError: more than 5 % of the files cannot be read.
     """
     pictures, unreadable = read(root, files, watch, told)
-    total = len(pictures) + len(unreadable)
-    if len(unreadable) > UNREADABLE_LIMIT * total:
-        path, why = unreadable[0]
-        raise UserError(
-            f"{len(unreadable)} of the {total} images in {name} cannot be read, more than {UNREADABLE_LIMIT:.0%}; "
-            "mend them, remove them, or leave them out with --quarantine and the list that "
-            f"`{command('check', name, '--to', 'FOLDER')}` writes. The first is {path}: {why}"
-        )
+    _refuse(deciding.of_unreadable(name, unreadable, len(files)))
     return pictures, unreadable
 
 

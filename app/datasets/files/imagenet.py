@@ -1,9 +1,11 @@
 """ImageNet's validation images (ILSVRC 2012) as they are unpacked: 50,000 files in one folder, labelled by number."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 from app.datasets.dataset import Finding, ImageFile, Listing
+from app.images.finding import is_left_by_a_system
 from app.networks.synsets import listing
 from app.program.errors import UserError
 
@@ -29,12 +31,15 @@ def flat(folder: Path) -> Listing:
     labels = listing("validation_labels.txt")
     files: list[ImageFile] = []
     found: list[Finding] = []
+    left: Counter[str] = Counter()
     for path in sorted(folder.iterdir()):
         name = FILE.fullmatch(path.name)
-        if name is None:
+        if is_left_by_a_system(path.name):
+            left[path.name] += 1
+        elif name is None:
             found.append(Finding(str(path), "not an image", "its name is not that of a validation image"))
         elif not 1 <= int(name[1]) <= len(labels):
             raise UserError(f"{path} is no validation image of ImageNet: their numbers are 1 to {len(labels)}.")
         else:
             files.append(ImageFile(path, labels[int(name[1]) - 1], "test"))
-    return Listing(folder, tuple(files), tuple(found))
+    return Listing(folder, tuple(files), tuple(found), tuple(left.most_common()))

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,23 +11,27 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app import images
-from app.datasets.dataset import Finding
 from app.datasets.index import Known
-from app.images import decoding
 from app.images.decoding import LIMITS, reason
 
 TINY = 16  # pixels of the shorter side
-ENDINGS = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "GIF": (".gif",), "BMP": (".bmp",), "WEBP": (".webp",)}
+ENDINGS = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".mpo"),
+    "PNG": (".png", ".apng"),
+    "GIF": (".gif",),
+    "BMP": (".bmp", ".dib"),
+    "WEBP": (".webp",),
+}
 ORIENTATION = 0x0112
 
 
 def look(name: str, encoded: bytes) -> Known:
-    """What is known of an image file after decoding it; `name` is only looked at for its ending."""
+    """What is known of an image file after decoding it; `name` is only looked at for its ending, where there is one."""
     found: list[tuple[str, str]] = []
     shown, refused = None, ""
     try:
         with Image.open(io.BytesIO(encoded)) as header:
-            found += _of_header(header, encoded, Path(name).suffix.lower())
+            found += _of_header(header, encoded, Path(name).suffix.lower() if name else None)
     except Image.DecompressionBombError:
         found.append(("huge", f"its header claims far more than {LIMITS.pixels / 1e6:g} megapixels"))
     except Exception:  # damaged headers raise whatever Pillow's readers stumble over; the decoder judges
@@ -59,30 +62,14 @@ def _hash(picture: NDArray[np.uint8]) -> str:
     return content.hexdigest()
 
 
-def look_at_other(path: Path) -> Finding:
-    """A file that is not used because its name has no ending of an image."""
-    kind, why = "not an image", f"its name does not end in one of {', '.join(sorted(decoding.SUFFIXES))}"
-    if os.path.isfile(path):  # a pipe would be waited for
-        try:
-            with path.open("rb") as file:
-                start = file.read(12)
-        except OSError as error:
-            return Finding(str(path), kind, reason(error))
-        if start.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8")) or (start[:4], start[8:]) == (b"RIFF", b"WEBP"):
-            kind, why = "wrong extension", f"it is an image and is not used: {why}"
-    elif os.path.exists(path):
-        why = "it is not a regular file"
-    return Finding(str(path), kind, why)
-
-
-def _of_header(header: Image.Image, encoded: bytes, suffix: str) -> Iterator[tuple[str, str]]:
+def _of_header(header: Image.Image, encoded: bytes, suffix: str | None) -> Iterator[tuple[str, str]]:
     width, height = header.size
     if max(width, height) > LIMITS.side or width * height > LIMITS.pixels:
         most = f"{LIMITS.side} a side and {LIMITS.pixels / 1e6:g} megapixels"
         yield "huge", f"{width} x {height} pixels; the limits are {most}"
     # Several pictures in one file, as telephones write them, begin with an ordinary JPEG.
     kind = "JPEG" if header.format == "MPO" else header.format or ""
-    if suffix in decoding.SUFFIXES and suffix not in ENDINGS.get(kind, ()):
+    if suffix is not None and suffix not in ENDINGS.get(kind, ()):
         yield "wrong extension", f"it is a {kind} file"
     if header.mode == "CMYK":
         yield "cmyk", "colours as for printing"

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from app.datasets.dataset import Finding, ImageFile, Listing, Picture, class_name
+from app.datasets.files import deciding
 from app.datasets.files.folders import NAMES
 from app.datasets.index import Known
 from app.program.errors import UserError
@@ -25,6 +26,7 @@ def listing(path: Path) -> Listing:
     files: list[ImageFile] = []
     found: list[Finding] = []
     lines: dict[str, int] = {}
+    labels: set[str] = set()
     # Whoever wrote a name that is not UTF-8 gets the file of that name; a mark at the beginning is Excel's.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as content:
         rows = csv.DictReader(content, strict=True)
@@ -39,6 +41,7 @@ def listing(path: Path) -> Listing:
             rows.fieldnames = header
             for row in rows:
                 file = _image_file(path, rows.line_num, row)
+                labels.add(row["label"] or "")
                 if missing := _missing(path, rows.line_num, file, lines):
                     found.append(missing)
                 else:
@@ -47,6 +50,7 @@ def listing(path: Path) -> Listing:
             raise UserError(f"{path}, line {rows.line_num}: {error}; write it as comma-separated values.") from error
     if not lines:
         raise UserError(f"{path} names no image: give it a line for each.")
+    found += deciding.merged(labels, "labels")
     return Listing(path.parent, tuple(files), tuple(found))
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from app.datasets import loading
 from app.datasets.dataset import Split
-from app.datasets.files import image_files, imagenet
+from app.datasets.files import deciding, image_files, imagenet
 from app.datasets.files.image_files import FileSplit
 from app.networks import synsets
 from app.program.errors import UserError
@@ -89,6 +89,8 @@ def _unseen(name: str, watch: Watch) -> HeldOut:
     pictures, unreadable = image_files.read_most(name, listing.root, files, watch)
     for file, reason in unreadable:
         console.print(f"left out: {file}: {reason}")
+    for sentence in deciding.sentences(name, listing):
+        console.print(sentence)
     index = {label: position for position, label in enumerate(labels)}
     paths = tuple(str(picture.file.path) for picture in pictures)
     return HeldOut(name, labels, FileSplit(paths, tuple(index[picture.file.label] for picture in pictures)))
