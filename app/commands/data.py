@@ -1,6 +1,7 @@
 """Data sets: what is wrong with them, and writing them as records."""
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,7 +38,23 @@ def check(
     with quiet.tensorflow():
         from app.datasets.checks import checking
         from app.program.progress import watch
-    report = checking.check(data, watch, run, full)
+        from app.run_folder.data_name import is_prepared
+    done = count = 0
+
+    def counted(items: Iterable[Any], of: int, what: str) -> Iterator[Any]:
+        nonlocal done, count
+        count = of
+        for done, item in enumerate(watch(items, of, what), start=1):  # noqa: B007, it is read outside
+            yield item
+
+    try:
+        report = checking.check(data, counted, run, full)
+    except KeyboardInterrupt:
+        then = "without --full the same command goes on from there" if full else "the same command goes on from there"
+        if not done or is_prepared(data):
+            then = "the same command begins again"
+        typer.echo(f"\nInterrupted: {done} of {count} images were looked at; {then}.", err=True)
+        raise typer.Exit(130) from None
     if to:
         checking.write(report, to)
     if as_json:

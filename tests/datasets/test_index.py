@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 
+from app.commands import data as commands
 from app.datasets.checks import check
 from app.datasets.dataset import Data
 from app.datasets.files import looking, manifests, scanning
@@ -190,6 +192,30 @@ def test_reading_that_is_interrupted_goes_on_where_it_was(
     reads.clear()
     load(str(photos))
     assert sum(reads.opened.values()) == 120 - known
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_check_that_is_interrupted_says_how_far_it_came(
+    full: bool, photos: Path, reads: Reads, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counted = scanning.look  # type: ignore[attr-defined]
+
+    def interrupted(name: str, encoded: bytes) -> Known:
+        if reads.decoded == 60:
+            raise KeyboardInterrupt
+        return counted(name, encoded)
+
+    monkeypatch.setattr(scanning, "look", interrupted)
+    with pytest.raises(typer.Exit) as left:
+        commands.check(str(photos), full=full)
+    assert left.value.exit_code == 130
+    known = len(Index(photos).read())
+    way = "without --full the same" if full else "the same"
+    assert f"Interrupted: {known} of 120 images were looked at; {way} command goes on from" in capsys.readouterr().err
+    monkeypatch.setattr(scanning, "look", counted)
+    reads.clear()
+    commands.check(str(photos))
+    assert reads.decoded == 120 - known
 
 
 def test_names_that_are_not_utf_8_are_remembered(photos: Path, reads: Reads) -> None:
