@@ -40,6 +40,11 @@ def changes(before: Iterable[Picture], after: Iterable[Picture]) -> str:
     )
 
 
+def pictures(data: Data) -> list[Picture]:
+    """Those of a data set whose images are files of their own."""
+    return [Picture(file, known) for file, known in zip(data.files, data.known, strict=True)]
+
+
 def spoiled(data: Data, watch: Watch = unwatched) -> list[tuple[str, str]]:
     """The files of a data set that are not any more what they were when it was loaded, each with what became of it: for
     whoever met a picture that cannot be read. Their contents are read where size and time of change tell nothing.

@@ -1,13 +1,14 @@
 """The labelled images that networks are evaluated on: none that one of them has seen in training."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from app.datasets import loading
-from app.datasets.dataset import Split
-from app.datasets.files import deciding, image_files, imagenet
+from app.datasets.dataset import Data, Listing, Split
+from app.datasets.files import deciding, image_files, imagenet, manifests
 from app.datasets.files.image_files import FileSplit
+from app.datasets.loading.named import changed
 from app.networks import synsets
 from app.program.errors import UserError
 from app.program.progress import Watch, console
@@ -16,13 +17,17 @@ from app.run_folder.folder import Run
 
 
 class HeldOut(NamedTuple):
+    """`shown` are the hashes of what the images show, where these are files, by their paths."""
+
     name: str
     labels: tuple[str, ...]
     split: Split
+    shown: Mapping[str, str] = {}
 
 
 def load(runs: Sequence[Run], data_name: str | None, watch: Watch, leave_out: Path | None = None) -> HeldOut:
-    """The test images of the data set, or of that which all runs were trained on.
+    """The test images of the data set, or of that which all runs were trained on. Says how many of them one of the runs
+    was trained on, as far as split.csv tells.
 
     Networks that were imported have seen none of it: where the data has no test split, its validation split is taken,
     and where it has no splits, all of it. `leave_out` lists files not to take (see `without`).
@@ -34,13 +39,61 @@ def load(runs: Sequence[Run], data_name: str | None, watch: Watch, leave_out: Pa
     name = data_name or _common_name(runs)
     trained = [run for run in runs if run.read_classifier().data]
     if trained and not imagenet.is_flat(Path(name)):
-        data = loading.load(name, watch, trained[0].quarantine_of(name), trained[0].split)
-        found = HeldOut(data.name, data.labels, data.test)
-        if data_name is None:
-            _check_unchanged(trained, data.fingerprint)
+        found = _test_images(trained, name, data_name is None, watch)
     else:
         found = _unseen(name, watch)
-    return found._replace(split=without(found, leave_out)) if leave_out else found
+    if leave_out:
+        found = found._replace(split=without(found, leave_out))
+    _report_seen(runs, found)
+    return found
+
+
+def _test_images(trained: Sequence[Run], name: str, is_own: bool, watch: Watch) -> HeldOut:
+    """Only these are read where somebody has said which they are, and it does not matter what the others are."""
+    quarantine = trained[0].quarantine_of(name)
+    if not is_own and not is_prepared(name):
+        listing = loading.listing(name)
+        if any(file.split == "test" for file in listing.files):
+            left_out = image_files.quarantined(quarantine, listing) if quarantine else frozenset()
+            labels = tuple(sorted({file.label for file in listing.files}))
+            return _of_files(name, listing, labels, "test", watch, left_out)
+    data = loading.load(name, watch, quarantine, trained[0].split)
+    if is_own:
+        _check_unchanged(trained, data)
+    shown = {str(file.path): str(known.picture) for file, known in zip(data.files, data.known, strict=True)}
+    return HeldOut(data.name, data.labels, data.test, shown)
+
+
+def _report_seen(runs: Sequence[Run], data: HeldOut) -> None:
+    if not isinstance(data.split, FileSplit) or not data.shown:
+        return
+    there = [data.shown[path] for path in data.split.paths]
+    found = []
+    every: set[str] = set()
+    for run in runs:
+        seen = _trained_on(run)
+        every |= seen
+        if count := sum(shown in seen for shown in there):
+            found.append(f"{count} by {run.folder}")
+    if found:
+        console.print(
+            f"{sum(shown in every for shown in there)} of the {len(there)} images of {data.name} were trained on, so "
+            f"the figures are too good: {', '.join(found)}. --leave-out takes a list of files not to count."
+        )
+
+
+def _trained_on(run: Run) -> set[str]:
+    """The hashes of what the training images of a run show, and of the runs that it began with; empty where no file
+    says so."""
+    found: set[str] = set()
+    folders: set[Path] = set()
+    while run.folder not in folders:
+        folders.add(run.folder)
+        found |= {picture.shown for picture in manifests.read_pictures(run.split) if picture.file.split == "train"}
+        origin = run.read_classifier().origin if run.classifier.is_file() else None
+        if origin and origin.source is None:
+            run = Run(Path(origin.path))
+    return found
 
 
 def _common_name(runs: Sequence[Run]) -> str:
@@ -56,13 +109,15 @@ def _common_name(runs: Sequence[Run]) -> str:
     return next(iter(names))
 
 
-def _check_unchanged(runs: Sequence[Run], fingerprint: str) -> None:
+def _check_unchanged(runs: Sequence[Run], data: Data) -> None:
     for run in runs:
         record = run.read_classifier().data
-        if record and record.fingerprint != fingerprint:
+        if record and record.fingerprint != data.fingerprint:
+            found = changed(run, data)
+            what = f" ({found})" if found else ""
             raise UserError(
-                f"The images of {record.name} changed since the training of {run.folder}, so some test images may have "
-                f"been trained on; --data {record.name} evaluates all the same."
+                f"The images of {record.name} changed since the training of {run.folder}{what}, so some "
+                f"test images may have been trained on; --data {record.name} evaluates all the same."
             )
 
 
@@ -84,16 +139,28 @@ def _unseen(name: str, watch: Watch) -> HeldOut:
     wanted = next((split for split in ("test", "validation", None) if split in splits), "train")
     if wanted == "train":
         raise UserError(f"{name} has only training images; add a folder 'test' or 'validation' beside them.")
-    image_files.check_listing(listing)
-    files = [file for file in listing.files if file.split == wanted]
+    return _of_files(name, listing, labels, wanted, watch)
+
+
+def _of_files(
+    name: str,
+    listing: Listing,
+    labels: tuple[str, ...],
+    split: str | None,
+    watch: Watch,
+    left_out: frozenset[str] = frozenset(),
+) -> HeldOut:
+    image_files.check_listing(listing, left_out)
+    files = [file for file in listing.files if file.split == split and str(file.path) not in left_out]
     pictures, unreadable = image_files.read_most(name, listing.root, files, watch)
     for file, reason in unreadable:
         console.print(f"left out: {file}: {reason}")
     for sentence in deciding.sentences(name, listing):
         console.print(sentence)
     index = {label: position for position, label in enumerate(labels)}
-    paths = tuple(str(picture.file.path) for picture in pictures)
-    return HeldOut(name, labels, FileSplit(paths, tuple(index[picture.file.label] for picture in pictures)))
+    shown = {str(picture.file.path): picture.shown for picture in pictures}
+    found = FileSplit(tuple(shown), tuple(index[picture.file.label] for picture in pictures))
+    return HeldOut(name, labels, found, shown)
 
 
 def without(data: HeldOut, listing: Path) -> FileSplit:

@@ -4,6 +4,7 @@
 
 from pathlib import Path
 
+from app.datasets import changes
 from app.datasets.dataset import Data, Listing
 from app.datasets.files import folders, image_files, manifests
 from app.program.errors import UserError
@@ -49,8 +50,17 @@ def of_run(run: Run, watch: Watch = unwatched) -> Data:
         raise UserError(f"{run.folder} was imported, so its data is not known here.")
     data = load(record.found_at, watch, run.quarantine_of(record.found_at), run.split)
     if data.fingerprint != record.fingerprint:
-        raise UserError(f"{record.name} is not what {run.folder} was trained on any more.")
+        found = changed(run, data)
+        raise UserError(
+            f"{record.name} is not what {run.folder} was trained on any more{f': {found}' if found else ''}."
+        )
     return data
+
+
+def changed(run: Run, data: Data) -> str:
+    """What became of the images of a run, the first ten of each kind; empty where nothing was, or nobody can tell."""
+    before = manifests.read_pictures(run.split)
+    return changes.changes(before, changes.pictures(data)) if before else ""
 
 
 def listing(name: str) -> Listing:
