@@ -141,20 +141,27 @@ def two_pictures_a_class(root: Path) -> str:
 def wrapped(root: Path) -> str:
     fill(root / "ants_bees" / "ants", range(10))
     fill(root / "ants_bees" / "bees", range(10, 20))
-    return f"lie inside: give {root}/ants_bees."
+    return f"lie inside, give {root}/ants_bees."
 
 
 def wrapped_twice(root: Path) -> str:
     fill(root / "all" / "ants_bees" / "ants", range(10))
     fill(root / "all" / "ants_bees" / "bees", range(10, 20))
-    return f"lie inside: give {root}/all/ants_bees."
+    return f"lie inside, give {root}/all/ants_bees."
 
 
 def wrapped_splits(root: Path) -> str:
     for place, split in enumerate(("train", "val")):
         for position, label in enumerate(("ants", "bees")):
             fill(root / "ants_bees" / split / label, range(place * 50 + position * 10, place * 50 + position * 10 + 5))
-    return f"lie inside: give {root}/ants_bees."
+    return f"lie inside, give {root}/ants_bees."
+
+
+def wrapped_with_what_is_loose(root: Path) -> str:
+    wrapped_splits(root)
+    fill(root, [900])
+    fill(root / "ants_bees", [901])
+    return f"lie inside, give {root}/ants_bees."
 
 
 def broken(root: Path) -> str:
@@ -174,7 +181,17 @@ def only_tested(root: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    "make", [one_class, two_pictures_a_class, wrapped, wrapped_twice, wrapped_splits, broken, only_tested]
+    "make",
+    [
+        one_class,
+        two_pictures_a_class,
+        wrapped,
+        wrapped_twice,
+        wrapped_splits,
+        wrapped_with_what_is_loose,
+        broken,
+        only_tested,
+    ],
 )
 def test_what_training_refuses_a_check_finds(tmp_path: Path, make: Callable[[Path], str]) -> None:
     words = make(tmp_path / "data")

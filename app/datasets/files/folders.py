@@ -154,13 +154,9 @@ def _splits_inside(folder: Folder) -> Iterator[Finding]:
 def _wrapper(tree: Folder) -> Iterator[Finding]:
     """One folder around all classes, or folder in folder."""
     inner = tree
-    while len(holding := [folder for folder in inner.folders if folder.pictures]) == 1 and not _is_loose(inner):
+    while len(holding := [folder for folder in inner.folders if folder.pictures]) == 1:
         inner = holding[0]
-    if inner is not tree and len(holding) > 1 and not _is_loose(inner):
+    if inner is not tree and len(holding) > 1:
         path = inner.path.parent if _split(inner) else inner.path
-        why = f"{tree.path} holds no classes but one folder, and they lie inside: give {path}."
+        why = f"{tree.path} holds one folder with images, and so one class: if the classes lie inside, give {path}."
         yield Finding(str(path), "folder around the classes", why)
-
-
-def _is_loose(folder: Folder) -> bool:
-    return any(not found.kind for found in folder.loose)
