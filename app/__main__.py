@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import typer
 
 from app.commands import batch_norm, data, exporting, inside, measuring, networks, training
+from app.program import unexpected
 from app.program.errors import UserError, WorkerLostError
 
 app = typer.Typer(
@@ -61,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         # A full disk, a folder without write permission: the system's sentence names the file.
         sys.exit(f"Error: {error}")
+    except Exception as error:
+        sys.exit(f"Error: {unexpected.sentence(error)}")
 
 
 if __name__ == "__main__":

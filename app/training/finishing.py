@@ -1,14 +1,23 @@
-"""The end of a training: golden images and the network to keep; then its figures and its report."""
+"""The end of a training: golden images and the network to keep; then its figures and its report.
+
+The network is worth more than all that is measured on it: what fails here leaves a run that is finished, and that
+`evaluate` completes.
+"""
+
+from pathlib import Path
 
 import keras
 
 from app import evaluation
 from app.batch_norm import in_training, measuring
+from app.datasets import loading
 from app.datasets.dataset import Data, spread
 from app.evaluation import evaluating
+from app.program import unexpected
 from app.program.errors import UserError
 from app.program.files import whole, write_json
-from app.program.progress import Watch
+from app.program.progress import Watch, console
+from app.program.shown import command
 from app.recipe import Recipe
 from app.reports import run_report
 from app.run_folder import golden
@@ -22,8 +31,18 @@ GOLDEN = 32
 
 def keep_network(data: Data, classifier: Classifier, recipe: Recipe, run: Run) -> None:
     """The trained weights, or their running average, in a float32 network with softmax and without auxiliary heads.
-    Golden images are there first: the run is finished with its network."""
+    Golden images are there first, where they can be had: the run is finished with its network.
+
+    Raises:
+        UserError: the file of the trained weights is damaged; or they are to be those of the best validation, and no
+            validation loss was a number.
+    """
     file = run.checkpoints / f"{recipe.checkpoint.use}.keras"
+    if recipe.checkpoint.use == "best" and not file.is_file():
+        raise UserError(
+            f"{run.folder} has no best epoch: its validation loss was never a finite number. Train again into another "
+            "folder, with a lower rate, as in --set optimizer.rate=0.005."
+        )
     try:
         kept = keras.models.load_model(file, compile=bool(recipe.weight_average))
     except (ValueError, OSError) as error:
@@ -35,23 +54,62 @@ def keep_network(data: Data, classifier: Classifier, recipe: Recipe, run: Run) -
         layer.set_weights(kept.get_layer(layer.name).get_weights())
     for layer in measuring.layers_of(model):
         layer.trainable = kept.get_layer(layer.name).trainable  # a frozen layer keeps the statistics it came with
-    in_training.after_training(model, data, classifier.preprocessing, recipe, run)
-    _keep_golden(data, run)
+    try:
+        in_training.after_training(model, data, classifier.preprocessing, recipe, run)
+    except Exception as error:
+        again = command("batch-norm", "recalibrate", run.folder, data.name)
+        console.print(
+            f"The statistics of batch normalisation could not be measured, and stay as they are; `{again}` measures "
+            f"them. {_why(error)}"
+        )
+    try:
+        _keep_golden(data, run)
+    except Exception as error:
+        console.print(f"The golden images could not be kept. {_why(error)}")
     with whole(run.model) as beside:
         model.save(beside)
 
 
 def complete(data: Data, classifier: Classifier, run: Run, watch: Watch) -> bool:
     """Makes what a finished run lacks beside its network: figures and report of the test images, of which the figures
-    are written last, and golden images. Returns whether something was missing."""
+    are written last, and golden images. Returns whether something was missing.
+
+    Raises:
+        UserError: it could not be made, for whatever reason.
+    """
     lacking = False
-    if not (run.golden / "golden.json").is_file():  # of an adapted run whose origin had none
-        _keep_golden(data, run)
-        lacking = True
-    if not run.metrics.is_file():
-        _measure(data, classifier, run, watch)
-        lacking = True
+    try:
+        if not (run.golden / "golden.json").is_file():  # of an adapted run whose origin had none
+            _keep_golden(data, run)
+            lacking = True
+        if not run.metrics.is_file():
+            _measure(data, classifier, run, watch)
+            lacking = True
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{run.folder} is trained and has its network, but not all of its figures, report and golden images; "
+            f"`{command('evaluate', run.folder)}` makes what is missing. {_why(error)}"
+        ) from error
     return lacking
+
+
+def complete_later(folder: Path, watch: Watch) -> None:
+    """The same, of the data that the run was trained on, for whoever evaluates it on that; nothing where nothing is
+    missing, or nobody knows how it was trained. What cannot be made is said, and no more."""
+    run = Run(folder)
+    classifier = run.read_finished()
+    if classifier.data is None or not run.history.is_file() or run.metrics.is_file():
+        return
+    try:
+        complete(loading.of_run(run, watch), classifier, run, watch)
+    except UserError as error:
+        console.print(str(error))
+
+
+def _why(error: Exception) -> str:
+    return str(error) if isinstance(error, UserError) else unexpected.sentence(error)
 
 
 def _measure(data: Data, classifier: Classifier, run: Run, watch: Watch) -> None:

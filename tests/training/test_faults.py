@@ -1,6 +1,8 @@
 """Errors of TensorFlow within a training: whose they are, what is said of them, and whether starting again helps."""
 
 import json
+import re
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,10 @@ import pytest
 import tensorflow as tf
 
 from app import training
+from app.__main__ import main
 from app.datasets import loading
+from app.evaluation import evaluating
+from app.program import unexpected
 from app.program.errors import UserError, WorkerLostError
 from app.recipe import Recipe
 from app.run_folder.folder import Run
@@ -199,3 +204,46 @@ def test_a_training_that_runs_out_of_memory_is_one_sentence(
 def test_memory_is_told_from_a_full_disk_and_other_errors(kind: Any, message: str, memory: bool) -> None:
     with pytest.raises(UserError if memory else kind), faults.memory_named(8):
         raise kind(None, None, message)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (tf.errors.ResourceExhaustedError(None, None, OOM_ALONE), "Memory ran out: take smaller batches or images, or"),
+        (
+            tf.errors.InternalError(None, None, f"Graph execution error:\n\n{CUDNN}"),
+            "InternalError: cuDNN launch failure.",
+        ),
+        (tf.errors.InvalidArgumentError(None, None, "{{node x}} This file is damaged."), "This file is damaged."),
+        (KeyError("colour"), "KeyError: 'colour'."),
+        (ValueError(), "ValueError: ValueError."),
+    ],
+)
+def test_an_error_that_nobody_foresaw_is_a_sentence_with_the_file_of_its_trace(
+    error: Exception, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(evaluating, "evaluate", fail)
+    monkeypatch.setattr("app.evaluation.evaluate", fail)
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", str(tmp_path / "run"), "--data", "digits"])
+    said = str(ended.value.code)
+    assert said.startswith("Error: ")
+    assert words in said
+    assert "\n" not in said
+    written = re.search(r" The full trace is in (\S+)\.$", said)
+    assert written, said
+    assert Path(written[1]).parent == tmp_path / "inceptions" / "errors"
+    assert "in fail" in Path(written[1]).read_text()
+
+
+def test_a_trace_that_cannot_be_written_hides_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert f"is in {tmp_path}/20" in unexpected.sentence(ValueError("x"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
+    assert unexpected.sentence(ValueError("x")) == "ValueError: x. The full trace could not be written anywhere."

@@ -16,6 +16,7 @@ import keras
 import tensorflow as tf
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from app.program import unexpected
 from app.program.errors import UserError, WorkerLostError
 from app.program.files import write_json
 
@@ -29,9 +30,6 @@ OF_OTHERS = re.compile(
     "|tasks are unhealthy|error reported from",
     re.IGNORECASE,
 )
-OF_MEMORY = re.compile(r"\bOOM\b|out of memory|allocat", re.IGNORECASE)
-# Lines that say where in the graph, and not what.
-WHERE = re.compile(r"Graph execution error|Detected at node|<stack traces|\d+ root error|File \"|$")
 
 
 class Fault(BaseModel):
@@ -144,35 +142,19 @@ def memory_named(batch_size: int) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        if not _of_memory(error):
+        if not unexpected.is_of_memory(error):
             raise
         raise UserError(described(error, batch_size)) from error
 
 
 def described(error: Exception, batch_size: int) -> str:
-    """What went wrong, in one line, with what can be done about it where anybody knows."""
+    """What went wrong, in one line, with what can be done about it where anybody knows; and the file of the rest."""
     if isinstance(error, UserError):
         return str(error)
-    if not isinstance(error, tf.errors.OpError):
-        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}."
-    if not _of_memory(error):
-        return f"{type(error).__name__}: {_line(error)}."
+    if not (isinstance(error, tf.errors.OpError) and unexpected.is_of_memory(error)):
+        return unexpected.sentence(error)
     return (
         f"Memory ran out at batch_size={batch_size}: begin again with smaller batches, as in --set "
         f"batch_size={max(1, batch_size // 2)}, or a smaller image_size, and another --to. TensorFlow says: "
-        f"{_line(error, OF_MEMORY)}."
+        f"{unexpected.line(error, unexpected.OF_MEMORY)}. {unexpected.trace(error)}"
     )
-
-
-def _of_memory(error: tf.errors.OpError) -> bool:
-    """Disks that are full have the same kind of error."""
-    text = str(error)
-    exhausted = isinstance(error, tf.errors.ResourceExhaustedError) and "No space left" not in text
-    return exhausted or "out of memory" in text.lower().replace("_", " ")
-
-
-def _line(error: tf.errors.OpError, wanted: re.Pattern[str] | None = None) -> str:
-    """The first line of a message that says what happened; one that is `wanted`, where there is one."""
-    plain = (re.sub(r"^(\(\d+\) )?({{.*?}} )?", "", line.strip()) for line in error.message.splitlines())
-    lines = [line for line in plain if not WHERE.match(line)] or [type(error).__name__]
-    return next((line for line in lines if wanted and wanted.search(line)), lines[0]).rstrip(".")
