@@ -2,6 +2,7 @@
 
 import csv
 import inspect
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -28,14 +29,28 @@ def begin(run: Run, classifier: Classifier, data: Data, quarantine: Path | None)
     """What a run folder says before there is anything to go on with."""
     run.checkpoints.mkdir(parents=True, exist_ok=True)
     write_json(run.classifier, classifier.model_dump(mode="json"))
-    # A run that goes on keeps what it says of its files, unless they have been moved.
-    if {*manifests.read_known(run.split)} != {str(file.path.absolute()) for file in data.files}:
+    # A run that goes on keeps what it says of its files, unless they have been moved: the places of those that were
+    # lost since tell the order of the others.
+    if not {str(file.path.absolute()) for file in data.files} <= {*manifests.read_known(run.split)}:
         manifests.write(run.split, data.files, data.known)
     if data.unreadable:
         _write_unreadable(run.unreadable, data.unreadable)
     if quarantine:
         with whole(run.quarantine) as beside:
             shutil.copyfile(quarantine, beside)
+
+
+def end(run: Run, classifier: Classifier, data: Data) -> None:
+    """What a run folder says of its data once it is trained: without the pictures that were lost meanwhile."""
+    write_json(run.classifier, classifier.model_dump(mode="json"))
+    lost = {*manifests.read_known(run.split)} - {str(file.path.absolute()) for file in data.files}
+    manifests.write(run.split, data.files, data.known)
+    gone = {os.fsencode(file) for file in lost if not Path(file).exists()}
+    root = os.fsencode(Path(data.name) if Path(data.name).is_dir() else Path(data.name).parent)
+    lines = run.quarantine.read_bytes().splitlines() if run.quarantine.is_file() else []
+    with whole(run.quarantine) as beside:  # what is gone needs no list, which could name it to nobody
+        kept = [line for line in lines if os.path.abspath(os.path.join(root, line)) not in gone]
+        beside.write_bytes(b"".join(line + b"\n" for line in kept))
 
 
 def describe(

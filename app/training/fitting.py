@@ -5,6 +5,7 @@ from collections.abc import Collection
 from contextlib import nullcontext
 
 import keras
+import tensorflow as tf
 
 from app.batch_norm import in_training, measuring
 from app.datasets.dataset import Data
@@ -110,15 +111,20 @@ def fit(
                 # Where the disk is full, the checkpoint is there before the report fails.
                 callbacks += [saving, LiveReport(run, classifier, -(-total // steps))]
             callbacks.append(GiveBackMemory())
-            model.fit(
-                training,
-                steps_per_epoch=steps,
-                initial_epoch=state.step // steps,
-                epochs=-(-total // steps),
-                validation_data=validation,
-                callbacks=callbacks,
-                shuffle=False,
-                verbose=0,
-            )
+            try:
+                model.fit(
+                    training,
+                    steps_per_epoch=steps,
+                    initial_epoch=state.step // steps,
+                    epochs=-(-total // steps),
+                    validation_data=validation,
+                    callbacks=callbacks,
+                    shuffle=False,
+                    verbose=0,
+                )
+            except tf.errors.OpError as error:
+                if request:
+                    saving.on_error(error)
+                raise
     finally:
         progress.close()

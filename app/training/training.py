@@ -16,8 +16,8 @@ from app.program.progress import Watch, console
 from app.recipe import FineTuning, Recipe
 from app.run_folder.classifier import Classifier
 from app.run_folder.folder import Run
-from app.training import fine_tuning, finishing
-from app.training.beginning import begin, build, check_images, check_plan, describe, origin_of, scale_kernels
+from app.training import continuing, failures, fine_tuning, finishing
+from app.training.beginning import begin, build, check_images, check_plan, describe, end, origin_of, scale_kernels
 from app.training.checkpoints import checkpoint
 from app.training.devices import faults
 from app.training.devices.devices import Devices
@@ -61,6 +61,9 @@ def train(
     run = Run(to)
     keras.utils.set_random_seed(recipe.seed)  # TensorFlow forgets what it has set up, so before the decoder is
     loaded = loading.load(data, watch, quarantine, run.split) if isinstance(data, str) else data
+    there = loaded  # what there is now, of what the run may have begun with
+    if run.classifier.is_file():
+        loaded = continuing.as_begun(run, there, quarantine)
     devices.check(loaded, recipe)
     classifier = describe(loaded, network, recipe, start, source)
     if run.classifier.is_file():
@@ -80,7 +83,7 @@ def train(
     if deterministic:
         tf.config.experimental.enable_op_determinism()
     with memory_named(recipe.batch_size):
-        _train(loaded, classifier, recipe, run, watch, start, quarantine, devices)
+        _train(loaded, classifier, recipe, run, watch, start, quarantine, devices, there)
     return run
 
 
@@ -117,6 +120,7 @@ def _train(
     start: Path | None,
     quarantine: Path | None,
     devices: Devices,
+    there: Data,
 ) -> None:
     attempt = Attempt(run.checkpoints, devices.worker, recipe.batch_size)
     with devices.watched(attempt), devices.strategy.scope():
@@ -129,15 +133,20 @@ def _train(
         fine_tuning.report(model, fresh, recipe.fine_tuning)
     if devices.is_chief:
         begin(run, classifier, data, quarantine)
-    with devices.watched(attempt):
+    with devices.watched(attempt), failures.named(data, run, devices.workers):
         fit(model, data, classifier, recipe, run, fresh, devices, attempt)
     if devices.is_chief:
+        if there is not data:
+            record = describe(there, classifier.network, recipe).data
+            data, classifier = there, classifier.model_copy(update={"data": record})
+            end(run, classifier, data)
         finishing.keep_network(data, classifier, recipe, run)
-        finishing.complete(data, classifier, run, watch)
         _clear(run)
+        finishing.complete(data, classifier, run, watch)
 
 
 def _clear(run: Run) -> None:
     """What only a training that goes on needs."""
     checkpoint.clear(run.checkpoints)
     faults.forget(run.checkpoints)
+    failures.forget(run.checkpoints)

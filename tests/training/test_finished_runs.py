@@ -1,7 +1,9 @@
 """What `train` does with a run that is finished, or of something else: nothing is trained, and little is read."""
 
 import json
+import math
 import pickle
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +14,15 @@ import keras
 import pytest
 
 from app import recipe, run_folder, training
+from app.batch_norm import in_training
 from app.datasets import loading
 from app.datasets.dataset import Data
 from app.evaluation import evaluating, metrics
 from app.program.errors import UserError
 from app.program.progress import unwatched
-from app.recipe import Recipe
+from app.recipe import Checkpoint, Recipe
+from app.reports import run_report
+from app.run_folder import golden
 from app.run_folder.folder import Run
 from app.training import beginning, finishing
 from app.training.callbacks.epochs import History
@@ -191,9 +196,17 @@ def test_only_the_chief_makes_what_is_missing_and_clears_checkpoints(
     assert run.metrics.exists() == (worker == 0)
 
 
-@pytest.mark.parametrize(("use", "losses", "written"), [("last", (3, 1, 2), 0), ("best", (3, 1, 2), 2)])
+@pytest.mark.parametrize(
+    ("use", "losses", "written", "kept"),
+    [
+        ("last", (3, 1, 2), 0, None),
+        ("best", (3, 1, 2), 2, 1),
+        ("best", (math.nan, 3, math.nan, 2, math.inf), 2, 3),
+        ("best", (math.inf, math.nan), 0, None),
+    ],
+)
 def test_the_best_epoch_is_written_only_for_a_recipe_that_uses_it(
-    use: str, losses: tuple[float, ...], written: int, finished_run: Run, tmp_path: Path
+    use: str, losses: tuple[float, ...], written: int, kept: int | None, finished_run: Run, tmp_path: Path
 ) -> None:
     wanted = recipe.load("default", (f"checkpoint.use={use}",))
     described = finished_run.read_classifier().model_copy(update={"recipe": wanted})
@@ -204,14 +217,33 @@ def test_the_best_epoch_is_written_only_for_a_recipe_that_uses_it(
 
     def save(path: Path) -> None:
         saves.append(path)
-        path.write_text("weights")
+        path.write_text(str(epoch))
 
     saving.set_model(SimpleNamespace(save=save, stop_training=False, reset_metrics=lambda: None))
     saving._save = lambda seconds: None  # type: ignore[method-assign]
     for epoch, loss in enumerate(losses):
         saving.on_epoch_end(epoch, {"val_loss": loss})
     assert len(saves) == written
-    assert (tmp_path / "best.keras").exists() == (use == "best")
+    best = tmp_path / "best.keras"
+    assert (int(best.read_text()) if best.exists() else None) == kept
+
+
+def test_losses_that_are_no_numbers_are_forgotten_by_a_training_that_goes_on(finished_run: Run, tmp_path: Path) -> None:
+    rows: Any = [{"val_loss": loss} for loss in (math.nan, 3.0, math.nan)]
+    nobody: Any = SimpleNamespace()
+    described = finished_run.read_classifier()
+    for found, best in ((rows, 3.0), (rows[:1], math.inf), ((), math.inf)):
+        history = History(tmp_path / "h.csv", found)
+        assert SaveCheckpoints(tmp_path, None, described, nobody, history, None, nobody).best_loss == best
+
+
+def test_a_run_without_any_best_epoch_says_so(finished_run: Run, data: Data, tmp_path: Path) -> None:
+    run = copied(finished_run, tmp_path / "run", "metrics.json", "model.keras")
+    wanted = recipe_of(finished_run).model_copy(update={"checkpoint": Checkpoint(use="best")})
+    described = run.read_classifier().model_copy(update={"recipe": wanted})
+    run.classifier.write_text(described.model_dump_json())
+    with pytest.raises(UserError, match="has no best epoch: its validation loss was never a finite number"):
+        training.train(data, "lenet_bn", run.folder, wanted)
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -240,3 +272,74 @@ def test_data_that_is_loaded_is_not_loaded_again(
         training.train(
             Data(**{**vars(others), "fingerprint": "other"}), "lenet_bn", finished_run.folder, recipe_of(finished_run)
         )
+
+
+# ---- what fails after the last epoch
+
+
+def failing(*_: object, **__: object) -> None:
+    raise ValueError("chunk with 2 MB\nand more")
+
+
+@pytest.fixture
+def traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of full traces, of this test alone."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "inceptions" / "errors"
+
+
+@pytest.mark.usefixtures("untrainable")
+@pytest.mark.parametrize("what", ["evaluation", "report", "golden pictures", "statistics"])
+def test_an_error_after_the_last_epoch_leaves_a_run_that_evaluate_completes(
+    what: str,
+    finished_run: Run,
+    data: Data,
+    traces: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = copied(finished_run, tmp_path / "run", "model.keras", "metrics.json", "report.html", "golden")
+    place: dict[str, tuple[Any, str]] = {
+        "evaluation": (evaluating, "predict"),
+        "report": (run_report, "write"),
+        "golden pictures": (golden, "keep"),
+        "statistics": (in_training, "after_training"),
+    }
+    with monkeypatch.context() as patched:
+        patched.setattr(*place[what], failing)
+        if what == "statistics":  # all else can be made
+            training.train(data, "lenet_bn", run.folder, recipe_of(run))
+            said = capsys.readouterr().err
+            assert "could not be measured, and stay as they are" in said
+        else:
+            with pytest.raises(UserError) as caught:
+                training.train(data, "lenet_bn", run.folder, recipe_of(run))
+            said = str(caught.value)
+            assert "is trained and has its network" in said
+            assert f"`python -m app evaluate {run.folder}` makes what is missing." in said
+            assert "\n" not in said
+    (written,) = {*re.findall(r"The full trace is in (\S+)\.", said)}
+    assert Path(written).parent == traces
+    assert "ValueError: chunk with 2 MB. " in said
+    assert "in failing" in Path(written).read_text()
+    assert run.is_finished
+    assert not list(run.checkpoints.glob("step-*"))
+    finishing.complete_later(run.folder, unwatched)
+    assert json.loads(run.metrics.read_text())["count"] == data.test.count
+    assert len(json.loads((run.golden / "golden.json").read_text())) == min(finishing.GOLDEN, data.test.count)
+    assert "Confusion" in run.report.read_text()
+
+
+def test_evaluate_completes_what_a_training_left_and_nothing_else(
+    finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("nothing is missing")
+
+    monkeypatch.setattr(finishing, "complete", refuse)
+    finishing.complete_later(finished_run.folder, unwatched)
+    finishing.complete_later(untrained(tmp_path / "imported", 32, ("a", "b")).folder, unwatched)
+    run = copied(finished_run, tmp_path / "run", "metrics.json")
+    with pytest.raises(AssertionError, match="nothing is missing"):
+        finishing.complete_later(run.folder, unwatched)

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def load(
     told: Mapping[str, Known] | None = None,
 ) -> Data:
     """Reads every image that is not known yet, once; see `loading.load`, and `scanning.scan` for `told`."""
-    left_out = quarantined(quarantine, listing) if quarantine else frozenset()
+    left_out = quarantined(quarantine, listing, told or ()) if quarantine else frozenset()
     check_listing(listing, left_out)
     labels = tuple(sorted({file.label for file in listing.files}))
     _refuse(deciding.of_labels(name, listing))
@@ -98,23 +98,38 @@ def _refuse(shortcomings: Iterator[Finding]) -> None:
         raise UserError(finding.reason)
 
 
-def quarantined(path: Path, listing: Listing) -> frozenset[str]:
-    """The files of a listing that a quarantine list names.
+def quarantined(path: Path, listing: Listing, told: Iterable[str] = ()) -> frozenset[str]:
+    """The files of a listing that a quarantine list names. It may also name what is `told` of: what was there once.
 
     Raises:
         UserError: it cannot be read, or names what the listing has not.
     """
-    try:
-        lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
-    except OSError as error:
-        raise UserError(f"The quarantine list {path} cannot be read: {error.strerror}.") from error
     known = {os.path.abspath(file.path): str(file.path) for file in listing.files}
     known |= {os.path.abspath(finding.file): finding.file for finding in listing.found if finding.kind == "missing"}
-    named = [line.removesuffix("\r") for line in lines if line.strip()]
+    known = {os.path.abspath(file): file for file in told} | known
+    named = _lines(path)
     for line in named:
         if os.path.abspath(listing.root / line) not in known:
             raise UserError(f"{path} names {line}, which is no image of {listing.root}; take it off the list.")
     return frozenset(known[os.path.abspath(listing.root / line)] for line in named)
+
+
+def named_in(path: Path, name: str) -> frozenset[str]:
+    """The absolute paths of the files that a quarantine list of the data set `name` names.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    root = Path(name) if Path(name).is_dir() else Path(name).parent
+    return frozenset(os.path.abspath(root / line) for line in _lines(path))
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+    except OSError as error:
+        raise UserError(f"The quarantine list {path} cannot be read: {error.strerror}.") from error
+    return [line.removesuffix("\r") for line in lines if line.strip()]
 
 
 def read(

@@ -119,6 +119,12 @@ def newest(folder: Path) -> Checkpoint | None:
     return None
 
 
+def newest_step(folder: Path) -> int:
+    """The step of the newest checkpoint, be it damaged or not; 0 where there is none."""
+    found = _newest_first(folder)
+    return int(found[0].name.partition("-")[2]) if found else 0
+
+
 def clear(folder: Path) -> None:
     """Removes all checkpoints, and what processes that were killed have left of such."""
     for path in [*_newest_first(folder), *folder.glob(".*")]:

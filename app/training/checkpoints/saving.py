@@ -1,6 +1,7 @@
 """When a training saves its state: after every epoch and in between, and when it is asked to stop."""
 
 import math
+import re
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from app.training.checkpoints import checkpoint
 from app.training.checkpoints.checkpoint import Checkpoint, State
 
 INTERVAL = 60.0  # seconds of training between checkpoints, at most
+OF_READING = re.compile("IteratorGetNext")  # the operation, on one device or on several
 
 
 class SaveCheckpoints(keras.callbacks.Callback):
@@ -48,7 +50,8 @@ class SaveCheckpoints(keras.callbacks.Callback):
         self.resumed = resumed
         self.request = request
         self.keeps_best = classifier.recipe is not None and classifier.recipe.checkpoint.use == "best"
-        self.best_loss = min((row["val_loss"] for row in history.rows), default=math.inf)
+        # A loss that is not a number is less than none, and no other is less than it.
+        self.best_loss = min(filter(math.isfinite, (row["val_loss"] for row in history.rows)), default=math.inf)
 
     def on_train_begin(self, logs: Logs = None) -> None:
         self.saved = self.stepped = time.monotonic()
@@ -71,7 +74,8 @@ class SaveCheckpoints(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         loss = (logs or {})["val_loss"]
-        if self.keeps_best and (loss < self.best_loss or not (self.folder / "best.keras").is_file()):
+        is_best = loss < self.best_loss or not (self.folder / "best.keras").is_file()
+        if self.keeps_best and is_best and math.isfinite(loss):
             self.best_loss = loss
             self._write("best.keras")
         if self.model.stop_training:
@@ -81,6 +85,14 @@ class SaveCheckpoints(keras.callbacks.Callback):
                 self.model.reset_metrics()  # they are those of the validation
             self._save(0.0)
         self._stop_if_asked()
+
+    def on_error(self, error: Exception) -> None:
+        """Saves the state where the error came from reading the next batch: what fails within a step may have changed
+        some variables already, and then the checkpoint before counts, as it does in a validation."""
+        of_reading = OF_READING.search(str(error)) is not None
+        done = self.progress.step > checkpoint.newest_step(self.folder)
+        if of_reading and done and not self.model.stop_training:
+            self._save(self.progress.seconds)
 
     def _save(self, seconds: float) -> None:
         rows = tuple(self.history.rows)

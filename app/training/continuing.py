@@ -1,0 +1,67 @@
+"""Going on with a training whose pictures are fewer than they were when it began."""
+
+import dataclasses
+import itertools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from app.datasets.changes import changes
+from app.datasets.dataset import Data, Picture
+from app.datasets.files import image_files, manifests
+from app.datasets.files.image_files import FileSplit
+from app.program.errors import UserError
+from app.run_folder.folder import Run
+
+
+def as_begun(run: Run, data: Data, quarantine: Path | None) -> Data:
+    """`data` with the order that the training in `run` began with, where pictures are missing that `quarantine` names:
+    the place of each in the training split is taken by the next of its class, so that all others come in the steps, and
+    augmented, as they would have come. Its fingerprint is that of the beginning. Other data is returned as it is.
+
+    Raises:
+        UserError: pictures are missing, added or changed that no list names.
+    """
+    begun = run.read_classifier()
+    record, before, now = begun.data, manifests.read_pictures(run.split), pictures(data)
+    if record is None or record.fingerprint == data.fingerprint or begun.labels != data.labels or not before:
+        return data
+    kept = {_key(picture) for picture in now}
+    lost = [picture for picture in before if _key(picture) not in kept]
+    named = image_files.named_in(quarantine, data.name) if quarantine else frozenset()
+    only_lost = lost and len(before) - len(lost) == len(now)
+    if not run.is_finished and only_lost and all(os.path.abspath(picture.file.path) in named for picture in lost):
+        train = [picture for picture in before if picture.file.split == "train"]
+        return dataclasses.replace(data, train=_filled(train, kept, data.labels), fingerprint=record.fingerprint)
+    found = changes(before, now)
+    if not found:  # another label, which is found by its name, or a list that somebody has changed
+        return data
+    way = "bring back what was there, or choose another --to"
+    if only_lost and not run.is_finished:
+        way += "; with --quarantine and a list of what was removed the training goes on without"
+    raise UserError(
+        f"The images of {data.name} are not those that {run.folder} was begun with: {found}. To go on, {way}."
+    )
+
+
+def pictures(data: Data) -> list[Picture]:
+    return [Picture(file, known) for file, known in zip(data.files, data.known, strict=True)]
+
+
+def _filled(train: Sequence[Picture], kept: set[tuple[str, ...]], labels: Sequence[str]) -> FileSplit:
+    def place(number: int) -> Picture:
+        mine = train[number]
+        if _key(mine) in kept:
+            return mine
+        others = itertools.chain(train[number + 1 :], train[:number])
+        # Each class has a picture to train on: without one the data could not have been loaded.
+        return next(other for other in others if other.file.label == mine.file.label and _key(other) in kept)
+
+    taken = [place(number) for number in range(len(train))]
+    places = {label: number for number, label in enumerate(labels)}
+    return FileSplit(tuple(str(one.file.path) for one in taken), tuple(places[one.file.label] for one in taken))
+
+
+def _key(picture: Picture) -> tuple[str, ...]:
+    file = picture.file
+    return os.path.abspath(file.path), file.label, str(file.split), picture.known.encoded

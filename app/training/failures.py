@@ -1,0 +1,67 @@
+"""A training that TensorFlow ends: what is said of it, with the way on."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import tensorflow as tf
+
+from app.datasets import changes
+from app.datasets.dataset import Data
+from app.program import unexpected
+from app.program.errors import UserError
+from app.program.files import whole
+from app.run_folder.folder import Run
+from app.training.checkpoints import checkpoint
+from app.training.devices.faults import OF_OTHERS
+
+LIST = "quarantine.txt"  # in the folder of the checkpoints, until the run is finished
+
+
+@contextmanager
+def named(data: Data, run: Run, workers: int = 1) -> Iterator[None]:
+    """Around what reads the pictures of `data`. Errors of memory pass, and of several workers those that say nothing of
+    pictures: see `faults`.
+
+    Raises:
+        UserError: an error of TensorFlow; with the pictures that are not any more what they were when they were looked
+            at, where there are such, and a list that names them.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if unexpected.is_of_memory(error) or (workers > 1 and OF_OTHERS.search(str(error))):
+            raise
+        if lost := changes.spoiled(data):
+            raise UserError(_without(lost, run)) from error
+        if workers > 1:
+            raise
+        raise UserError(f"{unexpected.sentence(error)} {_state(run)} The same command goes on.") from error
+
+
+def _without(lost: list[tuple[str, str]], run: Run) -> str:
+    """What to do without these files, after writing a list of them and of what was left out before."""
+    listed = run.checkpoints / LIST
+    before = run.quarantine.read_bytes() if run.quarantine.is_file() else b""
+    with whole(listed) as beside:
+        lines = [*before.splitlines(), *(os.fsencode(os.path.abspath(file)) for file, _ in lost)]
+        beside.write_bytes(b"\n".join(lines) + b"\n")
+    (file, why), *others = lost
+    more = f", and {len(others)} more images are not what they were" if others else ""
+    return (
+        f"{file} {why}{more}. {_state(run)} Bring back what was there, and the same command goes on; with --quarantine "
+        f"{listed} it goes on without."
+    )
+
+
+def _state(run: Run) -> str:
+    if (run.checkpoints / "last.keras").is_file():
+        return "The training is over, and its weights are saved."
+    step = checkpoint.newest_step(run.checkpoints)
+    return f"The state after step {step} is saved." if step else "No step was saved yet."
+
+
+def forget(checkpoints: Path) -> None:
+    """Removes the list of a run that is finished."""
+    (checkpoints / LIST).unlink(missing_ok=True)

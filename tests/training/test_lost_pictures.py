@@ -1,0 +1,214 @@
+"""Pictures that vanish or are damaged after they were looked at, and other errors of TensorFlow within a training."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from app import evaluation, recipe, training
+from app.datasets import loading
+from app.datasets.dataset import Data
+from app.datasets.files import manifests
+from app.datasets.files.image_files import FileSplit
+from app.pipeline import held_pictures, input_pipeline
+from app.program.errors import UserError
+from app.program.progress import unwatched
+from app.run_folder.folder import Run
+from app.training import continuing
+from app.training.callbacks import epochs
+from app.training.checkpoints import checkpoint
+from tests.makers.image_folders import age
+
+SETTINGS = ("epochs=2", "image_size=16", "batch_size=8", "dropout=0.3", "augmentation.flip=true")
+STEPS = 18  # of the run
+
+
+def train(data: Path, to: Path, quarantine: Path | None = None) -> Run:
+    wanted = recipe.load("default", SETTINGS)
+    return training.train(str(data), "lenet_bn", to, wanted, unwatched, quarantine=quarantine)
+
+
+@pytest.fixture
+def photos(pictures: Path, tmp_path: Path) -> Path:
+    copy = tmp_path / "photos"
+    shutil.copytree(pictures, copy)
+    age(copy)
+    return copy
+
+
+@pytest.fixture(autouse=True)
+def _read_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a large data set is read: nothing of it is held in memory."""
+    monkeypatch.setattr(input_pipeline, "FEW", 0)
+    monkeypatch.setattr(input_pipeline, "HELD", 0)
+    monkeypatch.setattr(held_pictures, "MEMORY", 0)
+
+
+def of_split(photos: Path, split: str) -> Path:
+    return next(file.path for file in loading.load(str(photos)).files if file.split == split)
+
+
+def at_step(step: int, action: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    count = epochs.EndEpochs.on_train_batch_end
+
+    def acting(self: Any, batch: int, logs: Any = None) -> None:
+        count(self, batch, logs)
+        if self.step == step:
+            action()
+
+    monkeypatch.setattr(epochs.EndEpochs, "on_train_batch_end", acting)
+
+
+def weights(run: Run) -> list[np.ndarray[Any, Any]]:
+    return [weight.numpy() for weight in keras.models.load_model(run.checkpoints / "last.keras").weights]
+
+
+@pytest.mark.slow
+def test_a_picture_that_vanishes_is_named_and_nothing_is_lost(photos: Path, tmp_path: Path) -> None:
+    lost, run = of_split(photos, "train"), Run(tmp_path / "run")
+    content = lost.read_bytes()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        at_step(3, lost.unlink, monkeypatch)
+        with pytest.raises(UserError) as caught:
+            train(photos, run.folder)
+    listed = run.checkpoints / "quarantine.txt"
+    state = checkpoint.newest(run.checkpoints)
+    assert state
+    step = state.state.step
+    assert 3 <= step < STEPS
+    assert str(caught.value) == (
+        f"{lost} is gone. The state after step {step} is saved. Bring back what was there, and the same command goes "
+        f"on; with --quarantine {listed} it goes on without."
+    )
+    assert listed.read_text() == f"{lost}\n"
+    with pytest.raises(UserError) as caught:
+        train(photos, run.folder)
+    assert f"are not those that {run.folder} was begun with: 1 image was removed: {lost}. To go on, " in str(
+        caught.value
+    )
+    assert "--quarantine" in str(caught.value)
+    lost.write_bytes(content)
+    train(photos, run.folder)
+    assert not listed.exists()
+    for mine, theirs in zip(weights(run), weights(train(photos, tmp_path / "unbroken")), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.slow
+def test_a_training_goes_on_without_a_picture_that_was_cut(photos: Path, tmp_path: Path) -> None:
+    lost, run = of_split(photos, "train"), Run(tmp_path / "run")
+    size = lost.stat().st_size
+
+    def cut() -> None:
+        lost.write_bytes(lost.read_bytes()[: size // 2])
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        at_step(3, cut, monkeypatch)
+        with pytest.raises(UserError, match=f"was cut, {size // 2} of {size} bytes are left. The state after step"):
+            train(photos, run.folder)
+    begun = run.read_classifier().data
+    listed = tmp_path / "list.txt"
+    shutil.copy(run.checkpoints / "quarantine.txt", listed)
+    train(photos, run.folder, listed)
+    record = run.read_classifier().data
+    assert begun
+    assert record
+    assert record.train == begun.train - 1
+    assert record.fingerprint == loading.load(str(photos), quarantine=listed).fingerprint
+    assert lost not in {picture.file.path for picture in manifests.read_pictures(run.split)}
+    assert evaluation.evaluate(run.folder, None)["top_1"] == json.loads(run.metrics.read_text())["top_1"]
+    assert loading.load(str(run.split)).fingerprint == record.fingerprint
+
+
+@pytest.mark.slow
+def test_a_picture_of_the_validation_that_vanishes_costs_no_more_than_the_last_minute(
+    photos: Path, tmp_path: Path
+) -> None:
+    lost, run = of_split(photos, "validation"), Run(tmp_path / "run")
+    content = lost.read_bytes()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        at_step(12, lost.unlink, monkeypatch)
+        with pytest.raises(UserError, match=r"is gone\. The state after step 9 is saved."):
+            train(photos, run.folder)
+    listed = tmp_path / "list.txt"
+    shutil.copy(run.checkpoints / "quarantine.txt", listed)
+    train(photos, run.folder, listed)
+    assert run.quarantine.read_bytes() == b"", "nobody could find what is gone"
+    assert evaluation.evaluate(run.folder, None)["count"] == 16
+    lost.write_bytes(content)
+    with pytest.raises(UserError, match="1 image was added"):
+        train(photos, run.folder)
+
+
+def test_the_other_pictures_come_in_the_steps_in_which_they_would_have_come(photos: Path, tmp_path: Path) -> None:
+    """The place of what is lost has the next picture of its class."""
+    data, run = loading.load(str(photos)), Run(tmp_path / "run")
+    assert isinstance(data.train, FileSplit)
+    paths, places = data.train.paths, [5, 6, data.train.count - 1]
+
+    def remove() -> None:
+        for place in places:
+            Path(paths[place]).unlink()
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        at_step(3, remove, monkeypatch)
+        words = rf"^{paths[5]} is gone, and 2 more images are not what they were\. The state after step \d+"
+        with pytest.raises(UserError, match=words):
+            train(photos, run.folder)
+    listed = tmp_path / "list.txt"
+    shutil.copy(run.checkpoints / "quarantine.txt", listed)
+    assert listed.read_text().split("\n") == [*(paths[place] for place in places), ""]
+    there = loading.load(str(photos), quarantine=listed, told=run.split)
+    assert there.train.count == data.train.count - 3
+    found = continuing.as_begun(run, there, listed)
+    assert isinstance(found.train, FileSplit)
+    assert found.fingerprint == data.fingerprint
+    assert found.train.labels == data.train.labels
+    changed = [i for i, (a, b) in enumerate(zip(found.train.paths, paths, strict=True)) if a != b]
+    assert changed == places
+    assert found.train.paths[5] == found.train.paths[6] == paths[7]
+    last = data.train.labels[-1]
+    assert found.train.paths[-1] == paths[data.train.labels.index(last)]
+    (photos / "flower" / "new.png").write_bytes(next((photos / "temple").glob("*.png")).read_bytes())
+    with pytest.raises(UserError, match=r"1 image was added: \S+new.png; 3 images were removed: "):
+        continuing.as_begun(run, loading.load(str(photos), quarantine=listed, told=run.split), listed)
+
+
+def test_what_tensorflow_cannot_read_of_a_published_data_set_is_one_sentence(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pictures are no files, and nobody looked at them before."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    data = loading.load(str(photos))
+    Path(data.train.paths[0]).write_bytes(b"no picture")  # type: ignore[attr-defined]
+    set_ = Data("tfds:x", data.labels, data.train, data.validation, data.test, data.fingerprint)
+    with pytest.raises(UserError) as caught:
+        training.train(set_, "lenet_bn", tmp_path / "run", recipe.load("default", SETTINGS))
+    said = re.fullmatch(
+        r"InvalidArgumentError: .*This is no JPEG, PNG, GIF, WebP or BMP file.* The full trace is in (\S+)\. "
+        r"(No step was saved yet|The state after step \d+ is saved)\. The same command goes on\.",
+        str(caught.value),
+    )
+    assert said, str(caught.value)
+    assert "Traceback" in Path(said[1]).read_text()
+
+
+@pytest.mark.slow
+def test_within_a_step_a_fault_leaves_the_checkpoint_before(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some variables may have changed already."""
+
+    def fail() -> None:
+        raise tf.errors.InternalError(None, None, "Graph execution error:\n\ncuDNN launch failure")
+
+    at_step(12, fail, monkeypatch)
+    with pytest.raises(UserError, match=r"^InternalError: cuDNN launch failure\. .* The state after step 9 is saved\."):
+        train(photos, tmp_path / "run")
