@@ -15,6 +15,7 @@ quarantine.txt    images that were to be left out, where a list of them was give
 split.csv         which image is in which split, where images are files; a manifest to train on again
 
 A run is finished when `model.keras` is there, which is written after `golden/`; figures and report can be made from it.
+A file `training.lock` is there while a process trains in it (see `lock`), or was killed while it did.
 A folder `exchange/` is of a `batch-norm recalibrate` that was killed; whoever reads the run ends what it began.
 """
 

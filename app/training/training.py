@@ -1,6 +1,7 @@
 """Training: a data set, a network and a recipe in; a run folder out."""
 
 import random
+from contextlib import nullcontext
 from pathlib import Path
 
 import keras
@@ -14,6 +15,7 @@ from app.program import progress
 from app.program.errors import UserError
 from app.program.progress import Watch, console
 from app.recipe import FineTuning, Recipe
+from app.run_folder import lock
 from app.run_folder.classifier import Classifier
 from app.run_folder.folder import Run
 from app.training import continuing, failures, fine_tuning, finishing
@@ -61,29 +63,30 @@ def train(
     run = Run(to)
     keras.utils.set_random_seed(recipe.seed)  # TensorFlow forgets what it has set up, so before the decoder is
     loaded = loading.load(data, watch, quarantine, run.split) if isinstance(data, str) else data
-    there = loaded  # what there is now, of what the run may have begun with
-    if run.classifier.is_file():
-        loaded = continuing.as_begun(run, there, quarantine)
-    devices.check(loaded, recipe)
-    classifier = describe(loaded, network, recipe, start, source)
-    if run.classifier.is_file():
-        begun = run.read_classifier()
-        check_images(run.folder, begun, classifier)
-        if run.is_finished:
-            if devices.is_chief and finishing.complete(loaded, begun, run, watch):
-                console.print(f"{to} was trained; what was missing beside its network is there now.")
-            else:
-                console.print(f"{to} is finished; nothing to do.")
-            if devices.is_chief:
-                _clear(run)
-            return run
-    report_data(loaded)
-    console.print(devices.described())
-    random.seed(recipe.seed)  # again: preparing a data set draws from it, and so do the initial weights
-    if deterministic:
-        tf.config.experimental.enable_op_determinism()
-    with memory_named(recipe.batch_size):
-        _train(loaded, classifier, recipe, run, watch, start, quarantine, devices, there)
+    with lock.held(to) if devices.is_chief else nullcontext():
+        there = loaded  # what there is now, of what the run may have begun with
+        if run.classifier.is_file():
+            loaded = continuing.as_begun(run, there, quarantine)
+        devices.check(loaded, recipe)
+        classifier = describe(loaded, network, recipe, start, source)
+        if run.classifier.is_file():
+            begun = run.read_classifier()
+            check_images(run.folder, begun, classifier)
+            if run.is_finished:
+                if devices.is_chief and finishing.complete(loaded, begun, run, watch):
+                    console.print(f"{to} was trained; what was missing beside its network is there now.")
+                else:
+                    console.print(f"{to} is finished; nothing to do.")
+                if devices.is_chief:
+                    _clear(run)
+                return run
+        report_data(loaded)
+        console.print(devices.described())
+        random.seed(recipe.seed)  # again: preparing a data set draws from it, and so do the initial weights
+        if deterministic:
+            tf.config.experimental.enable_op_determinism()
+        with memory_named(recipe.batch_size):
+            _train(loaded, classifier, recipe, run, watch, start, quarantine, devices, there)
     return run
 
 
@@ -92,7 +95,7 @@ def check(network: str | None, to: Path, recipe: Recipe, start: Path | None, dev
 
     Raises:
         UserError: unknown network; a start that is not finished, or of another network; a target that is something
-            else, or a run of another network, recipe or origin.
+            else, or a run of another network, recipe or origin, or one that another process trains.
     """
     source = Run(start).read_finished() if start else None
     network = network or (source.network if source else None)
@@ -104,11 +107,17 @@ def check(network: str | None, to: Path, recipe: Recipe, start: Path | None, dev
     if recipe.fine_tuning != FineTuning() and not source:
         raise UserError("fine_tuning.* is for a run that begins with trained weights: add --from with a run.")
     run = Run(to)
-    if devices.is_chief and to.exists() and not (to.is_dir() and (run.classifier.is_file() or not any(to.iterdir()))):
-        raise UserError(f"{to} exists and is not a run folder; choose another --to. Nothing in it was touched.")
+    if devices.is_chief:
+        if to.exists() and not (to.is_dir() and (run.classifier.is_file() or {*_names(to)} <= {lock.NAME})):
+            raise UserError(f"{to} exists and is not a run folder; choose another --to. Nothing in it was touched.")
+        lock.check(to)
     if run.classifier.is_file():
         check_plan(run.folder, run.read_classifier(), network, recipe, origin_of(start))
     return network
+
+
+def _names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
 
 
 def _train(
