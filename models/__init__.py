@@ -12,7 +12,8 @@ from .batch_normalization import BatchNormalization
 from .bn_inception import BNInception, InceptionV2
 from .densenet import DenseNet121, DenseNetD2L
 from .googlenet import GoogLeNet, InceptionV1
-from .inception_resnet import InceptionResNetV1, InceptionResNetV2, InceptionResNetV2Paper
+from .inception_resnet import InceptionResNetV1, InceptionResNetV2Paper
+from .inception_resnet_v2 import InceptionResNetV2
 from .inception_v3 import InceptionV3
 from .inception_v4 import InceptionV4
 from .lenet import LeNetBN

@@ -21,6 +21,7 @@ from typing import Any, Literal
 import keras
 from keras import layers
 
+from . import imagenet
 from .blocks import (
     Op,
     Stage,
@@ -37,6 +38,8 @@ from .blocks import (
     ported,
     run,
 )
+
+preprocess_input, decode_predictions = imagenet.scaled, imagenet.decode_predictions
 
 PORTS: Mapping[str, Mapping[str, Any]] = {
     "cadene": {

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import keras
 from keras import layers
 
+from . import imagenet
 from .blocks import (
     SYMMETRIC,
     Op,
@@ -31,6 +32,8 @@ from .blocks import (
     ported,
     run,
 )
+
+preprocess_input, decode_predictions = imagenet.standardized, imagenet.decode_predictions
 
 PORTS: Mapping[str, Mapping[str, Any]] = {"torchvision": {"epsilon": 1e-5}}
 GROWTH = 32

@@ -22,6 +22,7 @@ from typing import Any, Literal
 import keras
 from keras import layers
 
+from . import imagenet
 from .blocks import (
     Op,
     Stage,
@@ -40,6 +41,8 @@ from .blocks import (
     run,
 )
 from .local_response_normalization import LocalResponseNormalization
+
+preprocess_input, decode_predictions = imagenet.scaled, imagenet.decode_predictions
 
 PORTS: Mapping[str, Mapping[str, Any]] = {
     "torchvision": {"strided_convolutions": "symmetric", "strided_pools": "ceil"},

@@ -27,6 +27,7 @@ from typing import Any, Literal
 import keras
 from keras import layers
 
+from . import imagenet
 from .blocks import (
     Op,
     Stage,
@@ -46,6 +47,8 @@ from .blocks import (
     run,
 )
 from .inception_v4 import STEM, reduction_a
+
+preprocess_input, decode_predictions = imagenet.scaled, imagenet.decode_predictions
 
 V: Literal["valid"] = "valid"
 Scales = tuple[float, float, float]

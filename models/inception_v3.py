@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import keras
 
+from . import imagenet
 from .blocks import (
     Op,
     Stage,
@@ -31,6 +32,8 @@ from .blocks import (
     ported,
     run,
 )
+
+preprocess_input, decode_predictions = imagenet.scaled, imagenet.decode_predictions
 
 V: Literal["valid"] = "valid"
 PORTS: Mapping[str, Mapping[str, Any]] = {"torchvision": {"count_padding": True}, "timm": {"count_padding": True}}

@@ -11,6 +11,7 @@ from typing import Literal
 
 import keras
 
+from . import imagenet
 from .blocks import (
     Op,
     Stage,
@@ -28,6 +29,8 @@ from .blocks import (
     ported,
     run,
 )
+
+preprocess_input, decode_predictions = imagenet.scaled, imagenet.decode_predictions
 
 V: Literal["valid"] = "valid"
 

@@ -12,7 +12,10 @@ from typing import Literal
 import keras
 from keras import layers
 
+from . import imagenet
 from .blocks import Stage, Style, Top, average_pool, classify, conv, finish, image_input, network, ported, run
+
+preprocess_input, decode_predictions = imagenet.scaled, imagenet.decode_predictions
 
 # fmt: off
 STAGES: tuple[Stage, ...] = (                   #    grid     channels

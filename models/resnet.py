@@ -14,6 +14,7 @@ from typing import Any, Literal
 import keras
 from keras import layers
 
+from . import imagenet
 from .blocks import (
     SYMMETRIC,
     Op,
@@ -29,6 +30,8 @@ from .blocks import (
     ported,
     run,
 )
+
+preprocess_input, decode_predictions = imagenet.standardized, imagenet.decode_predictions
 
 
 def basic_block(filters: int, stride: int = 1, normalize_shortcut: bool = True) -> Op:

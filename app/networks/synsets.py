@@ -1,4 +1,4 @@
-"""ImageNet's thousand classes, as TensorFlow Datasets lists them."""
+"""ImageNet's thousand classes, and what TensorFlow Datasets lists about its images."""
 
 import importlib.resources
 
@@ -7,7 +7,9 @@ BACKGROUND = "background"  # class 0 of the 1001 that TF-slim trains: no image h
 
 def synsets() -> tuple[str, ...]:
     """The thousand classes, as `n01440764`, in the order of published networks."""
-    return tuple(listing("labels.txt"))
+    from models import imagenet  # it brings Keras, which listing files need not wait for
+
+    return tuple(imagenet.names())
 
 
 def listing(name: str) -> list[str]:

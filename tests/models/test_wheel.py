@@ -24,7 +24,8 @@ import inceptions, keras, models
 assert models.STRANGER and inceptions.__file__.startswith(sys.argv[2]), inceptions.__file__
 network = keras.models.load_model(sys.argv[1])
 assert type(network.get_layer("stem_1_bn")) is inceptions.BatchNormalization
-import inceptions.weights
+import inceptions.imagenet, inceptions.weights
+assert inceptions.imagenet.names()["n01440764"] == "tench"
 assert inceptions.weights.SOURCES
 print(inceptions.__version__, network.count_params())
 """
