@@ -5,6 +5,7 @@ the activations what the plain formula does in eight; every other backend runs t
 """
 
 import math
+import operator
 from typing import Any
 
 import keras
@@ -18,6 +19,10 @@ if keras.backend.backend() == "tensorflow":
     from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
 FUSED_DTYPES = ("float32", "float16", "bfloat16")
+# Arguments that the layers of Keras 3 and 2 write into their configurations beside ours, and the values that ask for
+# nothing; the rest of `renorm_` says how, and `fused` by which kernel.
+SWITCHED_OFF = {"renorm": (None, False), "virtual_batch_size": (None,), "adjustment": (None,)}
+WITHOUT_EFFECT = ("renorm_clipping", "renorm_momentum", "fused")
 
 
 @keras.saving.register_keras_serializable(package="inceptions")
@@ -37,9 +42,10 @@ class BatchNormalization(keras.layers.Layer):
     where the variance that is averaged is the unbiased m / (m - 1) * variance, as step 10 of Algorithm 2 has it and as
     TF-slim and PyTorch do. `unbiased=False` averages the biased one, as `keras.layers.BatchNormalization` does.
 
-    Input: (batch, ..., channels) in any float type, of rank 2 or more. Output: same shape and type. Parameters, moving
-    averages and the arithmetic on them are float32 (float64 for float64) even where the input is half precision.
-    The normalised axis is the last one on the fused kernel; any other `axis`, float64 and XLA run the plain formula.
+    Input: (batch, ..., channels) in any float type, of rank 2 or more. Output: same shape and type; that of integers
+    has the layer's `compute_dtype`. Parameters, moving averages and the arithmetic on them are float32 (float64 for
+    float64) even where the input is half precision. The normalised axis is the last one on the fused kernel; any other
+    `axis`, float64 and XLA run the plain formula.
 
     A layer with `trainable = False` is in inference: it uses its moving averages and does not move them, whatever
     `training` says. A batch without values (m = 0) leaves the moving averages alone; with a single value per channel
@@ -55,14 +61,17 @@ class BatchNormalization(keras.layers.Layer):
 
     Weights, in this order: gamma (if `scale`), beta (if `center`), moving_mean, moving_variance; each (channels,).
 
+    A configuration of `keras.layers.BatchNormalization` is read as well, also one of Keras 2.
+
     Raises:
         ValueError: `momentum` outside [0, 1], or `epsilon` not above 0; an axis that the input does not have, or of
-            unknown size; a mask of another rank; `synchronized` on a backend other than TensorFlow.
+            unknown size; a mask of another rank; `synchronized` on a backend other than TensorFlow; what Keras' layer
+            can and this one cannot, batch renormalisation and virtual batches.
     """
 
     def __init__(
         self,
-        axis: int = -1,
+        axis: Any = -1,
         momentum: float = 0.99,
         epsilon: float = 1e-3,
         center: bool = True,
@@ -79,9 +88,20 @@ class BatchNormalization(keras.layers.Layer):
         gamma_constraint: Any = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        if not isinstance(axis, int):
-            raise ValueError(f"axis={axis!r} must be an integer: the one axis whose entries are normalised apart.")
+        for name, nothing in SWITCHED_OFF.items():
+            if (value := kwargs.pop(name, None)) not in nothing:
+                raise ValueError(
+                    f"{name}={value!r} is of keras.layers.BatchNormalization and makes it another algorithm, which "
+                    "this layer does not have: leave it out, or take that layer."
+                )
+        super().__init__(**{name: value for name, value in kwargs.items() if name not in WITHOUT_EFFECT})
+        try:
+            (only,) = axis if isinstance(axis, list | tuple) else (axis,)  # Keras 2 writes [3]
+            self.axis = operator.index(only)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"axis={axis!r} must be an integer: the one axis whose entries are normalised apart."
+            ) from None
         if isinstance(momentum, str) or not 0 <= momentum <= 1:
             raise ValueError(
                 f"momentum={momentum} is outside [0, 1]. It is the weight of the past, as in Keras: "
@@ -92,7 +112,6 @@ class BatchNormalization(keras.layers.Layer):
         if synchronized and keras.backend.backend() != "tensorflow":
             raise ValueError("synchronized=True needs the TensorFlow backend: its replicas are those of tf.distribute.")
         self.supports_masking = True
-        self.axis = axis
         self.momentum = momentum
         self.epsilon = epsilon
         self.center = center
@@ -138,6 +157,13 @@ class BatchNormalization(keras.layers.Layer):
         )
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        if "float" in keras.backend.standardize_dtype(inputs.dtype):
+            return self._normalized(inputs, training, mask)
+        # Keras brings floats to the compute type before this, and leaves integers, into which no answer would fit.
+        outputs = self._normalized(ops.cast(inputs, self.moving_mean.dtype), training, mask)
+        return ops.cast(outputs, self.compute_dtype)
+
+    def _normalized(self, inputs: Any, training: bool | None, mask: Any) -> Any:
         # A frozen layer is inference, whatever the call says: its statistics belong to the weights it was trained with.
         from_batch = bool(training) and self.trainable
         on_the_kernel = self._fits_the_kernel(inputs, from_batch)

@@ -15,8 +15,9 @@ class LocalResponseNormalization(keras.layers.Layer):
     where channels that do not exist count 0. This is TensorFlow's form; Caffe's alpha is divided by the size of the
     window, so that GoogLeNet's 1e-4 over 5 channels is the 2e-5 of the defaults here.
 
-    Input: (batch, ..., channels) in any float type. Output: same shape and type; squares are summed in float32 even
-    where the input is half precision, whose range ends at 256 squared.
+    Input: (batch, ..., channels) in any float type. Output: same shape and type, that of integers has the layer's
+    `compute_dtype`; squares are summed in float32 even where the input is half precision, whose range ends at 256
+    squared.
 
     Raises:
         ValueError: `depth_radius` below 0, or `bias` not above 0.
@@ -36,12 +37,14 @@ class LocalResponseNormalization(keras.layers.Layer):
         self.beta = beta
 
     def call(self, inputs: Any) -> Any:
-        x = inputs if keras.backend.standardize_dtype(inputs.dtype) == "float64" else ops.cast(inputs, "float32")
+        dtype = keras.backend.standardize_dtype(inputs.dtype)
+        x = inputs if dtype == "float64" else ops.cast(inputs, "float32")
         channels, window = ops.shape(x)[-1], 2 * self.depth_radius + 1
         beside = [(0, 0)] * (len(x.shape) - 1) + [(self.depth_radius, self.depth_radius)]
         squares = ops.pad(ops.square(x), beside)
         energy = sum(squares[..., shift : shift + channels] for shift in range(window))
-        return ops.cast(x * (self.bias + self.alpha * energy) ** -self.beta, inputs.dtype)
+        divided = x * (self.bias + self.alpha * energy) ** -self.beta
+        return ops.cast(divided, dtype if "float" in dtype else self.compute_dtype)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return input_shape
