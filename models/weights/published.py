@@ -1,5 +1,6 @@
 """`weights="imagenet"`: what Keras and TF-slim publish, fetched once into `~/.keras/models/inceptions`.
 
+A file that was not fetched here is never deleted: somebody put it there. Keras' own, in `~/.keras/models`, serves too.
 Keras publishes an MD5 sum of every file. TF-slim publishes none: its checkpoints are held against the names and shapes
 of the network, and against their own hash from the second use on.
 """
@@ -80,12 +81,21 @@ def imagenet(model: keras.Model, network: str) -> Report:
             without normalisation; the file cannot be fetched, which says where to put it; it is not the published one.
     """
     if network not in FILES:
-        raise WeightsError(f'No weights="imagenet" of {network} are published in Keras: there are {", ".join(FILES)}.')
+        raise WeightsError(
+            f'No weights="imagenet" of {network} are published in Keras: there are {", ".join(FILES)}; weights=None '
+            "starts from random ones."
+        )
     files = FILES[network]
     _check(model, network, files)
     if isinstance(files, KerasFiles):
         return assign(model, read(_keras_file(model, files), network, "keras"))
     return _from_slim(model, network, files)
+
+
+def is_published(path: Path) -> bool:
+    """Whether the file is one that Keras publishes the MD5 sum of."""
+    sums = {md5 for files in FILES.values() if isinstance(files, KerasFiles) for md5 in (files.md5, files.md5_notop)}
+    return _hash(path, "md5") in sums
 
 
 def folder() -> Path:
@@ -97,7 +107,7 @@ def folder() -> Path:
 def _check(model: keras.Model, network: str, files: KerasFiles | SlimArchive) -> None:
     layers = {layer.name: layer for layer in model.layers}
     what = f'weights="imagenet" of {network}'
-    channels = model.input_shape[-1]
+    channels = layers["stem_1_conv"].input.shape[-1]
     if channels != 3:
         raise WeightsError(f"{what} are for images of 3 channels, the model takes {channels}.")
     if "predictions" in layers and layers["predictions"].units not in files.classes:
@@ -117,14 +127,22 @@ def _check(model: keras.Model, network: str, files: KerasFiles | SlimArchive) ->
 def _keras_file(model: keras.Model, files: KerasFiles) -> Path:
     top = _has_classifier(model)
     url = f"{KERAS}/{files.path}{'' if top else '_notop'}.h5"
+    published = files.md5 if top else files.md5_notop
     path = folder() / url.rpartition("/")[2]
-    if not path.exists():
-        _fetch(url, path, f"{path.name} at {path}")
-    found, published = _hash(path, "md5"), files.md5 if top else files.md5_notop
-    if found != published:
+    of_keras = path.parent.parent / path.name
+    for present in (path, of_keras):
+        if present.exists() and _hash(present, "md5") == published:
+            return present
+    if path.exists():
+        raise WeightsError(
+            f"{path} has the MD5 sum {_hash(path, 'md5')}, the published file has {published}: move it away, and that "
+            "one is fetched; to load it as it is, name it in `weights=`."
+        )
+    _fetch(url, path, f"{path.name} at {path}")
+    if (found := _hash(path, "md5")) != published:
         path.unlink()
         raise WeightsError(
-            f"{path} had the MD5 sum {found}, the published file has {published}: it was deleted, try again."
+            f"{url} gave a file with the MD5 sum {found}, the published one has {published}: it was deleted, try again."
         )
     return path
 
@@ -136,15 +154,18 @@ def _from_slim(model: keras.Model, network: str, files: SlimArchive) -> Report:
         recorded.unlink(missing_ok=True)
         url = f"{SLIM}/{files.archive}"
         archive = path.with_name(files.archive)
-        if not archive.exists():
+        put_here = archive.exists()
+        if not put_here:
             _fetch(url, archive, f"{files.checkpoint} of that archive at {path}")
-        _extract(archive, files.checkpoint, path)
+        _extract(archive, files.checkpoint, path, keep=put_here)
     found = _hash(path, "sha256")
     if recorded.exists() and recorded.read_text().strip() != found:
-        raise WeightsError(f"{path} is not the file of its first use any more: delete it, and it is fetched again.")
+        raise WeightsError(f"{path} is not the file of its first use any more: move it away, and it is fetched again.")
     checkpoint = read(path, network, "slim")
     if checkpoint.classes != 1001:
-        raise WeightsError(f"{path} has {checkpoint.classes} classes, the published file 1001: delete it.")
+        raise WeightsError(
+            f"{path} has {checkpoint.classes} classes, the published file 1001: move it away, and that is fetched."
+        )
     layers = {layer.name: layer for layer in model.layers}
     report = assign(
         model,
@@ -163,8 +184,8 @@ def _fetch(url: str, to: Path, what: str) -> None:
         raise WeightsError(f"{str(error).removesuffix('.')}; without a network put {what}.") from error
 
 
-def _extract(archive: Path, member: str, to: Path) -> None:
-    """The one file `member` of the archive, wherever it lies in it. The archive is deleted."""
+def _extract(archive: Path, member: str, to: Path, keep: bool) -> None:
+    """The one file `member` of the archive, wherever it lies in it. The archive is deleted unless it is to be kept."""
     part = to.with_name(f"{to.name}.part")
     try:
         with tarfile.open(archive, "r:gz") as files:
@@ -176,10 +197,15 @@ def _extract(archive: Path, member: str, to: Path) -> None:
                 shutil.copyfileobj(source, target, 2**20)
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         part.unlink(missing_ok=True)
+        if keep:
+            raise WeightsError(
+                f"{archive} is not the published archive ({error}): move it away, and that is fetched."
+            ) from error
         archive.unlink()
         raise WeightsError(f"{archive} was not the published archive ({error}): it was deleted, try again.") from error
     part.replace(to)
-    archive.unlink()
+    if not keep:
+        archive.unlink()
 
 
 def _has_classifier(model: keras.Model) -> bool:

@@ -974,9 +974,35 @@ def test_a_transfer_that_was_cut_off_goes_on(server: Server, narrow: object, sma
 def test_a_wrong_checksum_is_deleted(server: Server, narrow: object) -> None:
     good = server.files["/v3/weights.h5"]
     server.files["/v3/weights.h5"] = good[:-1] + bytes([good[-1] ^ 1])
-    with pytest.raises(WeightsError, match=r"had the MD5 sum [0-9a-f]+, the published file has .* deleted"):
+    with pytest.raises(WeightsError, match=r"gave a file with the MD5 sum [0-9a-f]+, the published one has .* deleted"):
         published.imagenet(fresh(), "inception_v3")
     assert list(published.folder().iterdir()) == []
+
+
+def test_a_file_that_somebody_put_into_the_cache_is_not_deleted(server: Server, narrow: object) -> None:
+    published.folder().mkdir(parents=True)
+    mine = published.folder() / "weights.h5"
+    mine.write_bytes(b"a week's work")
+    with pytest.raises(WeightsError, match=r"weights\.h5 has the MD5 sum [0-9a-f]+, the published .* move it away"):
+        published.imagenet(fresh(), "inception_v3")
+    assert mine.read_bytes() == b"a week's work"
+    assert server.requests == []
+
+
+def test_keras_own_cache_serves_where_its_file_is_the_published(
+    server: Server, narrow: object, small: keras.Model
+) -> None:
+    of_keras = published.folder().parent / "weights.h5"
+    of_keras.parent.mkdir(parents=True)
+    of_keras.write_bytes(server.files["/v3/weights.h5"])
+    model = fresh()
+    published.imagenet(model, "inception_v3")
+    assert same_weights(model, small)
+    assert server.requests == []
+    of_keras.write_bytes(b"another version's")
+    published.imagenet(fresh(), "inception_v3")
+    assert len(server.requests) == 1
+    assert of_keras.read_bytes() == b"another version's"
 
 
 def test_offline_says_which_file_to_put_where(server: Server, narrow: object, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1043,6 +1069,18 @@ def test_slim_archives(
         with pytest.raises(WeightsError, match=r"v3\.tar\.gz was not the published archive"):
             published.imagenet(fresh(classes=1000), "inception_v3")
         assert list(cache.iterdir()) == []
+
+    # Archives that somebody fetched by hand stay.
+    by_hand = cache / "v3.tar.gz"
+    by_hand.write_bytes(b"<html>")
+    with pytest.raises(WeightsError, match=r"v3\.tar\.gz is not the published archive .* move it away"):
+        published.imagenet(fresh(classes=1000), "inception_v3")
+    assert [*cache.iterdir()] == [by_hand]
+    by_hand.write_bytes(whole)
+    published.imagenet(fresh(classes=1000), "inception_v3")
+    assert by_hand.read_bytes() == whole
+    for path in cache.iterdir():
+        path.unlink()
 
     del tensors[f"{logits}/biases"]
     raw = write_tensorflow(tmp_path / "inception_v3.ckpt", tensors, 1).read_bytes()
