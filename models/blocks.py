@@ -9,6 +9,7 @@ second module A. The last step of a column carries the column's own name, the co
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from os import PathLike
 from typing import Any, Literal
 
 import keras
@@ -74,6 +75,8 @@ class Style:
 
 # Padded by half the kernel on either side, as PyTorch pads: fields of `Style`.
 SYMMETRIC: Mapping[str, Any] = {"strided_convolutions": "symmetric", "strided_pools": "symmetric"}
+# The networks are channels last whatever `keras.config.image_data_format()` says, as their normalisations are.
+LAST: Mapping[str, Any] = {"data_format": "channels_last"}
 Op = Callable[[Any, str, Style], Any]
 Stage = tuple[str, int, Op]
 
@@ -100,7 +103,7 @@ def convolution(
     """The convolution `name`_conv alone, to exactly `filters` channels."""
     if (style.strided_convolutions, padding) == ("symmetric", "same") and stride > 1 and kernel != 1:
         rows, columns = (kernel, kernel) if isinstance(kernel, int) else kernel
-        x, padding = layers.ZeroPadding2D((rows // 2, columns // 2), name=f"{name}_pad")(x), "valid"
+        x, padding = layers.ZeroPadding2D((rows // 2, columns // 2), name=f"{name}_pad", **LAST)(x), "valid"
     return layers.Conv2D(
         filters,
         kernel,
@@ -109,6 +112,7 @@ def convolution(
         use_bias=style.has_bias,
         kernel_initializer=style.initializer,
         name=f"{name}_conv",
+        **LAST,
     )(x)
 
 
@@ -126,10 +130,10 @@ def max_pool(size: int, stride: int = 1, padding: Padding = "same") -> Op:
 
     def op(x: Any, name: str, style: Style) -> Any:
         if stride == 1 or padding == "valid" or style.strided_pools == "same":
-            return layers.MaxPooling2D(size, stride, padding, name=name)(x)
+            return layers.MaxPooling2D(size, stride, padding, name=name, **LAST)(x)
         sides = (size // 2, size // 2) if style.strided_pools == "symmetric" else (0, stride - 1)
-        x = layers.ZeroPadding2D((sides, sides), name=f"{name}_pad")(x)
-        return layers.MaxPooling2D(size, stride, "valid", name=name)(x)
+        x = layers.ZeroPadding2D((sides, sides), name=f"{name}_pad", **LAST)(x)
+        return layers.MaxPooling2D(size, stride, "valid", name=name, **LAST)(x)
 
     return op
 
@@ -139,9 +143,9 @@ def average_pool(size: int, stride: int = 1, padding: Padding = "same") -> Op:
 
     def op(x: Any, name: str, style: Style) -> Any:
         if padding == "valid" or not style.count_padding:
-            return layers.AveragePooling2D(size, stride, padding, name=name)(x)
-        x = layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x)
-        return layers.AveragePooling2D(size, stride, "valid", name=name)(x)
+            return layers.AveragePooling2D(size, stride, padding, name=name, **LAST)(x)
+        x = layers.ZeroPadding2D(size // 2, name=f"{name}_pad", **LAST)(x)
+        return layers.AveragePooling2D(size, stride, "valid", name=name, **LAST)(x)
 
     return op
 
@@ -176,7 +180,8 @@ def residual(*columns: Op, scale: float, linear: bool = False) -> Op:
 
     def op(x: Any, name: str, style: Style) -> Any:
         branches = layers.Concatenate(name=f"{name}_concat")(side_by_side(columns, x, name, style))
-        up = layers.Conv2D(x.shape[-1], 1, kernel_initializer=style.initializer, name=f"{name}_up_conv")(branches)
+        options = {"kernel_initializer": style.initializer, "name": f"{name}_up_conv", **LAST}
+        up = layers.Conv2D(x.shape[-1], 1, **options)(branches)
         scaled = layers.Rescaling(scale, name=f"{name}_scale")(up)
         if linear:
             return layers.Add(name=name)([x, scaled])
@@ -204,7 +209,7 @@ def smallest_image(x: Any, side: int) -> int:
     Goes down one path from `x`: where columns meet all of them have the same size, so any path will do.
     """
     layer = x._keras_history.operation
-    while not isinstance(layer, layers.InputLayer):
+    while not isinstance(layer, layers.InputLayer) and layer.name != "image":
         if isinstance(layer, layers.ZeroPadding2D):
             side -= sum(layer.padding[0])
         else:
@@ -243,25 +248,44 @@ def auxiliary_features(x: Any, name: str, style: Style) -> Any:
     x = average_pool(5, 3, "valid")(x, f"{name}_pool", style)
     x = conv(128, 1)(x, f"{name}_projection", style)
     x = conv(768, 5, padding="valid")(x, f"{name}_reduction", style)
-    return layers.GlobalAveragePooling2D(name=f"{name}_average_pool")(x)
+    return layers.GlobalAveragePooling2D(name=f"{name}_average_pool", **LAST)(x)
 
 
-def image_input(input_shape: tuple[int | None, ...] | None, default: tuple[int, int, int], minimum: int) -> Any:
-    """Input `image` of (height, width, channels); `default` where nothing is asked for.
+def image_input(
+    input_shape: tuple[int | None, ...] | None, default: tuple[int, int, int], minimum: int, input_tensor: Any = None
+) -> Any:
+    """What the network stands on, (batch, height, width, channels): an input `image` of its own, of `default` where
+    nothing is asked for, or a Keras tensor, on which `image` stands unless it is an input itself.
 
     Raises:
-        ValueError: another rank, unknown channels, or a side below `minimum`.
+        ValueError: another rank, unknown channels, or a side below `minimum`; something else than a Keras tensor, or
+            one that contradicts `input_shape`.
     """
     shape = default if input_shape is None else tuple(input_shape)
+    what = "input_shape"
+    if input_tensor is not None:
+        if not keras.backend.is_keras_tensor(input_tensor):
+            raise ValueError(
+                f"input_tensor is of type {type(input_tensor).__name__}, and has to be a Keras tensor: what "
+                "keras.Input and layers give. Images themselves are given to the network when it is built."
+            )
+        asked, what = shape, "input_tensor's shape without the batch"
+        shape = tuple(input_tensor.shape[1:])
+        if input_shape is not None and asked != shape:
+            raise ValueError(f"input_shape={asked} and an input_tensor of {shape} contradict: leave input_shape out.")
     if len(shape) != 3 or shape[2] is None:
-        raise ValueError(f"input_shape={shape} must be (height, width, channels), with the channels known.")
+        raise ValueError(f"{what}={shape} must be (height, width, channels), with the channels known.")
     for side in shape[:2]:
         if side is not None and side < minimum:
             raise ValueError(
                 f"Images of {shape[0]} x {shape[1]} pixels are too small: "
                 f"the smallest that work are {minimum} x {minimum}."
             )
-    return keras.Input(shape, name="image")
+    if input_tensor is None:
+        return keras.Input(shape, name="image")
+    if isinstance(input_tensor._keras_history.operation, layers.InputLayer):
+        return input_tensor
+    return layers.Identity(name="image")(input_tensor)
 
 
 @dataclass(frozen=True)
@@ -317,11 +341,11 @@ def finish(maps: Mapping[str, Any], top: Top, style: Style, neck: Op | None = No
     *_, x = maps.values()
     if not top.include:
         if top.pooling == "avg":
-            return layers.GlobalAveragePooling2D(name="average_pool")(x)
+            return layers.GlobalAveragePooling2D(name="average_pool", **LAST)(x)
         if top.pooling == "max":
-            return layers.GlobalMaxPooling2D(name="max_pool")(x)
+            return layers.GlobalMaxPooling2D(name="max_pool", **LAST)(x)
         return x
-    predictions = classify(layers.GlobalAveragePooling2D(name="average_pool")(x), top, style, neck)
+    predictions = classify(layers.GlobalAveragePooling2D(name="average_pool", **LAST)(x), top, style, neck)
     if not top.auxiliary:
         return predictions
     return {"predictions": predictions} | {
@@ -330,16 +354,16 @@ def finish(maps: Mapping[str, Any], top: Top, style: Style, neck: Op | None = No
     }
 
 
-def network(image: Any, outputs: Any, published: str, name: str, weights: str | None) -> keras.Model:
-    """The model `name` from `image` to `outputs`.
+def network(image: Any, outputs: Any, published: str, name: str, weights: str | PathLike[str] | None) -> keras.Model:
+    """The model `name` from what `image` comes from to `outputs`, with `weights` as those of the network `published`.
 
-    `weights` is None, a file of `Model.save_weights`, or "imagenet" for the weights of the network `published`.
+    Raises:
+        ValueError: `weights` is not None, and `weights.load` cannot load it.
     """
-    model = keras.Model(image, outputs, name=name)
-    if weights == "imagenet":
-        from .weights import imagenet  # it reads checkpoints, which those who build a network need not import
+    inputs = keras.utils.get_source_inputs(image)
+    model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, outputs, name=name)
+    if weights is not None:
+        from .weights import load  # it reads checkpoints, which those who build a network need not import
 
-        imagenet(model, published)
-    elif weights is not None:
-        model.load_weights(weights)
+        load(model, published, weights)
     return model

@@ -16,6 +16,7 @@ The "Inception-v2" of 1512.00567 is another network.
 """
 
 from collections.abc import Mapping
+from os import PathLike
 from typing import Any, Literal
 
 import keras
@@ -23,6 +24,7 @@ from keras import layers
 
 from . import imagenet
 from .blocks import (
+    LAST,
     Op,
     Stage,
     Style,
@@ -63,6 +65,7 @@ def separable_stem(x: Any, name: str, style: Style) -> Any:
         depthwise_initializer=style.initializer,
         pointwise_initializer=style.initializer,
         name=f"{name}_conv",
+        **LAST,
     )(x)
     return layers.Activation(style.activation, name=name)(x)
 
@@ -119,7 +122,8 @@ def halves_evenly(side: int | None) -> bool:
 
 def BNInception(
     include_top: bool = True,
-    weights: str | None = None,
+    weights: str | PathLike[str] | None = None,
+    input_tensor: Any = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: Literal["avg", "max"] | None = None,
     classes: int = 1000,
@@ -148,7 +152,9 @@ def BNInception(
     """
     style = ported(Style(width, normalization, momentum, scale=scale), ported_from, PORTS)
     top = Top(include_top, pooling, classes, classifier_activation, dropout, auxiliary)
-    image = image_input(input_shape, default=(224, 224, 3), minimum=31 if ported_from == "cadene" else 1)
+    image = image_input(
+        input_shape, default=(224, 224, 3), minimum=31 if ported_from == "cadene" else 1, input_tensor=input_tensor
+    )
     if ported_from == "cadene" and not all(halves_evenly(side) for side in image.shape[1:3]):
         raise ValueError(
             f"On images of {image.shape[1]} x {image.shape[2]} pixels the pools and convolutions of this port end in "
@@ -160,7 +166,8 @@ def BNInception(
 
 def InceptionV2(
     include_top: bool = True,
-    weights: str | None = None,
+    weights: str | PathLike[str] | None = None,
+    input_tensor: Any = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: Literal["avg", "max"] | None = None,
     classes: int = 1000,
@@ -187,6 +194,6 @@ def InceptionV2(
     """
     style = ported(Style(width, normalization, momentum, scale=scale), ported_from, {})
     top = Top(include_top, pooling, classes, classifier_activation, dropout, auxiliary)
-    image = image_input(input_shape, default=(224, 224, 3), minimum=1)
+    image = image_input(input_shape, default=(224, 224, 3), minimum=1, input_tensor=input_tensor)
     maps = run(SLIM_STAGES, image, style)
     return network(image, finish(maps, top, style), "inception_v2", name, weights)

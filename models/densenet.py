@@ -10,6 +10,7 @@ Departures of `DenseNetD2L`, the teaching network of "Dive into Deep Learning", 
 """
 
 from collections.abc import Mapping
+from os import PathLike
 from typing import Any, Literal
 
 import keras
@@ -108,7 +109,8 @@ D2L_STAGES: tuple[Stage, ...] = (  # for 96 x 96        grid     channels
 
 def DenseNet121(
     include_top: bool = True,
-    weights: str | None = None,
+    weights: str | PathLike[str] | None = None,
+    input_tensor: Any = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: Literal["avg", "max"] | None = None,
     classes: int = 1000,
@@ -138,14 +140,15 @@ def DenseNet121(
     style = Style(width, normalization, momentum, 1.001e-5, scale, **SYMMETRIC)
     style = ported(style, ported_from, PORTS)
     top = Top(include_top, pooling, classes, classifier_activation, dropout, auxiliary)
-    image = image_input(input_shape, default=(224, 224, 3), minimum=29)
+    image = image_input(input_shape, default=(224, 224, 3), minimum=29, input_tensor=input_tensor)
     maps = run(STAGES, image, style)
     return network(image, finish(maps, top, style), "densenet121", name, weights)
 
 
 def DenseNetD2L(
     include_top: bool = True,
-    weights: str | None = None,
+    weights: str | PathLike[str] | None = None,
+    input_tensor: Any = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: Literal["avg", "max"] | None = None,
     classes: int = 10,
@@ -170,6 +173,6 @@ def DenseNetD2L(
     style = Style(width, normalization, momentum, 1e-5, scale, use_bias=True, **SYMMETRIC)
     style = ported(style, ported_from, {})
     top = Top(include_top, pooling, classes, classifier_activation, dropout, auxiliary)
-    image = image_input(input_shape, default=(96, 96, 1), minimum=29)
+    image = image_input(input_shape, default=(96, 96, 1), minimum=29, input_tensor=input_tensor)
     maps = run(D2L_STAGES, image, style)
     return network(image, finish(maps, top, style), "densenet_d2l", name, weights)

@@ -17,6 +17,7 @@ Departures of `InceptionV1`, all of them those of the published checkpoints (TF-
 """
 
 from collections.abc import Mapping
+from os import PathLike
 from typing import Any, Literal
 
 import keras
@@ -24,6 +25,7 @@ from keras import layers
 
 from . import imagenet
 from .blocks import (
+    LAST,
     Op,
     Stage,
     Style,
@@ -111,7 +113,7 @@ def auxiliary_features(x: Any, name: str, style: Style) -> Any:
     require(x, 5, f"The head `{name}`")
     x = average_pool(5, 3, "valid")(x, f"{name}_pool", style)
     x = conv(128, 1)(x, f"{name}_projection", style)
-    x = layers.Flatten(name=f"{name}_flatten")(x)
+    x = layers.Flatten(name=f"{name}_flatten", **LAST)(x)
     options = {"kernel_initializer": style.initializer, "name": f"{name}_dense"}
     x = layers.Dense(style.scaled(1024), style.activation, **options)(x)
     return layers.Dropout(0.7, name=f"{name}_dropout")(x)
@@ -122,7 +124,8 @@ HEADS = {"auxiliary_1": ("inception_4a", auxiliary_features), "auxiliary_2": ("i
 
 def GoogLeNet(
     include_top: bool = True,
-    weights: str | None = None,
+    weights: str | PathLike[str] | None = None,
+    input_tensor: Any = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: Literal["avg", "max"] | None = None,
     classes: int = 1000,
@@ -146,14 +149,15 @@ def GoogLeNet(
     """
     style = ported(Style(width, normalization=None, strided_convolutions="symmetric"), ported_from, {})
     top = Top(include_top, pooling, classes, classifier_activation, dropout, auxiliary, HEADS)
-    image = image_input(input_shape, default=(224, 224, 3), minimum=1)
+    image = image_input(input_shape, default=(224, 224, 3), minimum=1, input_tensor=input_tensor)
     maps = run(STAGES, image, style)
     return network(image, finish(maps, top, style), "googlenet", name, weights)
 
 
 def InceptionV1(
     include_top: bool = True,
-    weights: str | None = None,
+    weights: str | PathLike[str] | None = None,
+    input_tensor: Any = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: Literal["avg", "max"] | None = None,
     classes: int = 1000,
@@ -182,6 +186,7 @@ def InceptionV1(
     """
     style = ported(Style(width, normalization, momentum, scale=scale), ported_from, PORTS)
     top = Top(include_top, pooling, classes, classifier_activation, dropout, auxiliary)
-    image = image_input(input_shape, default=(224, 224, 3), minimum=15 if ported_from == "torchvision" else 1)
+    minimum = 15 if ported_from == "torchvision" else 1
+    image = image_input(input_shape, default=(224, 224, 3), minimum=minimum, input_tensor=input_tensor)
     maps = run(SLIM_STAGES, image, style)
     return network(image, finish(maps, top, style), "inception_v1", name, weights)

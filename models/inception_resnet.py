@@ -22,6 +22,7 @@ Departures of `InceptionResNetV1`, those of facenet:
 - `bottleneck`, a dense layer to an embedding before the classifier.
 """
 
+from os import PathLike
 from typing import Any, Literal
 
 import keras
@@ -168,7 +169,8 @@ def embedding(units: int) -> Op:
 
 def InceptionResNetV1(
     include_top: bool = True,
-    weights: str | None = None,
+    weights: str | PathLike[str] | None = None,
+    input_tensor: Any = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: Literal["avg", "max"] | None = None,
     classes: int = 1000,
@@ -208,7 +210,7 @@ def InceptionResNetV1(
     style = ported(Style(width, normalization, momentum, scale=scale), ported_from, {})
     top = Top(include_top, pooling, classes, classifier_activation, dropout, auxiliary)
     schema = stages_v1(*checked(residual_scale))
-    image = image_input(input_shape, default=(299, 299, 3), minimum=75)
+    image = image_input(input_shape, default=(299, 299, 3), minimum=75, input_tensor=input_tensor)
     maps = run(schema, image, style)
     neck = None if bottleneck is None else embedding(bottleneck)
     return network(image, finish(maps, top, style, neck), "inception_resnet_v1", name, weights)
@@ -216,7 +218,8 @@ def InceptionResNetV1(
 
 def InceptionResNetV2(
     include_top: bool = True,
-    weights: str | None = None,
+    weights: str | PathLike[str] | None = None,
+    input_tensor: Any = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: Literal["avg", "max"] | None = None,
     classes: int = 1000,
@@ -252,14 +255,15 @@ def InceptionResNetV2(
     style = ported(Style(width, normalization, momentum, scale=scale), ported_from, {})
     top = Top(include_top, pooling, classes, classifier_activation, dropout, auxiliary, HEADS)
     schema = stages_v2(*checked(residual_scale))
-    image = image_input(input_shape, default=(299, 299, 3), minimum=75)
+    image = image_input(input_shape, default=(299, 299, 3), minimum=75, input_tensor=input_tensor)
     maps = run(schema, image, style)
     return network(image, finish(maps, top, style), "inception_resnet_v2", name, weights)
 
 
 def InceptionResNetV2Paper(
     include_top: bool = True,
-    weights: str | None = None,
+    weights: str | PathLike[str] | None = None,
+    input_tensor: Any = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: Literal["avg", "max"] | None = None,
     classes: int = 1000,
@@ -286,6 +290,6 @@ def InceptionResNetV2Paper(
     style = ported(Style(width, normalization, momentum, scale=scale), ported_from, {})
     top = Top(include_top, pooling, classes, classifier_activation, dropout, auxiliary)
     schema = stages_v2_paper(*checked(residual_scale))
-    image = image_input(input_shape, default=(299, 299, 3), minimum=75)
+    image = image_input(input_shape, default=(299, 299, 3), minimum=75, input_tensor=input_tensor)
     maps = run(schema, image, style)
     return network(image, finish(maps, top, style), "inception_resnet_v2_paper", name, weights)

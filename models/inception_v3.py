@@ -10,6 +10,7 @@ Departures from Table 1, all of them those of the published checkpoints (TF-slim
 """
 
 from collections.abc import Mapping
+from os import PathLike
 from typing import Any, Literal
 
 import keras
@@ -98,7 +99,8 @@ HEADS = {"auxiliary": ("inception_b_4", auxiliary_features)}
 
 def InceptionV3(
     include_top: bool = True,
-    weights: str | None = None,
+    weights: str | PathLike[str] | None = None,
+    input_tensor: Any = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: Literal["avg", "max"] | None = None,
     classes: int = 1000,
@@ -127,6 +129,6 @@ def InceptionV3(
     """
     style = ported(Style(width, normalization, momentum, scale=scale), ported_from, PORTS)
     top = Top(include_top, pooling, classes, classifier_activation, dropout, auxiliary, HEADS)
-    image = image_input(input_shape, default=(299, 299, 3), minimum=75)
+    image = image_input(input_shape, default=(299, 299, 3), minimum=75, input_tensor=input_tensor)
     maps = run(STAGES, image, style)
     return network(image, finish(maps, top, style), "inception_v3", name, weights)

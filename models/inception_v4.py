@@ -7,7 +7,8 @@ Departures from the paper, those of TF-slim:
 - there is an auxiliary head, on the last 17 x 17 module, of which the paper says nothing.
 """
 
-from typing import Literal
+from os import PathLike
+from typing import Any, Literal
 
 import keras
 
@@ -95,7 +96,8 @@ HEADS = {"auxiliary": ("inception_b_7", auxiliary_features)}
 
 def InceptionV4(
     include_top: bool = True,
-    weights: str | None = None,
+    weights: str | PathLike[str] | None = None,
+    input_tensor: Any = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: Literal["avg", "max"] | None = None,
     classes: int = 1000,
@@ -123,6 +125,6 @@ def InceptionV4(
     """
     style = ported(Style(width, normalization, momentum, scale=scale), ported_from, {})
     top = Top(include_top, pooling, classes, classifier_activation, dropout, auxiliary, HEADS)
-    image = image_input(input_shape, default=(299, 299, 3), minimum=75)
+    image = image_input(input_shape, default=(299, 299, 3), minimum=75, input_tensor=input_tensor)
     maps = run(STAGES, image, style)
     return network(image, finish(maps, top, style), "inception_v4", name, weights)

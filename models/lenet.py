@@ -7,13 +7,14 @@ As in its source: no padding, sigmoid after every normalisation, and the biases 
 although beta makes them idle.
 """
 
-from typing import Literal
+from os import PathLike
+from typing import Any, Literal
 
 import keras
 from keras import layers
 
 from . import imagenet
-from .blocks import Stage, Style, Top, average_pool, classify, conv, finish, image_input, network, ported, run
+from .blocks import LAST, Stage, Style, Top, average_pool, classify, conv, finish, image_input, network, ported, run
 
 preprocess_input, decode_predictions = imagenet.scaled, imagenet.decode_predictions
 
@@ -29,7 +30,8 @@ DENSE = (120, 84)
 
 def LeNetBN(
     include_top: bool = True,
-    weights: str | None = None,
+    weights: str | PathLike[str] | None = None,
+    input_tensor: Any = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: Literal["avg", "max"] | None = None,
     classes: int = 10,
@@ -56,14 +58,15 @@ def LeNetBN(
     style = Style(width, normalization, momentum, 1e-5, scale, use_bias=True, activation="sigmoid")
     style = ported(style, ported_from, {})
     top = Top(include_top, pooling, classes, classifier_activation, dropout, auxiliary)
-    image = image_input(input_shape, default=(28, 28, 1), minimum=16)
-    if include_top and None in image.shape[1:]:
-        raise ValueError(f"{name} flattens its last map: input_shape={input_shape} needs a height and a width.")
+    image = image_input(input_shape, default=(28, 28, 1), minimum=16, input_tensor=input_tensor)
+    shape = tuple(image.shape[1:])
+    if include_top and None in shape:
+        raise ValueError(f"{name} flattens its last map: input_shape={shape} needs a height and a width.")
     maps = run(STAGES, image, style)
     if not include_top:
         return network(image, finish(maps, top, style), "lenet_bn", name, weights)
     *_, x = maps.values()
-    x = layers.Flatten(name="flatten")(x)
+    x = layers.Flatten(name="flatten", **LAST)(x)
     for position, units in enumerate(DENSE, start=1):
         dense = layers.Dense(style.scaled(units), kernel_initializer=style.initializer, name=f"dense_{position}_dense")
         x = style.activated(dense(x), f"dense_{position}")

@@ -9,6 +9,7 @@ Departures of `ResNet18D2L`, the teaching network of "Dive into Deep Learning", 
 - 96 x 96 images of one channel, ten classes.
 """
 
+from os import PathLike
 from typing import Any, Literal
 
 import keras
@@ -74,7 +75,8 @@ D2L_STAGES = schema(normalize_shortcut=False)
 
 def ResNet18(
     include_top: bool = True,
-    weights: str | None = None,
+    weights: str | PathLike[str] | None = None,
+    input_tensor: Any = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: Literal["avg", "max"] | None = None,
     classes: int = 1000,
@@ -103,14 +105,15 @@ def ResNet18(
     style = Style(width, normalization, momentum, 1e-5, scale, **SYMMETRIC)
     style = ported(style, ported_from, {})
     top = Top(include_top, pooling, classes, classifier_activation, dropout, auxiliary)
-    image = image_input(input_shape, default=(224, 224, 3), minimum=1)
+    image = image_input(input_shape, default=(224, 224, 3), minimum=1, input_tensor=input_tensor)
     maps = run(STAGES, image, style)
     return network(image, finish(maps, top, style), "resnet18", name, weights)
 
 
 def ResNet18D2L(
     include_top: bool = True,
-    weights: str | None = None,
+    weights: str | PathLike[str] | None = None,
+    input_tensor: Any = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: Literal["avg", "max"] | None = None,
     classes: int = 10,
@@ -135,6 +138,6 @@ def ResNet18D2L(
     style = Style(width, normalization, momentum, 1e-5, scale, use_bias=True, **SYMMETRIC)
     style = ported(style, ported_from, {})
     top = Top(include_top, pooling, classes, classifier_activation, dropout, auxiliary)
-    image = image_input(input_shape, default=(96, 96, 1), minimum=1)
+    image = image_input(input_shape, default=(96, 96, 1), minimum=1, input_tensor=input_tensor)
     maps = run(D2L_STAGES, image, style)
     return network(image, finish(maps, top, style), "resnet18_d2l", name, weights)

@@ -9,7 +9,19 @@
 
 from .assignment import Report, Row, assign
 from .checkpoint import SOURCES, Checkpoint, read
-from .published import imagenet
+from .loading import load
+from .published import imagenet, is_published
 from .tensors import WeightsError
 
-__all__ = ["SOURCES", "Checkpoint", "Report", "Row", "WeightsError", "assign", "imagenet", "read"]
+__all__ = [
+    "SOURCES",
+    "Checkpoint",
+    "Report",
+    "Row",
+    "WeightsError",
+    "assign",
+    "imagenet",
+    "is_published",
+    "load",
+    "read",
+]
