@@ -53,7 +53,8 @@ def import_(
     source: Annotated[str, typer.Option(help="Whose file it is: slim, keras, torchvision, timm, facenet or cadene.")],
     to: Annotated[Path, typer.Option(help="The run folder to write.")],
     labels: Annotated[
-        Path | None, typer.Option(help="A text file, a class per line; ImageNet's synsets if left out.")
+        Path | None,
+        typer.Option(metavar="FILE", help="A text file, a class per line; or `imagenet`, as published files are."),
     ] = None,
     partial: Annotated[
         list[str] | None,

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from app.images.preprocessing import Preprocessing
 from app.networks import cards, synsets
 from app.program.errors import UserError
 from app.program.files import digest, whole, write_json
+from app.program.progress import console
 from app.run_folder import golden
 from app.run_folder.classifier import Classifier, Origin
 from app.run_folder.folder import Run, versions
@@ -54,6 +56,7 @@ PREPROCESSING: dict[tuple[str, str], dict[str, Any]] = {
     ("cadene", "inception_v4"): {"side": 299, "aspect": "keep", "crop": 0.875},
     ("cadene", "inception_resnet_v2"): {"side": 299, "aspect": "keep", "crop": 0.8975},
 }
+IMAGENETS_LABELS = Path("imagenet")  # what stands for them in place of a file
 GOLDEN_SIDE, GOLDEN_STEP = 320, 64  # windows of the sample photographs, in pixels
 
 
@@ -69,9 +72,10 @@ def import_weights(
 ) -> weights.Report:
     """Writes the run folder `to` from a file of published weights; returns what became of every tensor.
 
-    `labels` is a text file with a name per line; without it 1000 classes are ImageNet's synsets in their order, 1001
-    those behind "background". `partial` are scopes whose tensors may be missing or left over. `auxiliary` keeps the
-    auxiliary heads as well, for fine-tuning; `drop_background` leaves class 0 out.
+    `labels` is a text file with a name per line, or the word `imagenet`. Without it the classes are ImageNet's where
+    source and file say so (see `_is_of_imagenet`), and else `class_0`, `class_1`, ... `partial` are scopes whose
+    tensors may be missing or left over. `auxiliary` keeps the auxiliary heads as well, for fine-tuning;
+    `drop_background` leaves class 0 out.
 
     Raises:
         UserError: unknown network or source, a target that exists, a file that is not what it should be, labels that
@@ -92,7 +96,10 @@ def import_weights(
         if checkpoint.classes is None:
             raise UserError(f"{file} has no classifier; import the file that has one.")
         arguments["classes"] = checkpoint.classes - drop_background
-        names = _labels(labels, arguments["classes"])
+        of_imagenet = labels == IMAGENETS_LABELS
+        if labels is None:
+            of_imagenet = _is_of_imagenet(file, source, checkpoint.classes)
+        names = _synsets(arguments["classes"]) if of_imagenet else _labels(labels, arguments["classes"])
         classifier = Classifier(
             network=network,
             arguments=arguments,
@@ -128,7 +135,7 @@ def _preprocessing(file: Path, network: str, source: str) -> Preprocessing:
     config = file.with_name("config.json")
     if source == "timm" and config.is_file():
         try:
-            stored = json.loads(config.read_text())["pretrained_cfg"]
+            stored = _timm(config)["pretrained_cfg"]
             options["mean"] = tuple(255 * value for value in stored["mean"])
             options["deviation"] = tuple(255 * value for value in stored["std"])
             options["crop"], options["resize"] = stored["crop_pct"], stored["interpolation"]
@@ -136,6 +143,13 @@ def _preprocessing(file: Path, network: str, source: str) -> Preprocessing:
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{config} is not a configuration of timm ({error}); mend or remove it.") from error
     return Preprocessing(height=side, width=side, **options)
+
+
+def _timm(config: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(config.read_text()))
+    except (OSError, TypeError, ValueError) as error:
+        raise UserError(f"{config} is not a configuration of timm ({error}); mend or remove it.") from error
 
 
 def _labels(file: Path | None, classes: int) -> tuple[str, ...]:
@@ -150,9 +164,44 @@ def _labels(file: Path | None, classes: int) -> tuple[str, ...]:
             twice = next(name for name in names if names.count(name) > 1)
             raise UserError(f"{file} has the label '{twice}' twice; every class needs a name of its own.")
         return names
+    names = tuple(f"class_{i:0{len(str(classes - 1))}}" for i in range(classes))
     if classes in (1000, 1001):
-        return (*((synsets.BACKGROUND,) if classes == 1001 else ()), *synsets.synsets())
-    return tuple(f"class_{i:0{len(str(classes - 1))}}" for i in range(classes))
+        console.print(
+            f"The labels are {names[0]} to {names[-1]}, since the file does not say that its classes are ImageNet's; "
+            f"if they are, import it with --labels {IMAGENETS_LABELS}."
+        )
+    return names
+
+
+def _synsets(classes: int) -> tuple[str, ...]:
+    """Of ImageNet, in the order of published networks; of 1001 classes the first is the background."""
+    if classes not in (1000, 1001):
+        raise UserError(f"The network has {classes} classes, ImageNet 1000, or 1001 with the background before them.")
+    return (*((synsets.BACKGROUND,) if classes == 1001 else ()), *synsets.synsets())
+
+
+def _is_of_imagenet(file: Path, source: str, classes: int) -> bool:
+    """Whether source and file say that the classes are ImageNet's. They are a thousand, and one of these holds:
+
+    - TF-slim's background is before them, also in a port;
+    - the file has a sum that Keras publishes;
+    - its name ends in the beginning of its SHA-256, as those of torchvision, timm and Cadene do;
+    - timm's configuration is beside it, with a tag that ends in `in1k` and without labels of its own.
+    """
+    if classes == 1001:
+        return source in ("slim", "timm", "cadene")
+    if classes != 1000 or source in ("slim", "facenet"):
+        return False
+    if source == "keras":
+        return weights.is_published(file)
+    named = re.fullmatch(r".*-([0-9a-f]{8,64})", file.stem)
+    if named and _digest(file).startswith(named[1]):
+        return True
+    config = file.with_name("config.json")
+    if source != "timm" or not config.is_file():
+        return False
+    stored = _timm(config)
+    return "label_names" not in stored and str(stored["pretrained_cfg"].get("tag", "")).endswith("in1k")
 
 
 def _write(to: Path, classifier: Classifier, model: keras.Model, report: weights.Report) -> None:

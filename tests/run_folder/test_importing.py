@@ -1,5 +1,6 @@
 """Published weights as run folders: the answers of their source, and everything later commands need."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from app.program.progress import unwatched
 from app.run_folder import importing
 from app.run_folder.folder import Run
 from app.run_folder.golden import read_golden
+from models.weights import published as published_files
 
 Array = np.ndarray[Any, Any]
 Tensors = dict[str, Array]
@@ -98,7 +100,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file as torchvision publishes it, in the safe format."""
     file = tmp_path_factory.mktemp("published") / "resnet18.safetensors"
     safetensors.numpy.save_file(resnet18_tensors(), file)
-    return file
+    return file.rename(file.with_name(f"resnet18-{files.digest(file)[:8]}.safetensors"))
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +129,7 @@ def test_an_imported_network_prepares_images_as_its_source_does(imported: Run) -
     np.testing.assert_allclose(found.deviation, np.multiply((0.229, 0.224, 0.225), 255))
 
 
-def test_without_labels_a_thousand_classes_are_imagenets(imported: Run, published: Path, tmp_path: Path) -> None:
+def test_a_published_files_thousand_classes_are_imagenets(imported: Run, published: Path, tmp_path: Path) -> None:
     labels = run_folder.load(imported.folder).labels
     assert len(set(labels)) == 1000
     assert (labels[0], labels[999]) == ("n01440764", "n15075141")
@@ -135,6 +137,53 @@ def test_without_labels_a_thousand_classes_are_imagenets(imported: Run, publishe
     names.write_text("".join(f"thing {i}\n" for i in range(1000)))
     importing.import_weights(published, "resnet18", "torchvision", tmp_path / "run", labels=names)
     assert run_folder.load(tmp_path / "run").labels[:2] == ("thing 0", "thing 1")
+
+
+def test_another_files_thousand_classes_are_imagenets_where_the_user_says_so(
+    published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine.safetensors"
+    mine.symlink_to(published)
+    importing.import_weights(mine, "resnet18", "torchvision", tmp_path / "run")
+    labels = Run(tmp_path / "run").read_classifier().labels
+    assert (labels[0], labels[999]) == ("class_000", "class_999")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "The labels are class_000 to class_999, since the file does not say" in said
+    assert "--labels imagenet" in said
+    importing.import_weights(mine, "resnet18", "torchvision", tmp_path / "again", labels=Path("imagenet"))
+    assert Run(tmp_path / "again").read_classifier().labels[999] == "n15075141"
+
+
+def test_what_says_that_the_classes_are_imagenets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def said(name: str, source: str, classes: int = 1000) -> bool:
+        (tmp_path / name).write_bytes(b"weights")
+        return importing._is_of_imagenet(tmp_path / name, source, classes)
+
+    digest = hashlib.sha256(b"weights").hexdigest()
+    for source in ("torchvision", "timm", "cadene"):
+        assert said(f"resnet18-{digest[:8]}.pth", source)
+        assert said(f"bn_inception-{digest[:9]}.pth", source)
+        assert not said("resnet18-00000000.pth", source)
+        assert not said("resnet18.pth", source)
+        assert not said(f"resnet18-{digest[:8]}.pth", source, classes=999)
+    assert not said(f"resnet18-{digest[:8]}.pth", "facenet")
+    assert [said("v4.ckpt", source, 1001) for source in ("slim", "timm", "cadene")] == [True] * 3
+    assert not any(said("v4.ckpt", source, 1001) for source in ("facenet", "keras", "torchvision"))
+    assert not said("v4.ckpt", "slim", 1000)
+
+    assert not said("v3.h5", "keras")
+    files_of_keras = published_files.KerasFiles("v3", hashlib.md5(b"weights").hexdigest(), "", 32)
+    monkeypatch.setitem(published_files.FILES, "inception_v3", files_of_keras)
+    assert said("v3.h5", "keras")
+
+    config: dict[str, Any] = {"pretrained_cfg": {"tag": "tf_in1k"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert said("model.safetensors", "timm")
+    assert not said("model.safetensors", "torchvision")
+    other: dict[str, Any]
+    for other in (config | {"label_names": ["a"]}, {"pretrained_cfg": {"tag": "sw_in12k"}}, {"pretrained_cfg": {}}):
+        (tmp_path / "config.json").write_text(json.dumps(other))
+        assert not said("model.safetensors", "timm")
 
 
 def test_an_import_says_where_it_came_from_and_what_became_of_every_tensor(imported: Run, published: Path) -> None:
@@ -227,6 +276,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "no file": ({"file": Path("nowhere.safetensors")}, "nowhere"),
     "too few labels": ({"labels": "a\nb\n"}, "has 2 labels, the network 1000 classes"),
     "a label twice": ({"labels": "a\n" * 1000}, "has the label 'a' twice"),
+    "labels of another number": ({"drop_background": True, "labels": Path("imagenet")}, "999 classes, ImageNet 1000"),
 }
 
 
@@ -234,7 +284,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_mistake_is_one_sentence_and_no_folder(mistake: str, published: Path, tmp_path: Path) -> None:
     changed, words = MISTAKES[mistake]
     arguments = {"file": published, "network": "resnet18", "source": "torchvision", "to": tmp_path / "runs" / "new"}
-    if "labels" in changed:
+    if isinstance(changed.get("labels"), str):
         changed = {"labels": text(tmp_path, changed["labels"])}
     before = sorted(tmp_path.iterdir())
     with pytest.raises(UserError, match=words) as error:
