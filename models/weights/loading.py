@@ -1,6 +1,7 @@
 """What a builder's `weights=` names: published weights, or a file on this machine."""
 
 import re
+import textwrap
 import warnings
 from os import PathLike
 from pathlib import Path
@@ -59,11 +60,11 @@ def _has_our_names(path: Path) -> bool:
 
 
 def _reason(said: str) -> str:
-    """Keras' first sentence; where gamma is all that is wrong, what to do about it."""
+    """What to do about it where gamma is all that is wrong, and else what Keras said."""
     counts = COUNTS.search(said)
     if counts and (counts[1], counts[2]) == ("4", "3"):
         return "its batch normalisations have no gamma, build it with scale=False."
     if counts and (counts[1], counts[2]) == ("3", "4"):
         return "its batch normalisations have a gamma, build it with scale=True."
-    first = " ".join(said.split())[:300]
-    return f"build it with the arguments that the file was saved with ({first})."
+    short = textwrap.shorten(said, 240, placeholder=" ...")
+    return f"build it with the arguments that the file was saved with ({short})."
