@@ -67,7 +67,8 @@ def rows(
 ) -> list[dict[str, Any]]:
     """Runs every artefact of the version folder on its golden images, each in a fresh process; a row for each.
 
-    `images` are the `golden` ones, `held_out` further ones in the same form; `milliseconds` is what the network takes
+    `images` are the `golden` ones, `held_out` further ones in the same form, with a `name` if the file has no good one;
+    `milliseconds` is what the network takes
     for one. `precision` is what the SavedModel computes in.
 
     Raises:
@@ -100,21 +101,28 @@ def compare(
     held_out: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """The row of one artefact. `reply` is what `run_artefact` prints of it, of the golden images and then of those held
-    out; an answer may leave out the lower scores.
+    out; an answer may leave out the lower scores, or be a text: why there is none to compare.
 
     Two answers agree when the artefact's best class is the network's, or as probable within the tolerance. An accuracy
-    is None where no image has a label; the tolerance where no difference of a probability is too large.
+    is None where no image has a label; the tolerance where no difference of a probability is too large; `held_out`
+    where none was compared. `not_compared` are the images without an answer, by `name`, or by that of the file, with
+    the reason.
     """
     tolerance = TOLERANCES[precision]
     answers = reply["answers"]
     if len(answers) != len(golden) + len(held_out):
         raise ValueError(f"{name} gave {len(answers)} answers to {len(golden) + len(held_out)} images")
+    told = list(zip((*golden, *held_out), answers, strict=True))
+    also = _agreement(held_out, labels, answers[len(golden) :], tolerance)
     return {
         "artefact": name,
         "precision": precision,
         "tolerance": tolerance,
         **_agreement(golden, labels, answers[: len(golden)], tolerance),
-        "held_out": _agreement(held_out, labels, answers[len(golden) :], tolerance) if held_out else None,
+        "held_out": also if also["images"] else None,
+        "not_compared": {
+            image.get("name", Path(image["file"]).name): answer for image, answer in told if isinstance(answer, str)
+        },
         "bytes": size,
         "milliseconds": reply["milliseconds"],
     }
@@ -126,7 +134,8 @@ def _agreement(
     margin = UNDECIDED if tolerance is None else tolerance
     agreed = correct = labelled = 0
     largest = 0.0
-    for image, answer in zip(images, answers, strict=True):
+    compared = [pair for pair in zip(images, answers, strict=True) if not isinstance(pair[1], str)]
+    for image, answer in compared:
         expected = dict(zip(labels, image["probabilities"], strict=True))
         given = answer if isinstance(answer, dict) else dict(zip(labels, answer, strict=True))
         best = max(given, key=given.__getitem__)
@@ -139,15 +148,15 @@ def _agreement(
             largest, *(difference if difference == difference else float("inf") for difference in differences)
         )
     return {
-        "images": len(images),
-        "top_1_agreement": agreed / len(images),
+        "images": len(compared),
+        "top_1_agreement": agreed / max(len(compared), 1),
         "max_difference": largest,
         "accuracy": correct / labelled if labelled else None,
     }
 
 
 def passes(row: dict[str, Any]) -> bool:
-    return all(_agrees(found, row["tolerance"]) for found in (row, row.get("held_out")) if found)
+    return row["images"] > 0 and all(_agrees(found, row["tolerance"]) for found in (row, row.get("held_out")) if found)
 
 
 def _agrees(found: dict[str, Any], tolerance: float | None) -> bool:

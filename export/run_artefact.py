@@ -4,9 +4,11 @@
 
 ARTEFACT is a SavedModel folder or a .tflite file; FILES.json is a list of image files. Prints one JSON object: for each
 way to ask the artefact its `answers`, a list per file of names mapped to scores or of scores in label order, and
-`milliseconds`, the median time for one image. A picture that has to be decoded outside is decoded by Pillow.
+`milliseconds`, the median time for one image. A picture that has to be decoded outside is decoded by Pillow; where that
+gives nothing to compare, the answer is a text that says why.
 """
 
+import io
 import json
 import statistics
 import sys
@@ -19,34 +21,106 @@ PROJECT = ("models", "export", "app", "inceptions")
 
 Answer = Callable[[Path], Any]
 
-
 LARGE = 4_000_000  # pixels of a JPEG beyond which the SavedModel's decoder reduces it
+ORIENTATION, ADOBE_MARK = 0x0112, "adobe"
+# What turns a picture upright, by the orientation that Exif says.
+UPRIGHT = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+
+
+class NotComparedError(Exception):
+    """A picture of which Pillow has no pixels to compare, or by decision others than the SavedModel's decoder; the
+    text says why."""
 
 
 def pixels(file: Path) -> Any:
-    """The decoded file as the SavedModel decodes it, uint8 (1, height, width, 3)."""
-    import numpy as np
-    from PIL import Image, ImageOps
+    """The decoded file as the SavedModel decodes it, uint8 (1, height, width, 3).
 
-    with Image.open(file) as opened:
+    Raises:
+        NotComparedError: Pillow cannot say what the pixels are.
+    """
+    import numpy as np
+    from PIL import Image
+
+    if incomplete(encoded := file.read_bytes()):
+        raise NotComparedError(
+            "not all scans of this progressive JPEG are there, and decoders guess the rest differently"
+        )
+    try:
+        opened = Image.open(io.BytesIO(encoded))
         ratio = 1
-        while opened.format == "JPEG" and ratio < 8 and opened.width * opened.height > LARGE * ratio**2:
+        # MPO are the files of telephones, two JPEGs and more, of which the first counts.
+        while opened.format in ("JPEG", "MPO") and ratio < 8 and opened.width * opened.height > LARGE * ratio**2:
             ratio *= 2
         opened.draft(None, (opened.width // ratio, opened.height // ratio))
-        image: Image.Image = opened
-        if opened.mode.startswith("I"):
-            # 16 bits of grey, of which Pillow would cut off all above 255: the graph's decoder takes the upper eight.
-            image = Image.fromarray((np.asarray(opened) >> 8).astype(np.uint8))
-        image = ImageOps.exif_transpose(image)
-        if image.mode == "CMYK":
-            # Rounded down, as TensorFlow does; Pillow's colours differ by up to one level.
-            inks = 255 - np.asarray(image).astype(np.uint16)
-            image = Image.fromarray((inks[..., :3] * inks[..., 3:] // 255).astype(np.uint8))
-        if image.has_transparency_data:
-            white = Image.new("RGBA", image.size, "white")
-            white.alpha_composite(image.convert("RGBA"))
-            image = white
-        return np.asarray(image.convert("RGB"))[np.newaxis]
+        orientation = said_by_exif(opened)  # before the pixels are read: what stands behind them does not count
+        frame = opened.tile[0][1] if opened.format == "GIF" and opened.tile else None
+        opened.load()
+    except Exception as error:  # Pillow's readers raise whatever they stumble over
+        raise NotComparedError(f"Pillow does not read it: {error}") from error
+    image: Image.Image = opened
+    if opened.mode.startswith("I"):
+        # 16 bits of grey, of which Pillow would cut off all above 255: the graph's decoder takes the upper eight.
+        deep = np.asarray(opened)
+        image = Image.fromarray((deep >> 8).astype(np.uint8))
+        if (level := opened.info.get("transparency")) is not None:
+            image.putalpha(Image.fromarray(np.where(deep == level, 0, 255).astype(np.uint8)))
+    if image.mode == "CMYK":
+        # Rounded down, as TensorFlow does; Pillow's colours differ by up to one level. Only what bears Adobe's mark is
+        # a negative; Pillow takes all files for that, and has turned them.
+        inks = np.asarray(image).astype(np.uint16)
+        if ADOBE_MARK in opened.info:
+            inks = 255 - inks
+        image = Image.fromarray((inks[..., :3] * inks[..., 3:] // 255).astype(np.uint8))
+    if image.has_transparency_data or frame:
+        white = Image.new("RGBA", image.size, "white")
+        # Around a frame that does not cover its picture nothing is seen; Pillow puts a colour there.
+        white.alpha_composite(image.convert("RGBA").crop(frame), tuple(frame[:2]) if frame else (0, 0))
+        image = white
+    if orientation in UPRIGHT:
+        image = image.transpose(Image.Transpose[UPRIGHT[orientation]])
+    return np.asarray(image.convert("RGB"))[np.newaxis]
+
+
+def said_by_exif(opened: Any) -> int:
+    """The orientation that Exif says, 1 if it says none; Pillow would ask XMP, and texts beside PNGs, too."""
+    from PIL import Image
+
+    exif = Image.Exif()
+    try:
+        exif.load(opened.info.get("exif"))
+        return exif.get(ORIENTATION, 1)
+    except Exception:  # broken, and then it says none
+        return 1
+
+
+def incomplete(encoded: bytes) -> bool:
+    """Whether this is a progressive JPEG that leaves out, or sends in less than full precision, one of the coefficients
+    that decoders guess then (the first nine with waves in them, as libjpeg-turbo does)."""
+    if not encoded.startswith(b"\xff\xd8\xff"):
+        return False
+    at, progressive, missing = 2, False, dict[tuple[int, int], int]()  # what is missing, by component and coefficient
+    while (at := encoded.find(b"\xff", at)) >= 0 and encoded[at + 1 : at + 2] not in (b"", b"\xd9"):
+        marker, length = encoded[at + 1], int.from_bytes(encoded[at + 2 : at + 4], "big")
+        if marker in (0x00, 0xFF, *range(0xD0, 0xD8)):  # within a scan
+            at += 1
+            continue
+        segment = encoded[at + 4 : at + 2 + length]
+        if marker == 0xC2:
+            progressive = True
+            missing = {(one, place): 1 for one in segment[6::3] for place in range(10)}
+        elif marker == 0xDA and progressive and len(segment) > 3:
+            first, last, low = segment[-3], min(segment[-2], 9), segment[-1] & 15
+            missing |= {(one, place): low for one in segment[1:-3:2] for place in range(first, last + 1)}
+        at += 2 + length
+    return any(missing.values())
 
 
 def saved_model(folder: str) -> dict[str, Answer]:
@@ -105,13 +179,16 @@ def main(artefact: str) -> None:
         sys.modules[name] = None  # type: ignore[assignment]  # importing it fails from here on
     replies = {}
     for name, answer in (tflite if artefact.endswith(".tflite") else saved_model)(artefact).items():
-        answer(Path(files[0]))  # the first call builds what later ones reuse
         answers, seconds = [], []
-        for file in files:
+        for file in [*files[:1], *files]:  # the first call builds what later ones reuse
             started = time.perf_counter()
-            answers.append(answer(Path(file)))
-            seconds.append(time.perf_counter() - started)
-        replies[name] = {"answers": answers, "milliseconds": statistics.median(seconds) * 1000}
+            try:
+                answers.append(answer(Path(file)))
+                seconds.append(time.perf_counter() - started)
+            except NotComparedError as error:
+                answers.append(str(error))
+        median = statistics.median(seconds[1:] or seconds or [0.0])
+        replies[name] = {"answers": answers[1:], "milliseconds": median * 1000}
     print(json.dumps(replies))
 
 

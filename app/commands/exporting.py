@@ -13,6 +13,8 @@ from app.commands.options import (
 from app.commands.printing import output, print_json, print_preprocessing
 from app.program import quiet
 
+NAMED = 5  # pictures that a certificate could not compare; it names all
+
 
 def export(
     runs: RunsArgument,
@@ -100,5 +102,11 @@ def _print_certificate(headline: str, folder: Path, found: dict[str, Any], as_js
                 f"{row['milliseconds']:.1f}",
             )
     output.print(table)
+    # By those artefacts that take pixels.
+    others = {name: why for row in found["rows"] for name, why in row["not_compared"].items()}
+    for name, why in list(others.items())[:NAMED]:
+        output.print(f"Not compared from its pixels: {name}; {why}.", soft_wrap=True)
+    if len(others) > NAMED:
+        output.print(f"... and {len(others) - NAMED} more, which certificate.json names.")
     print_preprocessing(folder)
     output.print(headline, soft_wrap=True)

@@ -105,10 +105,17 @@ def test_images(
     for place, (encoded, label) in zip(places, data.test.at(places).as_numpy_iterator(), strict=True):
         file = folder / f"{place}"
         file.write_bytes(encoded)
-        found.append({"file": str(file), "label": data.labels[int(label)]})
+        found.append({"file": str(file), "label": data.labels[int(label)], "name": _name(data, place)})
     for image in watch(found, len(found), "Asking the network"):
         image["probabilities"] = _probabilities(networks, Path(image["file"]).read_bytes())
     return found
+
+
+def _name(data: Data, place: int) -> str:
+    """What a person knows this test image by."""
+    if data.files:  # split after split, of which the last is the test's
+        return str(data.files[len(data.files) - data.test.count + place].path)
+    return f"test image {place}"
 
 
 def ask(networks: Sequence[Trained], pictures: Sequence[bytes]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def decoded(encoded: tf.Tensor, limits: Limits, most: tf.Tensor) -> tf.Tensor:
         found = kind.decode(encoded, limits, most) if kind is jpeg else kind.decode(encoded, limits)
         return tf.ensure_shape(found[0], (None, None, None)), found[1]
 
-    is_kind = tf.stack([is_at(encoded, webp.PLACE if kind is webp else 0, kind.MAGIC) for kind in KINDS])
+    is_kind = tf.stack([_is_kind(encoded, kind) for kind in KINDS])
     encoded = asserted(encoded, tf.reduce_any(is_kind), ["This is no JPEG, PNG, GIF, WebP or BMP file."])
     pixels, segment = case(tf.argmax(is_kind), [functools.partial(by, kind) for kind in KINDS], encoded, most)
     return exif.upright(on_white(pixels), exif.orientation(segment))
@@ -69,6 +69,24 @@ def answered(function: Callable[..., tf.Tensor], encoded: Any, *options: Any) ->
         return tf.ensure_shape(_compiled(function)(encoded, *options), (None, None, 3))
     except tf.errors.InvalidArgumentError as error:
         raise tf.errors.InvalidArgumentError(None, None, refusal(error)) from None
+
+
+def orientation(encoded: bytes) -> int:
+    """How `decode` turns the picture: 1 to 8 as Exif numbers it, 1 where it does not."""
+    return int(_compiled(_orientation)(tf.constant(encoded)))
+
+
+def _orientation(encoded: tf.Tensor) -> tf.Tensor:
+    said = (jpeg, png, webp)
+    is_kind = tf.stack([_is_kind(encoded, kind) for kind in said])
+    which = tf.where(tf.reduce_any(is_kind), tf.argmax(is_kind), len(said))
+    ways = [kind.segment for kind in said]
+    (segment,) = case(which, [*ways, lambda encoded: tf.constant("")], encoded)
+    return exif.orientation(segment)
+
+
+def _is_kind(encoded: tf.Tensor, kind: Any) -> tf.Tensor:
+    return is_at(encoded, webp.PLACE if kind is webp else 0, kind.MAGIC)
 
 
 def kind_of(encoded: bytes) -> str:

@@ -719,6 +719,7 @@ CERTIFICATE = {
     "artefact",
     "precision",
     "held_out",
+    "not_compared",
     "top_1_agreement",
     "max_difference",
     "tolerance",

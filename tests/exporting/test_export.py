@@ -741,6 +741,7 @@ def test_the_networks_own_answers_pass() -> None:
         "max_difference": 0.0,
         "accuracy": 2 / 3,  # the network is wrong about the third
         "held_out": None,
+        "not_compared": {},
         "bytes": 1000,
         "milliseconds": 1.5,
     }
@@ -789,6 +790,21 @@ def test_the_other_of_two_equally_probable_classes_is_no_mistake() -> None:
 def test_answers_to_fewer_images_are_no_answer() -> None:
     with pytest.raises(ValueError):
         certificate.compare("it", GOLDEN, LABELS, {"answers": [[0.7, 0.2, 0.1]], "milliseconds": 1.0}, 1)
+
+
+def test_a_picture_without_an_answer_is_named_and_counts_for_nothing() -> None:
+    given: list[Any] = [image["probabilities"] for image in GOLDEN]
+    reply = {"answers": [given[0], "a text", given[2], [0.7, 0.2, 0.1], "another"], "milliseconds": 1.0}
+    held_out = [GOLDEN[0], {**GOLDEN[1], "name": "test/temple/b.png"}]
+    found = certificate.compare("it", GOLDEN, LABELS, reply, 1, held_out=held_out)
+    assert found["not_compared"] == {"01.png": "a text", "test/temple/b.png": "another"}
+    assert (found["images"], found["top_1_agreement"], found["accuracy"]) == (2, 1, 0.5)
+    assert (found["held_out"]["images"], found["held_out"]["accuracy"]) == (1, 1)
+    assert certificate.passes(found)
+    nothing = certificate.compare("it", GOLDEN, LABELS, reply | {"answers": ["a text"] * 5}, 1, held_out=held_out)
+    assert (nothing["images"], nothing["held_out"]) == (0, None)
+    assert not certificate.passes(nothing)
+    assert not certificate.passes(nothing | {"tolerance": None})
 
 
 def test_what_was_held_out_is_compared_for_itself() -> None:

@@ -22,7 +22,7 @@ ENDINGS = {
     "BMP": (".bmp", ".dib"),
     "WEBP": (".webp",),
 }
-ORIENTATION = 0x0112
+EXIF = (b"Exif", b"eXIf", b"EXIF")
 
 
 def look(name: str, encoded: bytes) -> Known:
@@ -48,6 +48,9 @@ def look(name: str, encoded: bytes) -> Known:
             found.append(("truncated" if _is_cut(encoded) else "undecodable", refused))
     else:
         shown = _hash(picture)
+        # As the decoder says, which alone turns it; only where there is something to ask it for.
+        if any(mark in encoded for mark in EXIF) and (orientation := decoding.orientation(encoded)) > 1:
+            found.append(("rotated", f"EXIF orientation {orientation}"))
         found = [note for note in found if note[0] != "huge"]  # as a damaged header says, which only Pillow believes
         if min(picture.shape[:2]) < TINY:
             found.append(("tiny", f"{picture.shape[1]} x {picture.shape[0]} pixels"))
@@ -77,11 +80,6 @@ def _of_header(header: Image.Image, encoded: bytes, suffix: str | None) -> Itera
         yield "alpha", f"transparency ({header.mode})"
     if header.format != "MPO" and getattr(header, "is_animated", False):
         yield "animated", f"{getattr(header, 'n_frames', 0)} frames"
-    # Last, since damaged EXIF stops here. Only where there is some: Pillow decodes a whole PNG to look for it.
-    if any(mark in encoded for mark in (b"Exif", b"eXIf", b"EXIF")):
-        orientation = header.getexif().get(ORIENTATION, 1)
-        if orientation in range(2, 9):
-            yield "rotated", f"EXIF orientation {orientation}"
 
 
 def _is_cut(encoded: bytes) -> bool:

@@ -1,7 +1,8 @@
 """The kinds of image file that are decoded, each by a module of its own, inside TensorFlow graphs.
 
 Every module has `decode(encoded, limits)`: scalar string -> pixels as stored, uint8 (height, width, 3 or 4), the fourth
-channel opacity; and the Exif segment, a string that may be empty. It reads the header first and refuses there.
+channel opacity; and the Exif segment, a string that may be empty. It reads the header first and refuses there. Where
+a kind has such a segment, `segment(encoded)` gives it alone.
 """
 
 from typing import NamedTuple

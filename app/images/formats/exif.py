@@ -5,7 +5,7 @@ import tensorflow as tf
 from app.images.formats.reading import case, is_at, piece, shorts
 
 MARK = b"Exif\x00\x00"
-TAG, SHORT = 0x0112, 3
+TAG, SHORT, LONG = 0x0112, 3, 4  # the standard wants a SHORT; some write the other
 ENTRIES = 512  # more than any camera writes into the first directory
 
 
@@ -29,10 +29,13 @@ def _read(segment: tf.Tensor) -> tf.Tensor:
     place = read(4, 2)
     start = tf.where(big, place[1], place[0])  # the higher half is 0: a segment has no more than 65,535 bytes
     count = tf.clip_by_value(read(start, 1)[0], 1, ENTRIES)
-    # Twelve bytes each: tag, type, how many (two shorts), and the value, which begins with a short.
+    # Twelve bytes each: tag, type, how many (two shorts), and the value, which begins with a short or is a long.
     entries = tf.reshape(read(start + 2, 6 * count), (-1, 6))
-    fits = tf.equal(entries[:, 0], TAG) & tf.equal(entries[:, 1], SHORT)
-    found = tf.concat([tf.boolean_mask(entries[:, 4], fits), [1]], 0)[0]
+    is_long = tf.equal(entries[:, 1], LONG)
+    fits = tf.equal(entries[:, 0], TAG) & (tf.equal(entries[:, 1], SHORT) | is_long)
+    lower, higher = (tf.where(big, entries[:, 5 - i], entries[:, 4 + i]) for i in (0, 1))
+    values = tf.where(is_long, lower + 65536 * tf.minimum(higher, 1), entries[:, 4])
+    found = tf.concat([tf.boolean_mask(values, fits), [1]], 0)[0]
     return tf.where((big | is_at(tiff, 0, b"II")) & (found >= 1) & (found <= 8), found, 1)
 
 

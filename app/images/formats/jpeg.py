@@ -16,8 +16,12 @@ DECODING: dict[str, Any] = {"channels": 3, "dct_method": "INTEGER_ACCURATE"}
 # A colour sample may belong to two pixels, and is smoothed with its neighbours, which a window's edge lacks.
 MARGIN = 2
 SEGMENTS = 64
-# The commonest beginning: an APP0 segment of 16 bytes, and then the tables.
+SCAN = 0xDA  # the marker behind which are pixels
+# The commonest beginning: an APP0 segment of 16 bytes, and then the tables. Other segments can still stand among those,
+# which take less than so many bytes.
 PLACES, PLAIN = (2, 3, 4, 5, 20, 21), (0xFF, 0xE0, 0, 16, 0xFF, 0xDB)
+TABLES = 4_096
+ANYWHERE = r"\C*Exif\x00\x00\C*"
 
 
 def decode(encoded: tf.Tensor, limits: Limits, most: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -29,14 +33,14 @@ def decode(encoded: tf.Tensor, limits: Limits, most: tf.Tensor) -> tuple[tf.Tens
 
     count = tf.cast(height, tf.int64) * tf.cast(width, tf.int64)
     most_at = tf.cast(most, tf.int64) * [ratio**2 for ratio in RATIOS[:-1]]
-    return _reduced(at, count > most_at), _segment(encoded)
+    return _reduced(at, count > most_at), segment(encoded)
 
 
 def decode_window(encoded: tf.Tensor, limits: Limits, window: Window, wanted: tuple[float, float]) -> tf.Tensor:
     """The window alone, upright, decoded with little more than itself; reduced by the largest of `RATIOS` that leaves
     `wanted` rows and columns. Where that is 1, bit by bit what cutting it out of the whole picture gives."""
     encoded, height, width = _opened(encoded, limits)
-    orientation = exif.orientation(_segment(encoded))
+    orientation = exif.orientation(segment(encoded))
     stored = tf.stack([height, width])
     seen = tf.where(orientation >= 5, stored[::-1], stored)
     enough = window.size * tf.cast(seen, tf.float32) >= [[side * ratio for side in wanted] for ratio in RATIOS[1:]]
@@ -72,18 +76,18 @@ def _reduced(at: Any, times: tf.Tensor) -> tf.Tensor:
     )
 
 
-def _segment(encoded: tf.Tensor) -> tf.Tensor:
-    """The Exif segment, which stands among those of applications and comments, before everything else."""
+def segment(encoded: tf.Tensor) -> tf.Tensor:
+    """The Exif segment, which stands before the pixels: first in most files, and behind tables or the frame in some."""
     beginning = tf.gather(octets(encoded, 0, 24), PLACES)
     plain = tf.reduce_all(tf.equal(beginning, PLAIN))
+    plain &= ~tf.strings.regex_full_match(piece(encoded, 0, TABLES), ANYWHERE)
     (found,) = case(plain, [_searched, lambda encoded: tf.constant("")], encoded)
     return found
 
 
 def _searched(encoded: tf.Tensor) -> tf.Tensor:
     def searching(start: tf.Tensor, marker: tf.Tensor, segment: tf.Tensor) -> tf.Tensor:
-        application = (marker[1] >= 0xE0) & (marker[1] <= 0xEF) | (marker[1] >= 0xFE)
-        return tf.equal(marker[0], 0xFF) & application & tf.equal(segment, "")
+        return tf.equal(marker[0], 0xFF) & tf.not_equal(marker[1], SCAN) & tf.equal(segment, "")
 
     def following(start: tf.Tensor, marker: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         length = 256 * marker[2] + marker[3]

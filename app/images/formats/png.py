@@ -24,6 +24,10 @@ def decode(encoded: tf.Tensor, limits: Limits) -> tuple[tf.Tensor, tf.Tensor]:
     return pixels, segment
 
 
+def segment(encoded: tf.Tensor) -> tf.Tensor:
+    return _searched(encoded)[1]
+
+
 def _searched(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Whether a tRNS chunk makes colours transparent, and what the eXIf chunk holds; both stand before the pixels."""
     end = tf.strings.length(encoded)

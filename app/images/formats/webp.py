@@ -19,12 +19,23 @@ def decode(encoded: tf.Tensor, limits: Limits) -> tuple[tf.Tensor, tf.Tensor]:
     extended = tf.where(tf.equal(kind, b"VP8L"), lossless, _threes(encoded, 24, 2) + 1)
     width, height = tf.unstack(tf.where(tf.equal(kind, b"VP8 "), lossy, extended))
     encoded = accepted(encoded, "WebP", height, width, limits)
-    is_extended = tf.equal(kind, b"VP8X")
-    animated = is_extended & (tf.bitwise.bitwise_and(octets(encoded, 20, 1)[0], ANIMATED) > 0)
     ways = [lambda encoded, *size: (_pixels(encoded), tf.constant("")), _with_segment, _first_frame]
-    which = tf.cast(is_extended, tf.int32) + tf.cast(animated, tf.int32)
-    pixels, segment = case(which, ways, encoded, height, width)
+    pixels, segment = case(_sort(encoded), ways, encoded, height, width)
     return pixels, segment
+
+
+def segment(encoded: tf.Tensor) -> tf.Tensor:
+    """Of an animation none: its frames are as they are."""
+    extended = tf.equal(_sort(encoded), 1)
+    (found,) = case(extended, [lambda _: tf.constant(""), lambda encoded: _chunk(encoded, b"EXIF")], encoded)
+    return found
+
+
+def _sort(encoded: tf.Tensor) -> tf.Tensor:
+    """0 of what has pixels alone, 1 of what may have more, 2 of an animation."""
+    is_extended = is_at(encoded, 12, b"VP8X")
+    animated = is_extended & (tf.bitwise.bitwise_and(octets(encoded, 20, 1)[0], ANIMATED) > 0)
+    return tf.cast(is_extended, tf.int32) + tf.cast(animated, tf.int32)
 
 
 def _pixels(encoded: tf.Tensor) -> tf.Tensor:

@@ -1,0 +1,121 @@
+"""Image files that the decoder takes and that programs read in different ways, and pieces to make some of."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+from PIL import Image
+
+from tests.makers.image_files import NOISE, PHOTO, SMALL, encoded, exif
+
+SHORT, LONG = 3, 4
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+    """Of a PNG."""
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def with_chunk(png: bytes, made: bytes, behind_pixels: bool = False) -> bytes:
+    at = len(png) - 12 if behind_pixels else 33
+    return png[:at] + made + png[at:]
+
+
+def long_text(size: int = 1_100_000) -> bytes:
+    """A chunk as picture generators write it: what it was asked for, packed."""
+    return chunk(b"zTXt", b"parameters\0\0" + zlib.compress(b"a temple, " * (size // 10)))
+
+
+def segment(marker: int, content: bytes) -> bytes:
+    """Of a JPEG."""
+    return struct.pack(">BBH", 0xFF, marker, 2 + len(content)) + content
+
+
+def behind(jpeg: bytes, marker: int, made: bytes) -> bytes:
+    """`made`, behind the first segment with this marker."""
+    at = jpeg.index(bytes([0xFF, marker]))
+    at += 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
+    return jpeg[:at] + made + jpeg[at:]
+
+
+def exif_of_type(type_: int, orientation: int, order: str = "<") -> bytes:
+    """A segment whose one entry stores the orientation as SHORT or LONG."""
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    value = struct.pack(
+        order + ("I" if type_ == LONG else "HH"), *([orientation] if type_ == LONG else [orientation, 0])
+    )
+    entry = struct.pack(order + "HHI", 0x0112, type_, 1) + value
+    return b"Exif\0\0" + mark + struct.pack(order + "IH", 8, 1) + entry + bytes(4)
+
+
+def xmp(orientation: int) -> bytes:
+    """A JPEG segment with an orientation in XMP alone."""
+    said = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="{orientation}"/></x:xmpmeta>'
+    return segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + said.encode())
+
+
+def of_telephone(image: Image.Image) -> bytes:
+    """An MPO: a JPEG and, behind it, another one."""
+    buffer = io.BytesIO()
+    image.save(buffer, "MPO", save_all=True, append_images=[SMALL], quality=30)
+    return buffer.getvalue()
+
+
+def scans_of(jpeg: bytes) -> list[int]:
+    """Where every scan of a JPEG ends."""
+    ends, at = [], 0
+    while (at := jpeg.find(b"\xff\xda", at)) >= 0:
+        at += 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
+        while jpeg[at] != 0xFF or jpeg[at + 1] in (0, *range(0xD0, 0xD8)):
+            at += 1
+        ends.append(at)
+    return ends
+
+
+def incomplete(image: Image.Image, scans: int) -> bytes:
+    """A progressive JPEG that ends, as it should, behind so many of its ten scans."""
+    content = encoded(image, "JPEG", progressive=True, quality=85)
+    return content[: scans_of(content)[scans - 1]] + b"\xff\xd9"
+
+
+def without_mark(jpeg: bytes) -> bytes:
+    """Without the segment by which Adobe's programs say that inks are stored as their negative."""
+    at = jpeg.index(b"\xff\xee")
+    return jpeg[:at] + jpeg[at + 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big") :]
+
+
+def frame_in_the_middle(gif: bytes) -> bytes:
+    """A screen that its frame of 61 x 43 does not cover."""
+    at = gif.index(b"\x2c" + bytes(4))
+    return gif[:6] + struct.pack("<HH", 80, 70) + gif[10 : at + 1] + struct.pack("<HH", 7, 5) + gif[at + 5 :]
+
+
+_PNG, _JPEG = encoded(SMALL, "PNG"), encoded(SMALL, "JPEG")
+_DEEP = Image.fromarray(np.asarray(NOISE.getchannel("A")).astype(np.uint16) * 257)
+
+# Of which a second decoder has nothing to compare, with a part of the reason.
+NOT_COMPARED = {
+    "PNG with a long text": (with_chunk(_PNG, long_text()), "MAX_TEXT_CHUNK"),
+    "PNG with a long text behind its pixels": (with_chunk(_PNG, long_text(), behind_pixels=True), "MAX_TEXT_CHUNK"),
+    "PNG with a long profile": (
+        with_chunk(_PNG, chunk(b"iCCP", b"profile\0\0" + zlib.compress(bytes(1_100_000)))),
+        "MAX_TEXT_CHUNK",
+    ),
+    "JPEG of which half the scans came": (incomplete(PHOTO.crop((0, 0, 317, 201)), 5), "scans"),
+}
+# Which a second decoder reads as the first if it is told what was decided.
+COMPARED = {
+    "JPEG of a telephone": of_telephone(PHOTO),
+    "large JPEG of a telephone": of_telephone(PHOTO.resize((2600, 1800), Image.Resampling.NEAREST)),
+    "JPEG, orientation as LONG": encoded(SMALL, "JPEG", exif=exif_of_type(LONG, 6)),
+    "JPEG, orientation as LONG, the other order": encoded(SMALL, "JPEG", exif=exif_of_type(LONG, 8, ">")),
+    "JPEG, orientation behind the tables": behind(_JPEG, 0xDB, segment(0xE1, exif(6))),
+    "JPEG, orientation behind the frame": behind(_JPEG, 0xC0, segment(0xE1, exif(7))),
+    "JPEG, orientation in XMP": behind(_JPEG, 0xE0, xmp(6)),
+    "JPEG CMYK without Adobe's mark": without_mark(encoded(SMALL.convert("CMYK"), "JPEG")),
+    "JPEG progressive": encoded(SMALL, "JPEG", progressive=True),
+    "PNG of 16 bits with a transparent level": with_chunk(encoded(_DEEP, "PNG"), chunk(b"tRNS", _DEEP.tobytes()[:2])),
+    "PNG, orientation behind its pixels": with_chunk(_PNG, chunk(b"eXIf", exif(6)[6:]), behind_pixels=True),
+    "GIF whose frame leaves a margin": frame_in_the_middle(encoded(SMALL.quantize(16), "GIF")),
+}
