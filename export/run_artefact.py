@@ -53,6 +53,8 @@ def pixels(file: Path) -> Any:
         raise NotComparedError(
             "not all scans of this progressive JPEG are there, and decoders guess the rest differently"
         )
+    if opacity_in_16_bits(encoded):
+        raise NotComparedError("Pillow does not see what is transparent in a BMP of 16 bits")
     try:
         opened = Image.open(io.BytesIO(encoded))
         ratio = 1
@@ -99,6 +101,15 @@ def said_by_exif(opened: Any) -> int:
         return exif.get(ORIENTATION, 1)
     except Exception:  # broken, and then it says none
         return 1
+
+
+def opacity_in_16_bits(encoded: bytes) -> bool:
+    """Whether this is a BMP of 16 bits a pixel with a fourth mask."""
+    header, bits, packing, mask = (
+        int.from_bytes(encoded[at : at + size], "little") for at, size in ((14, 4), (28, 2), (30, 4), (66, 4))
+    )
+    named = header >= 56 or packing == 6
+    return encoded.startswith(b"BM") and bits == 16 and packing in (3, 6) and named and mask > 0
 
 
 def incomplete(encoded: bytes) -> bool:

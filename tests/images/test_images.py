@@ -203,7 +203,7 @@ REFUSED = {
     "half a WebP": (FILES["WebP"][: len(FILES["WebP"]) // 2], "damaged or cut short"),
     "half an animated WebP": (FILES["WebP animation"][:300], "damaged or cut short"),
     "half a BMP": (FILES["BMP"][: len(FILES["BMP"]) // 2], "cut short"),
-    "a BMP of 16 bits": (FILES["BMP"][:28] + b"\x10" + FILES["BMP"][29:], "save it as PNG"),
+    "a BMP of 15 bits": (FILES["BMP"][:28] + b"\x0f" + FILES["BMP"][29:], "15 bits .* save it as PNG"),
     "a PNG without pixels": (claiming("PNG", 0, 5), "claims 0 x 5"),
 }
 

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from app.datasets.files.looking import look
 from app.images.decoding import decode, orientation
 from app.images.preprocessing import Preprocessing
 from export import run_artefact
-from tests.makers.image_files import FILES, PHOTO, SMALL, by_pillow, encoded, exif
-from tests.makers.odd_files import COMPARED, LONG, NOT_COMPARED, exif_of_type, incomplete
+from tests.makers.image_files import FILES, PHOTO, SMALL, Array, by_pillow, encoded, exif
+from tests.makers.odd_files import COMPARED, LONG, NOT_COMPARED, bmp, exif_of_type, incomplete
 
 TURNED = {
     "JPEG, orientation as LONG": 6,
@@ -76,3 +77,107 @@ def test_a_progressive_jpeg_is_complete_with_its_last_scan_alone() -> None:
         assert run_artefact.incomplete(incomplete(PHOTO, scans)) is (scans < 10)
     assert not run_artefact.incomplete(encoded(PHOTO, "JPEG"))
     assert not run_artefact.incomplete(encoded(PHOTO.convert("L"), "JPEG", progressive=True))
+
+
+# ---- BMP
+
+DRAWN = np.random.default_rng(5)
+PALETTE = DRAWN.integers(0, 256, (256, 3))
+
+
+def by_masks(pixels: Array, masks: tuple[int, ...]) -> Array:
+    """In float64: each mask's number as a share of the most that it holds, of 255, rounded down; on white under the
+    fourth."""
+    channels = []
+    for mask in masks:
+        low = (mask & -mask).bit_length() - 1
+        share = ((pixels.astype(np.int64) & mask) >> low).astype(np.float64) / (mask >> low)
+        channels.append(np.floor(share * 255 + 1e-9))
+    colours = np.stack(channels[:3], axis=-1)
+    if len(masks) == 4:
+        opacity = channels[3][..., np.newaxis] / 255
+        colours = np.rint(colours * opacity + 255 * (1 - opacity))
+    return colours
+
+
+@pytest.mark.parametrize("header", [12, 16, 40, 52, 56, 64, 108, 124])
+@pytest.mark.parametrize("bits", [1, 4, 8, 24])
+def test_every_header_of_os_2_and_windows_is_read(header: int, bits: int) -> None:
+    pixels = DRAWN.integers(0, 2**bits, (5, 7))
+    colours = PALETTE[: 2**bits] if bits <= 8 else None
+    content = bmp(pixels, bits, header, colours=colours)
+    if header != 16:  # which Pillow refuses
+        np.testing.assert_array_equal(decode(content), by_pillow(content))
+    right = by_masks(pixels, (0xFF0000, 0xFF00, 0xFF)) if colours is None else colours[pixels]
+    np.testing.assert_array_equal(decode(content), right)
+
+
+RGB565, RGB555 = (0xF800, 0x7E0, 0x1F), (0x7C00, 0x3E0, 0x1F)
+
+
+@pytest.mark.parametrize(("masks", "header"), [((), 40), (RGB555, 40), (RGB565, 40), (RGB565, 56), (RGB555, 124)])
+def test_sixteen_bits_are_pillows(masks: tuple[int, ...], header: int) -> None:
+    pixels = np.arange(2**16).reshape(256, 256)[:, :255]
+    content = bmp(pixels, 16, header, 3 if masks else 0, masks)
+    np.testing.assert_array_equal(decode(content), by_pillow(content))
+    np.testing.assert_array_equal(decode(content), by_masks(pixels, masks or RGB555))
+
+
+@pytest.mark.parametrize(
+    ("bits", "header", "masks"),
+    [
+        pytest.param(16, 56, (0x7C00, 0x3E0, 0x1F, 0x8000), id="5551"),
+        pytest.param(16, 108, (0xF00, 0xF0, 0xF, 0xF000), id="4444"),
+        pytest.param(16, 40, (0xF00, 0xF0, 0xF), id="444"),
+        pytest.param(16, 52, (0xE000, 0x10, 0xF), id="314"),
+        pytest.param(32, 40, (0xFF, 0xFF00, 0xFF0000), id="the other order"),
+        pytest.param(32, 56, (0xFF, 0xFF00, 0xFF0000, 0xFF000000), id="the other order, alpha"),
+        pytest.param(32, 56, (0xFF000000, 0xFF0000, 0xFF00, 0xFF), id="alpha below"),
+        pytest.param(32, 108, (0x3FF00000, 0xFFC00, 0x3FF, 0xC0000000), id="10 10 10 2"),
+        pytest.param(32, 124, (0xFF0000, 0xFF00, 0xFF, 0x7F000000), id="seven bits of alpha"),
+        pytest.param(32, 40, (0xFFFF0000, 0xFF00, 0xFF), id="sixteen bits of red"),
+    ],
+)
+def test_any_masks_are_read_with_alpha_too(bits: int, header: int, masks: tuple[int, ...]) -> None:
+    pixels = DRAWN.integers(0, 2**bits, (9, 13))
+    content = bmp(pixels, bits, header, 3, masks)
+    # An opacity of few bits is one of 8 bits first, and is laid on white by whole numbers: at most a level apart.
+    apart = 1 if len(masks) == 4 and masks[3].bit_count() < 8 else 0
+    np.testing.assert_allclose(decode(content).numpy().astype(float), by_masks(pixels, masks), rtol=0, atol=apart)
+
+
+def test_a_short_header_with_four_masks_behind_it_has_alpha() -> None:
+    pixels, masks = DRAWN.integers(0, 2**32, (9, 13)), (0xFF, 0xFF00, 0xFF0000, 0xFF000000)
+    np.testing.assert_array_equal(decode(bmp(pixels, 32, 40, 6, masks)), by_masks(pixels, masks))
+
+
+@pytest.mark.parametrize("header", [12, 40])
+@pytest.mark.parametrize("offset", [0, 20, "behind the header"])
+def test_pixels_are_behind_the_colours_whatever_the_offset_says(offset: int | str, header: int) -> None:
+    pixels = DRAWN.integers(0, 200, (5, 7))
+    said = 14 + header if offset == "behind the header" else int(offset)
+    colours = PALETTE[:200] if header == 40 else PALETTE
+    content = bmp(pixels, 8, header, colours=colours, offset=said)
+    np.testing.assert_array_equal(decode(content), colours[pixels])
+    if offset == "behind the header":
+        np.testing.assert_array_equal(decode(content), by_pillow(content))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        pytest.param(
+            bmp(np.zeros((4, 4), int), 8, 40, 4), "8 bits a pixel in packing 4 which is not decoded", id="JPEG"
+        ),
+        pytest.param(bmp(np.zeros((4, 4), int), 32, 40, 3, (5, 6, 7)), "masks 5 6 7 0 which", id="masks with holes"),
+        pytest.param(bmp(np.zeros((4, 4), int), 32, 40, 3, (0, 0, 0)), "masks 0 0 0 0 which", id="no masks"),
+        pytest.param(bmp(np.zeros((4, 4), int), 16, 40, 0)[:-9], "cut short", id="cut"),
+        pytest.param(
+            bmp(np.zeros((4, 4), int), 8, 12)[:14] + b"\xc8" + bytes(50), "header of 200 bytes", id="no known header"
+        ),
+    ],
+)
+def test_a_bmp_is_refused_in_words_that_are_true(content: bytes, words: str) -> None:
+    with pytest.raises(tf.errors.InvalidArgumentError, match=words) as refused:
+        decode(content)
+    assert "claims" not in refused.value.message

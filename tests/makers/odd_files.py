@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from tests.makers.image_files import NOISE, PHOTO, SMALL, encoded, exif
+from tests.makers.image_files import NOISE, PHOTO, RNG, SMALL, Array, encoded, exif
 
 SHORT, LONG = 3, 4
 
@@ -91,6 +91,42 @@ def frame_in_the_middle(gif: bytes) -> bytes:
     return gif[:6] + struct.pack("<HH", 80, 70) + gif[10 : at + 1] + struct.pack("<HH", 7, 5) + gif[at + 5 :]
 
 
+def bmp(
+    pixels: Array,
+    bits: int,
+    header: int = 40,
+    packing: int = 0,
+    masks: tuple[int, ...] = (),
+    colours: Array | None = None,
+    offset: int | None = None,
+) -> bytes:
+    """A BMP whose pixels are these numbers (height, width), with any header. `colours` (count, 3) are RGB; `offset` is
+    what it says instead of where its pixels are."""
+    height, width = pixels.shape
+    if header == 12:
+        content = struct.pack("<IHHHH", 12, width, height, 1, bits)
+    else:
+        count = 0 if colours is None else len(colours)
+        content = struct.pack("<IiiHHIIiiII", header, width, height, 1, bits, packing, 0, 0, 0, count, 0)
+        content += struct.pack(f"<{len(masks)}I", *masks) if header > 40 else b""
+        content = content.ljust(header, b"\0")[:header]
+        content += struct.pack(f"<{len(masks)}I", *masks) if header == 40 else b""
+    if colours is not None:
+        for colour in colours[:, ::-1]:
+            content += colour.astype(np.uint8).tobytes() + (b"" if header == 12 else b"\0")
+    rows = b""
+    for line in pixels[::-1]:
+        if bits < 8:
+            line = np.packbits((line[:, np.newaxis] >> np.arange(bits - 1, -1, -1)) & 1)
+        elif bits == 24:
+            line = np.stack([line >> shift & 255 for shift in (0, 8, 16)], axis=1)
+        stored = line.astype({16: "<u2", 32: "<u4"}.get(bits, "u1")).tobytes()
+        rows += stored + bytes(-len(stored) % 4)
+    start = 14 + len(content)
+    said = start if offset is None else offset
+    return b"BM" + struct.pack("<IHHI", start + len(rows), 0, 0, said) + content + rows
+
+
 _PNG, _JPEG = encoded(SMALL, "PNG"), encoded(SMALL, "JPEG")
 _DEEP = Image.fromarray(np.asarray(NOISE.getchannel("A")).astype(np.uint16) * 257)
 
@@ -101,6 +137,14 @@ NOT_COMPARED = {
     "PNG with a long profile": (
         with_chunk(_PNG, chunk(b"iCCP", b"profile\0\0" + zlib.compress(bytes(1_100_000)))),
         "MAX_TEXT_CHUNK",
+    ),
+    "BMP of 16 bits with alpha": (
+        bmp(RNG.integers(0, 2**16, (43, 61)), 16, 56, 3, (0x7C00, 0x3E0, 0x1F, 0x8000)),
+        "Pillow does not see what is transparent",
+    ),
+    "BMP with masks of its own": (
+        bmp(RNG.integers(0, 2**32, (43, 61)), 32, 40, 3, (0x3FF, 0xFFC00, 0x3FF00000)),
+        "Unsupported BMP bitfields layout",
     ),
     "JPEG of which half the scans came": (incomplete(PHOTO.crop((0, 0, 317, 201)), 5), "scans"),
 }
@@ -117,5 +161,7 @@ COMPARED = {
     "JPEG progressive": encoded(SMALL, "JPEG", progressive=True),
     "PNG of 16 bits with a transparent level": with_chunk(encoded(_DEEP, "PNG"), chunk(b"tRNS", _DEEP.tobytes()[:2])),
     "PNG, orientation behind its pixels": with_chunk(_PNG, chunk(b"eXIf", exif(6)[6:]), behind_pixels=True),
+    "BMP of OS/2": bmp(RNG.integers(0, 2**24, (43, 61)), 24, 12),
+    "BMP of 16 bits": bmp(RNG.integers(0, 2**16, (43, 61)), 16, 40, 3, (0xF800, 0x7E0, 0x1F)),
     "GIF whose frame leaves a margin": frame_in_the_middle(encoded(SMALL.quantize(16), "GIF")),
 }
