@@ -44,6 +44,7 @@ bench: $(READY)
 	.venv/bin/python -m benchmarks.batch_normalization --network inception_v3
 	.venv/bin/python -m benchmarks.population_statistics
 	.venv/bin/python -m benchmarks.weights_import
+	.venv/bin/python -m benchmarks.scanning
 	.venv/bin/python -m benchmarks.input_pipeline
 	.venv/bin/python -m benchmarks.evaluation
 	.venv/bin/python -m benchmarks.quantization

@@ -297,8 +297,10 @@ def test_pictures_of_kinds_that_are_not_decoded_are_named(tmp_path: Path) -> Non
     (tmp_path / "ant" / "notes.txt").write_text("BMW is a brand of cars, and this is no picture of one.")
     data = load(str(tmp_path))
     assert (len(data.files), data.ignored) == (20, 1)
-    words = "3 files passed over, not one of JPEG, PNG, GIF, BMP or WebP: "
-    assert data.notes == (f"{words}{tmp_path}/ant/a.jp2, ...",)
+    assert data.notes == (
+        f"1 file passed over, not an image: {tmp_path}/ant/notes.txt",
+        f"3 files passed over, not one of JPEG, PNG, GIF, BMP or WebP: {tmp_path}/ant/a.jp2, ...",
+    )
     assert found(tmp_path) == {
         "not supported": ["ant/a.jp2", "ant/phone.heic", "ant/scan.tif"],
         "not an image": ["ant/notes.txt"],

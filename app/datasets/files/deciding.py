@@ -23,6 +23,7 @@ FATAL = (
 )
 # Kinds that are said, since nothing else tells: their reasons are sentences.
 SAID = ("merged classes", "split or class")
+PASSED_OVER = ("not an image", "not supported")
 
 
 def of_labels(name: str, listing: Listing) -> Iterator[Finding]:
@@ -87,8 +88,8 @@ def alike(labels: Sequence[str]) -> Iterator[Finding]:
 
 def sentences(name: str, listing: Listing) -> Iterator[str]:
     """What whoever uses the images of a listing is told once: what was not taken, and which classes look odd."""
-    foreign = [Found(Path(file), kind, why) for file, kind, why in listing.found if kind == "not supported"]
-    yield from finding.passed_over(Counter(dict(listing.left)), foreign)
+    others = [Found(Path(file), kind, why) for file, kind, why in listing.found if kind in PASSED_OVER]
+    yield from finding.passed_over(Counter(dict(listing.left)), others)
     if loose := [found.file for found in listing.found if found.kind == "no class"]:
         names = f"`{command('check', name)}` names them; the first is " if loose[1:] else ""
         yield f"images in no class folder, left out: {len(loose)}; {names}{loose[0]}"

@@ -88,7 +88,5 @@ def report_data(data: Data) -> None:
     )
     for file, reason in data.unreadable:
         console.print(f"left out: {file}: {reason}")
-    if data.ignored:
-        console.print(f"{data.ignored} files that are no images were ignored")
     for note in data.notes:
         console.print(note)
