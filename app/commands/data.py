@@ -53,7 +53,7 @@ def check(
         then = "without --full the same command goes on from there" if full else "the same command goes on from there"
         if not done or is_prepared(data):
             then = "the same command begins again"
-        typer.echo(f"\nInterrupted: {done} of {count} images were looked at; {then}.", err=True)
+        typer.echo(f"\nInterrupted: {done} images were looked at, {count - done} are left; {then}.", err=True)
         raise typer.Exit(130) from None
     if to:
         checking.write(report, to)

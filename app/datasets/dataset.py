@@ -81,8 +81,7 @@ class Listing:
 class Data:
     """`fingerprint` changes when an image, a label or a split does. `image_size` is the side that suits the data, where
     it says so. `files` are the images, split after split, where each is a file of its own, and `known` what is
-    known of each. `unreadable` are files left out, with the reason; `ignored` counts files that are no images; `notes`
-    are sentences for whoever trains on it."""
+    known of each. `unreadable` are files left out, with the reason; `notes` are sentences for whoever trains on it."""
 
     name: str
     labels: tuple[str, ...]
@@ -94,7 +93,6 @@ class Data:
     files: tuple[ImageFile, ...] = ()
     known: tuple[Known, ...] = ()
     unreadable: tuple[tuple[str, str], ...] = ()
-    ignored: int = 0
     notes: tuple[str, ...] = ()
 
 

@@ -391,7 +391,8 @@ def test_a_link_to_nothing_is_named_as_unreadable(three_classes: Path) -> None:
 
 def test_a_pipe_is_not_waited_for(three_classes: Path) -> None:
     os.mkfifo(three_classes / "ant" / "pipe.jpg")
-    assert load(str(three_classes)).ignored == 1
+    (note,) = load(str(three_classes)).notes
+    assert note == f"1 file passed over, not an image: {three_classes}/ant/pipe.jpg"
 
 
 def test_a_folder_that_may_not_be_read_is_named(three_classes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -444,16 +445,15 @@ def test_hidden_files_and_folders_are_not_seen(three_classes: Path) -> None:
     (three_classes / "ant" / "._0001.png").write_bytes(b"what a Macintosh leaves")
     after = load(str(three_classes))
     assert places(after) == places(before)
-    assert (after.labels, after.ignored, after.unreadable) == (before.labels, 0, ())
+    assert (after.labels, after.unreadable) == (before.labels, ())
 
 
 def test_files_that_are_no_images_are_counted_and_left_alone(three_classes: Path) -> None:
     before = load(str(three_classes))
     (three_classes / "ant" / "notes.txt").write_text("seen in May")
-    (three_classes / "Zebra" / "Thumbs.db").write_bytes(b"\0")
-    (three_classes / "LICENSE").write_text("beside the class folders")
+    (three_classes / "Zebra" / "readme.md").write_bytes(b"")
     after = load(str(three_classes))
-    assert after.ignored == 2
+    assert f"2 files passed over, not an image: {three_classes}/Zebra/readme.md, ..." in after.notes
     assert after.unreadable == ()
     assert after.fingerprint == before.fingerprint
 

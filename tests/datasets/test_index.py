@@ -211,7 +211,8 @@ def test_a_check_that_is_interrupted_says_how_far_it_came(
     assert left.value.exit_code == 130
     known = len(Index(photos).read())
     way = "without --full the same" if full else "the same"
-    assert f"Interrupted: {known} of 120 images were looked at; {way} command goes on from" in capsys.readouterr().err
+    words = f"Interrupted: {known} images were looked at, {120 - known} are left; {way} command goes on from there."
+    assert words in capsys.readouterr().err
     monkeypatch.setattr(scanning, "look", counted)
     reads.clear()
     commands.check(str(photos))

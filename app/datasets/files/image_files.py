@@ -78,7 +78,6 @@ def load(
         files=tuple(picture.file._replace(split=split) for split in SPLITS for picture in splits[split]),
         known=tuple(picture.known for split in SPLITS for picture in splits[split]),
         unreadable=tuple(unreadable),
-        ignored=sum(finding.kind == "not an image" for finding in listing.found),
         notes=(*notes, *deciding.sentences(name, listing), *_notes(name, splits)),
     )
 
