@@ -92,11 +92,6 @@ def check_listing(listing: Listing, left_out: frozenset[str] = frozenset()) -> N
         raise UserError(fatal[0].reason + more)
 
 
-def _refuse(shortcomings: Iterator[Finding]) -> None:
-    for finding in shortcomings:
-        raise UserError(finding.reason)
-
-
 def quarantined(path: Path, listing: Listing, told: Iterable[str] = ()) -> frozenset[str]:
     """The files of a listing that a quarantine list names. It may also name what is `told` of: what was there once.
 
@@ -157,6 +152,11 @@ def read_most(
     pictures, unreadable = read(root, files, watch, told)
     _refuse(deciding.of_unreadable(name, unreadable, len(files)))
     return pictures, unreadable
+
+
+def _refuse(shortcomings: Iterator[Finding]) -> None:
+    for finding in shortcomings:
+        raise UserError(finding.reason)
 
 
 def _fingerprint(splits: dict[str, list[Picture]]) -> str:
