@@ -88,10 +88,18 @@ class Schedule(Part):
 class BatchNorm(Part):
     """`momentum` is the weight of the past in the moving averages, Keras' convention; "auto" derives it from the length
     of the run, see `resolved`. `recalibrate` says when the averages give way to population statistics (Algorithm 2 of
-    1502.03167): "end" is before the final evaluation, "epoch" also before every validation."""
+    1502.03167): "end" is before the final evaluation, "epoch" also before every validation. `early` does so, unless
+    `recalibrate` is "never", on a few batches before validations at which the averages cannot have arrived: those with
+    momentum^n above 0.05 after n steps since they began or were last measured, as in epochs of less than 29 steps with
+    0.9. False leaves these to the averages, as the papers do."""
 
     momentum: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] = 0.9
     recalibrate: Literal["never", "end", "epoch"] = "end"
+    early: bool = True
+
+    @property
+    def measures_early(self) -> bool:
+        return self.early and self.recalibrate != "never"
 
     def resolved(self, steps: int) -> float:
         """The momentum of a run of so many steps.

@@ -1,12 +1,14 @@
 """Population statistics within a training: before its validations and at its end."""
 
 import keras
+import numpy as np
 
 from app.batch_norm import inspection, measuring, population
 from app.batch_norm.batches import Batches, Watched
 from app.batch_norm.report import GAP, description, remedy, sentence
 from app.datasets.dataset import Data
 from app.images.preprocessing import Preprocessing
+from app.pipeline.input_pipeline import FEW
 from app.program.errors import UserError
 from app.program.files import write_json
 from app.program.progress import console, unwatched
@@ -14,6 +16,8 @@ from app.recipe import Recipe
 from app.run_folder.folder import Run
 
 IN_TRAINING = 2048  # images: cheap beside an epoch, and enough
+EARLY = FEW  # images: a few batches, while averages cannot have arrived
+HELD = 128 * 2**20  # bytes of these
 
 
 def after_training(model: keras.Model, data: Data, preprocessing: Preprocessing, recipe: Recipe, run: Run) -> None:
@@ -39,15 +43,22 @@ def after_training(model: keras.Model, data: Data, preprocessing: Preprocessing,
         write_json(run.batch_norm, described)
 
 
-def plain_batches(data: Data, preprocessing: Preprocessing, recipe: Recipe) -> Batches:
+def plain_batches(data: Data, preprocessing: Preprocessing, recipe: Recipe, most: int = IN_TRAINING) -> Batches:
     """Training images without augmentation, as they come in use, in batches as in training."""
-    return Batches(data.train, preprocessing, min(recipe.batch_size, data.train.count), recipe.seed, IN_TRAINING)
+    return Batches(data.train, preprocessing, min(recipe.batch_size, data.train.count), recipe.seed, most)
 
 
-def before_validations(data: Data, preprocessing: Preprocessing, recipe: Recipe) -> population.Recalibrate:
-    return population.Recalibrate(training_pictures(data, preprocessing, recipe), "epoch")
+def before_validations(
+    data: Data, preprocessing: Preprocessing, recipe: Recipe, epoch: int, steps: int
+) -> population.Recalibrate:
+    """For a training whose recipe says "end" or "epoch", with epochs of so many steps, after so many."""
+    if recipe.batch_norm.recalibrate == "epoch":
+        return population.Recalibrate(training_pictures(data, preprocessing, recipe), "epoch")
+    bytes_ = 3 * preprocessing.height * preprocessing.width * np.float32().nbytes
+    few = max(2, min(EARLY, HELD // bytes_))
+    return population.Recalibrate(training_pictures(data, preprocessing, recipe, few), "early", epoch, steps)
 
 
-def training_pictures(data: Data, preprocessing: Preprocessing, recipe: Recipe) -> Watched:
+def training_pictures(data: Data, preprocessing: Preprocessing, recipe: Recipe, most: int = IN_TRAINING) -> Watched:
     """The images of `plain_batches` alone."""
-    return Watched(plain_batches(data, preprocessing, recipe), unwatched, "")
+    return Watched(plain_batches(data, preprocessing, recipe, most), unwatched, "")

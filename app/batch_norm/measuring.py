@@ -77,39 +77,51 @@ class _ByBatch(BatchNormalization):
         return super().call(inputs, training=True, mask=mask)
 
 
+class InTraining:
+    """The paper's form, of one network again and again while it trains: its copy is made once, and traced once."""
+
+    def __init__(self, model: keras.Model, frozen_too: bool = False) -> None:
+        self.graph, self.copy, self.layers = _copied(model, by_batch=True, frozen_too=frozen_too)
+        self.compute = _probe(self.copy, self.layers, outputs=True)
+
+    def measure(self, batches: Iterable[Any]) -> tuple[Population, dict[str, Moments], NDArray[Any]]:
+        """With the weights that the network has now: see `as_in_training`."""
+        self.copy.set_weights(self.graph.get_weights())
+        sums: dict[str, Statistics] = {}
+        totals: dict[str, Moments] = {}
+        outputs: list[NDArray[Any]] = []
+        sizes: list[int] = []
+        for images, measured, output in _pass(self.compute, self.layers, batches):
+            if sizes and images < sizes[0]:
+                continue
+            for name, of_the_batch in measured.items():
+                _check(name, of_the_batch, "in a batch")
+                one = Statistics(of_the_batch.mean, of_the_batch.squares / (of_the_batch.count - 1))
+                before = sums.get(name)
+                sums[name] = Statistics(before.mean + one.mean, before.variance + one.variance) if before else one
+                totals[name] = totals[name] + of_the_batch if name in totals else of_the_batch
+            outputs.append(output)
+            sizes.append(images)
+        count = len(sizes)
+        statistics = {name: Statistics(summed.mean / count, summed.variance / count) for name, summed in sums.items()}
+        return Population(statistics, "paper", sum(sizes), count, sizes[0]), totals, np.concatenate(outputs)
+
+
 def as_in_training(
     model: keras.Model, batches: Iterable[Any], frozen_too: bool = False
 ) -> tuple[Population, dict[str, Moments], NDArray[Any]]:
     """The paper's form; the moments of all values together; the network's outputs, one row per image."""
-    copy, layers = _copy(model, by_batch=True, frozen_too=frozen_too)
-    sums: dict[str, Statistics] = {}
-    totals: dict[str, Moments] = {}
-    outputs: list[NDArray[Any]] = []
-    sizes: list[int] = []
-    for images, measured, output in _pass(copy, layers, batches, outputs=True):
-        if sizes and images < sizes[0]:
-            continue
-        for name, of_the_batch in measured.items():
-            _check(name, of_the_batch, "in a batch")
-            one = Statistics(of_the_batch.mean, of_the_batch.squares / (of_the_batch.count - 1))
-            before = sums.get(name)
-            sums[name] = Statistics(before.mean + one.mean, before.variance + one.variance) if before else one
-            totals[name] = totals[name] + of_the_batch if name in totals else of_the_batch
-        outputs.append(output)
-        sizes.append(images)
-    count = len(sizes)
-    statistics = {name: Statistics(summed.mean / count, summed.variance / count) for name, summed in sums.items()}
-    return Population(statistics, "paper", sum(sizes), count, sizes[0]), totals, np.concatenate(outputs)
+    return InTraining(model, frozen_too).measure(batches)
 
 
 def layer_by_layer(model: keras.Model, batches: Iterable[Any]) -> Population:
-    copy, layers = _copy(model, by_batch=False)
+    _, copy, layers = _copied(model, by_batch=False)
     statistics: dict[str, Statistics] = {}
     sizes: list[int] = []
     for level in _levels(copy, layers):
         totals: dict[str, Moments] = {}
         sizes = []
-        for images, measured, _ in _pass(copy, level, batches):
+        for images, measured, _ in _pass(_probe(copy, level), level, batches):
             for name, of_the_batch in measured.items():
                 totals[name] = totals[name] + of_the_batch if name in totals else of_the_batch
             sizes.append(images)
@@ -123,11 +135,9 @@ def layer_by_layer(model: keras.Model, batches: Iterable[Any]) -> Population:
     return Population(in_order, "exact", sum(sizes), len(sizes), max(sizes))
 
 
-def _pass(
-    copy: keras.Model, layers: Sequence[keras.layers.Layer], batches: Iterable[Any], outputs: bool = False
-) -> Iterator[tuple[int, dict[str, Moments], NDArray[Any]]]:
-    """One pass over the images: per batch its size, the moments of the layers' inputs, and the network's outputs where
-    they are wanted."""
+def _probe(copy: keras.Model, layers: Sequence[keras.layers.Layer], outputs: bool = False) -> Callable[[Any], Any]:
+    """Compiled: a batch of images in; out the moments of the layers' inputs, and the network's outputs where they are
+    wanted."""
     wanted = {"inputs": {layer.name: layer.input for layer in layers}, "outputs": copy.outputs[: int(outputs)]}
     probe = keras.Model(copy.inputs, wanted)
 
@@ -135,7 +145,13 @@ def _pass(
         found = probe(images, training=False)
         return [_moments(found["inputs"][layer.name], layer.axis) for layer in layers], found["outputs"]
 
-    compute = compiled(forward, copy.inputs[0])
+    return compiled(forward, copy.inputs[0])
+
+
+def _pass(
+    compute: Callable[[Any], Any], layers: Sequence[keras.layers.Layer], batches: Iterable[Any]
+) -> Iterator[tuple[int, dict[str, Moments], NDArray[Any]]]:
+    """One pass over the images by such a probe: per batch its size, moments and outputs."""
     some = False
     for images in batches:
         some = True
@@ -144,7 +160,7 @@ def _pass(
             layer.name: Moments(int(count), *(figure.numpy() for figure in figures))
             for layer, (count, *figures) in zip(layers, moments, strict=True)
         }
-        yield len(images), measured, answers[0].numpy() if outputs else np.empty(0)
+        yield len(images), measured, answers[0].numpy() if answers else np.empty(0)
     if not some:
         raise UserError("There are no images to take the statistics of batch normalisation from.")
 
@@ -168,8 +184,11 @@ def _moments(x: Any, axis: int) -> tuple[Any, ...]:
     return count, tf.reshape(mean, [-1]), squares, *(tf.cast(end, tf.float64) for end in ends)
 
 
-def _copy(model: keras.Model, by_batch: bool, frozen_too: bool = False) -> tuple[keras.Model, list[keras.layers.Layer]]:
-    """The network once more, with its weights, and the copy's batch normalisations to measure."""
+def _copied(
+    model: keras.Model, by_batch: bool, frozen_too: bool = False
+) -> tuple[keras.Model, keras.Model, list[keras.layers.Layer]]:
+    """The network without its training, the same once more, with its weights, and the copy's batch normalisations to
+    measure."""
     graph = keras.Model(model.inputs, model.outputs, name=model.name)
     top = layers_of(graph)
     if inner := [
@@ -198,7 +217,7 @@ def _copy(model: keras.Model, by_batch: bool, frozen_too: bool = False) -> tuple
 
     copy = keras.models.clone_model(graph, clone_function=twin)
     copy.set_weights(graph.get_weights())
-    return copy, [copy.get_layer(layer.name) for layer in top if layer.trainable or frozen_too]
+    return graph, copy, [copy.get_layer(layer.name) for layer in top if layer.trainable or frozen_too]
 
 
 def _levels(copy: keras.Model, layers: Sequence[keras.layers.Layer]) -> list[list[keras.layers.Layer]]:

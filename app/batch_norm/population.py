@@ -14,8 +14,19 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from app.batch_norm.measuring import Array, Population, Statistics, as_in_training, layer_by_layer, layers_of
+from app.batch_norm.measuring import (
+    Array,
+    InTraining,
+    Population,
+    Statistics,
+    as_in_training,
+    layer_by_layer,
+    layers_of,
+)
+from app.program.errors import UserError
+from app.program.progress import console
 
+LEFT = 0.05  # of the values that moving averages begin with
 FARTHEST = 1e9  # deviations: averages that are not numbers, in a number that JSON has
 
 
@@ -64,20 +75,67 @@ def population(model: keras.Model, batches: Iterable[Any], exact: bool = False) 
 
 
 class Recalibrate(keras.callbacks.Callback):
-    """Recalibrates the network in training, the paper's form: before every validation ("epoch") or at its end."""
+    """Recalibrates the network in training, the paper's form: before every validation ("epoch"), before those at which
+    the moving averages cannot have arrived ("early"), or at its end.
 
-    def __init__(self, batches: Iterable[Any], when: Literal["epoch", "end"] = "end") -> None:
+    After n steps a share of momentum^n of a moving average is still what it began with. Above `LEFT` it is no average
+    of anything, and validation would say nothing of the network. It begins anew where it was measured: statistics of
+    then are of other weights. An epoch has `epoch` steps, and `steps` were done before. The images of "early" are held
+    in memory; what cannot be measured stays as it is, which is said once.
+    """
+
+    def __init__(
+        self,
+        batches: Iterable[Any],
+        when: Literal["epoch", "early", "end"] = "end",
+        epoch: int = 1,
+        steps: int = 0,
+    ) -> None:
         super().__init__()
         self.batches = batches
         self.when = when
+        self.epoch = epoch
+        self.steps = steps  # since the averages began
+        self.measured: InTraining | None = None  # of the network that trains
+        self.is_over = False
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        if self.when == "early" and self._is_early(self.epoch):
+            self.steps %= self.epoch  # each of the epochs before ended with a measurement
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self.steps += 1
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         if self.when == "epoch":
-            recalibrate(self.model, self.batches)
+            self._recalibrate()
+        elif self.when == "early" and not self.is_over:
+            self.is_over = not (self._is_early(self.steps) and self._recalibrated_early())
+            if self.is_over:
+                self.measured, self.batches = None, []
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if self.when == "end":
-            recalibrate(self.model, self.batches)
+            self._recalibrate()
+
+    def _is_early(self, steps: int) -> bool:
+        momentum = max(layer.momentum for layer in layers_of(self.model) if layer.trainable)
+        return bool(momentum**steps > LEFT)
+
+    def _recalibrated_early(self) -> bool:
+        self.batches = self.batches if isinstance(self.batches, list) else list(self.batches)
+        try:
+            self._recalibrate()
+        except UserError as error:
+            console.print(f"Validations are with moving averages that have not arrived yet: {error}")
+            return False
+        self.steps = 0
+        return True
+
+    def _recalibrate(self) -> None:
+        self.measured = self.measured or InTraining(self.model)
+        found, *_ = self.measured.measure(self.batches)
+        adopt(self.model, found)
 
 
 def stored(layer: keras.layers.Layer) -> Statistics:

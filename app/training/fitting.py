@@ -84,8 +84,8 @@ def fit(
     if recipe.weight_average and (recipe.batch_norm.recalibrate == "epoch" or not moves):
         batches = in_training.training_pictures(data, classifier.preprocessing, recipe)
         callbacks.append(weight_average.ValidateAverage(batches))
-    elif recipe.batch_norm.recalibrate == "epoch" and moves:
-        callbacks.append(in_training.before_validations(data, classifier.preprocessing, recipe))
+    elif moves and (recipe.batch_norm.recalibrate == "epoch" or recipe.batch_norm.measures_early):
+        callbacks.append(in_training.before_validations(data, classifier.preprocessing, recipe, steps, state.step))
     if devices.is_chief and importlib.util.find_spec("tensorboard"):
         callbacks.append(keras.callbacks.TensorBoard(run.folder / "tensorboard"))
     classes = len(data.labels)

@@ -22,7 +22,7 @@ from app.evaluation import evaluating
 from app.program.errors import UserError
 from app.program.progress import unwatched
 from app.reports import run_report
-from app.run_folder.folder import Run
+from app.run_folder.folder import Run, read_history
 from models import BatchNormalization, BNInception, LeNetBN
 
 Array = np.ndarray[Any, Any]
@@ -317,6 +317,52 @@ def test_the_callback_recalibrates_before_every_validation_or_at_the_end(when: A
     np.testing.assert_allclose(model.get_layer("bottom").moving_mean, right, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("momentum", "steps", "early"),
+    [
+        (0.5, 0, [True, True]),
+        (0.5, 30, [True, True]),  # 0.5^3 of what was measured after the epoch before is left
+        (0.3, 0, [False, False]),  # 0.3^3 is less than 0.05
+        (0.5, 2, [False, False]),  # after two steps and three more 0.5^5 is left
+    ],
+)
+def test_the_callback_measures_early_while_the_averages_cannot_have_arrived(
+    momentum: float, steps: int, early: list[bool]
+) -> None:
+    model, x, labels = network(), images(), np.arange(24) % 3
+    for layer in model.layers:
+        if isinstance(layer, BatchNormalization):
+            layer.momentum = momentum
+    model.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy")
+    right = papers(model, split(x, 8))["bottom"][0]
+    seen, measuring = Seen(), population.Recalibrate(split(x, 8), "early", 3, steps)
+    options: dict[str, Any] = {"verbose": 0, "validation_data": (x, labels), "shuffle": False}
+    model.fit(x, labels, 8, 2, callbacks=[measuring, seen], **options)
+    assert [np.allclose(mean, right, rtol=1e-5, atol=1e-6) for mean in seen.means] == early
+    assert len(list(measuring.batches)) == (3 if early[-1] else 0), "what is not needed any more is held"
+
+
+def test_the_copy_that_is_measured_is_made_and_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[keras.Model] = []
+    compiled = measuring.compiled
+
+    def counted(function: Any, image: Any) -> Any:
+        def forward(images: Any) -> Any:
+            made.append(images)  # which a trace does, and a call does not
+            return function(images)
+
+        return compiled(forward, image)
+
+    monkeypatch.setattr(measuring, "compiled", counted)
+    model, x, labels = network(), images(), np.arange(24) % 3
+    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+    callbacks = [population.Recalibrate(split(x, 8), "epoch")]
+    model.fit(x, labels, 8, 3, verbose=0, validation_data=(x, labels), callbacks=callbacks, shuffle=False)
+    assert len(made) == 1
+    right = papers(model, split(x, 8))["right_2"][0]  # of the weights that the last validation saw
+    np.testing.assert_allclose(model.get_layer("right_2").moving_mean, right, rtol=1e-4, atol=1e-5)
+
+
 # ---- the clinic
 
 
@@ -474,12 +520,27 @@ def test_a_training_says_where_its_averages_lag_and_mends_them_unless_told_not_t
     )
 
 
+@pytest.mark.parametrize("early", [True, False])
+def test_the_curve_of_a_short_run_is_true_from_the_first_epoch(early: bool, pictures: Path, tmp_path: Path) -> None:
+    """With a momentum that leaves 0.9 of what moving averages begin with; guessing costs log(3) = 1.1."""
+    settings = ["steps=9", "image_size=32", "batch_size=8", "optimizer.rate=0.02", "batch_norm.momentum=0.99"]
+    wanted = recipe.load("default", settings if early else [*settings, "batch_norm.early=false"])
+    run = training.train(str(pictures), "lenet_bn", tmp_path / "run", wanted, unwatched)
+    (row,) = read_history(run.history)
+    kept = keras.models.load_model(run.checkpoints / "last.keras", compile=False)
+    variance = float(np.mean(kept.get_layer("dense_1_bn").moving_variance))
+    assert row["val_loss"] < 0.85 if early else row["val_loss"] > 0.95
+    assert variance < 0.5 if early else variance > 0.8
+
+
 def test_what_cannot_be_measured_does_not_cost_a_training(
     pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = recipe.load("default", ["steps=4", "image_size=32", "batch_size=1"])
     run = training.train(str(pictures), "lenet_bn", tmp_path / "run", settings, unwatched)
-    assert "stay as they are: dense_1_bn has 1 value per channel" in " ".join(capsys.readouterr().err.split())
+    said = " ".join(capsys.readouterr().err.split())
+    assert "stay as they are: dense_1_bn has 1 value per channel" in said
+    assert said.count("Validations are with moving averages that have not arrived yet: dense_1_bn has 1") == 1
     assert run.metrics.is_file()
 
 
