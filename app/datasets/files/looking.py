@@ -12,6 +12,7 @@ from PIL import Image
 
 from app import images
 from app.datasets.index import Known
+from app.images import decoding
 from app.images.decoding import LIMITS, reason
 
 TINY = 16  # pixels of the shorter side
