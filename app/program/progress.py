@@ -34,14 +34,17 @@ def bar() -> Progress:
 
 def watch(items: Iterable[Any], count: int, what: str) -> Iterator[Any]:
     """The items, with progress: `what` is being done, how many of `count`, how fast, how long still."""
-    started = said = time.monotonic()
+    said = time.monotonic()
+    first = 0.0  # when the first was done: what takes many times as long as any other, where it has a graph made
     with bar() as progress:
         task = progress.add_task(what, total=count, figures="")
         for done, item in enumerate(items, start=1):
             yield item
             now = time.monotonic()
-            rate = done / max(now - started, 1e-9)
-            progress.update(task, completed=done, figures=f"{rate:.1f}/s")
+            first = first or now
+            rate = (done - 1) / max(now - first, 1e-9)
+            progress.update(task, completed=done, figures=f"{rate:.1f}/s" if done > 1 else "")
             if not console.is_terminal and now - said > EVERY:
                 said = now
-                console.print(f"{what}: {done} of {count}, {rate:.1f}/s, {(count - done) / rate:.0f} s left")
+                left = f", {rate:.1f}/s, {(count - done) / rate:.0f} s left" if done > 1 else ""
+                console.print(f"{what}: {done} of {count}{left}")

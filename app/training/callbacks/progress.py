@@ -1,5 +1,6 @@
 """What a training shows on the way: a line before its first step, a bar, a line after every epoch."""
 
+import math
 import time
 from typing import Any
 
@@ -43,31 +44,55 @@ class ReportProgress(keras.callbacks.Callback):
         self.step = self.first_step = first_step
         self.seconds_before = seconds_before  # of the epoch that goes on
         self.bar = bar()
+        # Of this process. Its first step is not counted: making the graph takes as long as hundreds of steps.
+        self.counted = 0
+        self.counted_seconds = 0.0
+        self.validation_seconds = 0.0  # of the last one
 
     @property
     def seconds(self) -> float:
         """Since the epoch began, without the time between two processes."""
         return time.monotonic() - self.epoch_started
 
+    @property
+    def seconds_left(self) -> float | None:
+        """What steps and validations still take; None before there is one to go by. The first validation, which nobody
+        has seen yet, is not in it."""
+        if not self.counted:
+            return None
+        validations = math.ceil((self.total_steps - self.step) / self.steps)
+        return (
+            self.total_steps - self.step
+        ) * self.counted_seconds / self.counted + validations * self.validation_seconds
+
     def on_train_begin(self, logs: Logs = None) -> None:
-        self.began = self.said = time.monotonic()
+        self.said = time.monotonic()
         self.task = self.bar.add_task("Training", total=self.total_steps, completed=self.step, figures="")
         if console.is_terminal:
             self.bar.start()
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self.epoch = epoch
-        self.epoch_started = time.monotonic() - self.seconds_before
+        self.step_ended = time.monotonic()
+        self.epoch_started = self.step_ended - self.seconds_before
         self.epoch_step = epoch * self.steps
         self.seconds_before = 0.0
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        now = time.monotonic()
+        if self.step > self.first_step:
+            self.counted += 1
+            self.counted_seconds += now - self.step_ended
         self.step += 1
-        if console.is_terminal or time.monotonic() - self.said > EVERY:
-            self._say(logs or {}, self.seconds)
+        self.step_ended = now
+        if console.is_terminal or now - self.said > EVERY:
+            self._say(logs or {})
 
     def on_test_begin(self, logs: Logs = None) -> None:
         self.trained_at = time.monotonic()
+
+    def on_test_end(self, logs: Logs = None) -> None:
+        self.validation_seconds = time.monotonic() - self.trained_at
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         seconds = self.trained_at - self.epoch_started
@@ -77,11 +102,10 @@ class ReportProgress(keras.callbacks.Callback):
         figures["memory_mb"] = psutil.Process().memory_info().rss / 1e6
         figures["images_per_second"] = (self.step - self.epoch_step) * self.batch_size / seconds
         shown = "  ".join(f"{key} {figures[key]:.4f}" for key in ("loss", "accuracy", "val_loss", "val_accuracy"))
-        left = (self.total_steps - self.step) * (time.monotonic() - self.began) / (self.step - self.first_step)
         console.print(
             f"epoch {epoch + 1}  step {self.step} of {self.total_steps}  {shown}  "
             f"{figures['images_per_second']:.0f} images/s  rate {figures['learning_rate']:.2g}  "
-            f"{figures['memory_mb'] / 1000:.1f} GB  {left:.0f} s left"
+            f"{figures['memory_mb'] / 1000:.1f} GB{self._left()}"
         )
         self.said = time.monotonic()
 
@@ -91,18 +115,15 @@ class ReportProgress(keras.callbacks.Callback):
     def close(self) -> None:
         self.bar.stop()
 
-    def _say(self, logs: dict[str, Any], seconds: float) -> None:
-        done = self.step - self.epoch_step
-        speed = done * self.batch_size / seconds
+    def _left(self) -> str:
+        left = self.seconds_left
+        return "" if left is None else f"  {left:.0f} s left"
+
+    def _say(self, logs: dict[str, Any]) -> None:
+        speed = f"  {self.counted * self.batch_size / self.counted_seconds:.0f} images/s" if self.counted else ""
         rate, memory = float(self.model.optimizer.learning_rate), psutil.Process().memory_info().rss / 1e9
-        figures = (
-            f"loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.3f}  {speed:.0f} images/s  rate {rate:.2g}  "
-            f"{memory:.1f} GB"
-        )
+        figures = f"loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.3f}{speed}  rate {rate:.2g}  {memory:.1f} GB"
         self.bar.update(self.task, completed=self.step, description=f"epoch {self.epoch + 1}", figures=figures)
         if not console.is_terminal:
-            left = (self.total_steps - self.step) * seconds / done
-            console.print(
-                f"epoch {self.epoch + 1}  step {self.step} of {self.total_steps}  {figures}  {left:.0f} s left"
-            )
+            console.print(f"epoch {self.epoch + 1}  step {self.step} of {self.total_steps}  {figures}{self._left()}")
             self.said = time.monotonic()
