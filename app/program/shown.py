@@ -1,4 +1,6 @@
-"""Commands as sentences and pages show them, quoted for a shell: pasted into one they do what is meant."""
+"""What sentences and pages show: commands, quoted for a shell, so that pasted into one they do what is meant; and what
+was counted.
+"""
 
 import shlex
 
@@ -7,3 +9,8 @@ PROGRAM = "python -m app"
 
 def command(*parts: object) -> str:
     return f"{PROGRAM} {shlex.join(map(str, parts))}"
+
+
+def counted(number: int, one: str, several: str) -> str:
+    """As in "1 class" and "2 classes"."""
+    return f"{number:,} {one if number == 1 else several}"

@@ -62,7 +62,7 @@ def _curves(runs: Sequence[dict[str, Any]], arms: dict[str, Any]) -> str:
     """Validation accuracy over steps: the median of the seeds, and the range between the lowest and highest."""
     figure = go.Figure(
         layout={
-            "xaxis": {"type": "log", "title": "steps", "dtick": 1},
+            "xaxis": {"title": "steps", **page.logarithmic(look["step"] for run in runs for look in run["looks"])},
             "yaxis": {"title": "validation accuracy", "range": [0, 1.01], "tickformat": ".0%"},
             "height": 460,
         }
@@ -96,7 +96,7 @@ def _unit(runs: Sequence[dict[str, Any]], arm: str) -> str:
     figure = go.Figure(
         layout={
             "title": f"{arm}, rate {run['rate']:g}",
-            "xaxis": {"type": "log", "title": "steps", "dtick": 1},
+            "xaxis": {"title": "steps", **page.logarithmic(look["step"] for look in looks)},
             "yaxis": {"title": "input of the unit"},
             "height": 320,
             "showlegend": False,

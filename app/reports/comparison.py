@@ -1,6 +1,5 @@
 """The page of a comparison: which network to take for which budget, and how each came there."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from app.program.files import whole
+from app.program.shown import counted
 from app.reports import made_by, page
 from app.reports.page import COLOURS
 
@@ -44,9 +44,10 @@ def write(folder: Path, found: dict[str, Any], histories: dict[str, History]) ->
     page.write(
         folder / "report.html",
         "comparison.html.jinja",
-        title=f"{len(rows)} networks on {found['data']}",
+        title=f"{counted(len(rows), 'network', 'networks')} on {found['data']}",
         rows=rows,
         failed=[row for row in found["rows"] if "error" in row],
+        classes=found.get("classes"),  # comparisons of before do not say
         budget=_described(found["budget"]),
         choices=[(title, divisor, key, frontier(rows, key)) for key, title, divisor in COSTS],
         trade_offs=[_trade_off(rows, styles, *cost) for cost in COSTS if rows],
@@ -104,12 +105,12 @@ def _trade_off(
     figure = go.Figure(
         layout={
             "title": f"Test error for {title.split(',')[0]}",
-            "xaxis": {"title": title, "tickformat": "~g", **_logarithmic([row[key] / by for row in rows])},
+            "xaxis": {"title": title, **page.logarithmic(row[key] / by for row in rows)},
             "yaxis": {
+                **page.logarithmic(error(row) for row in rows),
                 "title": "test top-1 error",
                 "tickformat": "~%",
                 "autorange": "reversed",
-                **_logarithmic([error(row) for row in rows]),
             },
             "height": 400,
             "showlegend": False,
@@ -139,10 +140,10 @@ def _trade_off(
     return page.plot(figure)
 
 
-def _logarithmic(values: Sequence[float]) -> dict[str, Any]:
-    """An axis with ticks at 1, 2 and 5, whole: plotly's own show a 2 alone, whatever its power of ten."""
-    powers = range(math.floor(math.log10(min(values))), math.ceil(math.log10(max(values))) + 1)
-    return {"type": "log", "tickvals": [digit * 10.0**power for power in powers for digit in (1, 2, 5)]}
+def _scale(histories: dict[str, History], key: str) -> dict[str, Any]:
+    if not key.endswith("loss"):
+        return {"tickformat": "~%"}
+    return page.logarithmic(row[key] for history in histories.values() for row in history)
 
 
 def _curves(
@@ -152,8 +153,8 @@ def _curves(
         layout={
             "title": f"{title} over {by}",
             "xaxis": {"title": by},
-            "yaxis": {"type": "log"} if key.endswith("loss") else {"tickformat": ".0%"},
-            "height": 420,
+            "yaxis": _scale(histories, key),
+            "height": 420 + 20 * (len(styles) // 3),  # the legend takes a line for every three, or fewer
         }
     )
     for network, (colour, variant) in styles.items():

@@ -70,8 +70,15 @@ def _curves(history: Sequence[dict[str, float]]) -> list[str]:
 def _curve(history: Sequence[dict[str, float]], key: str, title: str) -> str:
     epochs = [row["epoch"] for row in history]
     # A first validation loss can be a hundred times the last: moving averages lag behind the first steps.
-    scale = "log" if key == "loss" else "linear"
-    figure = go.Figure(layout={"title": title, "xaxis": {"title": "epoch"}, "yaxis": {"type": scale}, "height": 340})
+    scale = page.logarithmic(row[f"{prefix}{key}"] for row in history for prefix in ("", "val_"))
+    figure = go.Figure(
+        layout={
+            "title": title,
+            "xaxis": {"title": "epoch", **page.whole_numbers(max(epochs, default=1))},
+            "yaxis": scale if key == "loss" else {"tickformat": "~%"},
+            "height": 360,
+        }
+    )
     for name, prefix, colour, dash in (("training", "", TRAINING, "solid"), ("validation", "val_", VALIDATION, "dash")):
         values = [row[f"{prefix}{key}"] for row in history]
         figure.add_scatter(x=epochs, y=values, name=name, mode="lines+markers", line={"color": colour, "dash": dash})
@@ -82,6 +89,8 @@ def _confusion(figures: dict[str, Any], classifier: Classifier) -> str:
     matrix = np.array(figures["confusion"])
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     few = len(classifier.labels) <= 20
+    named = page.some(classifier.labels)
+    ticks = {"type": "category", "tickvals": named, "ticktext": [page.short(label) for label in named]}
     figure = go.Figure(
         go.Heatmap(
             z=shares,
@@ -97,8 +106,8 @@ def _confusion(figures: dict[str, Any], classifier: Classifier) -> str:
         ),
         layout={
             "title": "Confusion: rows are true, columns predicted",
-            "xaxis": {"type": "category", "title": "predicted"},
-            "yaxis": {"type": "category", "title": "true", "autorange": "reversed"},
+            "xaxis": ticks,
+            "yaxis": ticks | {"autorange": "reversed"},
             "height": min(900, 240 + 28 * len(classifier.labels)),
         },
     )

@@ -56,19 +56,23 @@ def compare(
     comparison.json, comparison.md (its table) and report.html beside them, anew after every network. The same call
     again goes on where it was stopped; networks may be added.
 
-    Returns what comparison.json holds: `data`, `budget`, `recipe`, and `rows`, a dict per network: `network`,
+    Returns what comparison.json holds: `data`, `place` and `fingerprint` of it, how many `classes` it has, `budget`,
+    `recipe`, and `rows`, a dict per network: `network`,
     `image_size`, `parameters`, `multiply_adds` and `milliseconds` of an answer to one image, `steps`,
     `training_seconds`, `top_1`, `top_5` and `loss` of the test images, and `bytes` of model.keras; or `network` and
     `error`.
 
     Raises:
-        UserError: unknown networks, or none; a folder that holds a comparison of something else.
+        UserError: unknown networks, or none; a folder that holds a comparison of something else, or of the same images
+            before they changed.
     """
     networks = list(CARDS) if networks == "all" else networks
     for network in networks:
         check_name(network)
     found = _begun(to, data_name, recipe, budget)
     data = loading.load(data_name, watch)  # once for all; what is wrong with it is said before anything is written
+    _check_images(to, found, data)
+    found |= {"fingerprint": data.fingerprint, "classes": len(data.labels)}
     to.mkdir(parents=True, exist_ok=True)
     known = {row["network"]: row for row in found["rows"] if "error" not in row}
     for number, network in enumerate(networks, start=1):
@@ -108,10 +112,29 @@ def _begun(to: Path, data_name: str, recipe: Recipe, budget: Budget) -> dict[str
             raise UserError(f"{to} exists and holds no comparison; choose another --to. Nothing in it was touched.")
         return wanted | {"rows": []}
     found = json.loads(file.read_text())
-    for what, key in {"data": "place", "budget": "budget", "recipe": "recipe"}.items():
+    for key in ("budget", "recipe"):
         if found[key] != wanted[key]:
-            raise UserError(f"{to} compares with another {what}; choose another --to, or remove the folder.")
-    return found
+            raise UserError(f"{to} compares with another {key}; choose another --to, or remove the folder.")
+    return found | {key: wanted[key] for key in ("data", "place")}
+
+
+def _check_images(to: Path, found: dict[str, Any], data: Data) -> None:
+    """Rows stand in one table where they are of the same images, wherever these lie now.
+
+    Raises:
+        UserError: one of them is of others.
+    """
+    for row in found["rows"]:
+        run = Run(to / row["network"])
+        if "error" in row or not run.classifier.is_file():
+            continue
+        record = run.read_classifier().data
+        if record and record.fingerprint != data.fingerprint:
+            what = f"is of other images than those of {data.name}, or of these before they changed"
+            raise UserError(
+                f"{to} compares with another data: its row of {row['network']} {what}; choose another --to, or remove "
+                "the folder."
+            )
 
 
 def _member(data: Data, network: str, to: Path, recipe: Recipe, budget: Budget) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import shutil
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Self
@@ -54,6 +55,7 @@ def test_a_row_has_the_figures_of_its_run(compared: Path) -> None:
     assert row["steps"] == 2 * (data.train // 8)
     assert row["milliseconds"] > 0
     assert row["training_seconds"] > 0
+    assert (found["classes"], found["fingerprint"]) == (3, data.fingerprint)
     assert failed["network"] == "inception_v3"
     assert "75" in failed["error"]
 
@@ -63,6 +65,9 @@ def test_the_page_and_the_table_have_every_network(compared: Path) -> None:
     assert "lenet_bn" in page
     assert "inception_v3" in page  # with the reason why it is not compared
     assert "python -m app compare" in page
+    assert ">top-1</th>" in page
+    assert ">top-5</th>" not in page  # of three classes it is always right
+    assert "1 network on" in page
     assert "--set image_size=32" in page
     head, _, *lines = (compared / "comparison.md").read_text().splitlines()
     assert [line.split(" | ")[0] for line in lines] == ["| lenet_bn"]
@@ -92,6 +97,25 @@ def test_another_comparison_does_not_go_into_the_folder(compared: Path, pictures
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(UserError, match="holds no comparison"):
         comparing.compare(str(pictures), ["lenet_bn"], tmp_path, recipe.load("default", SETTINGS), Budget())
+
+
+def test_images_that_changed_do_not_go_into_the_same_table(compared: Path, pictures: Path, tmp_path: Path) -> None:
+    """Nor does what was given as other data; but the same images elsewhere are the same."""
+    shutil.copytree(pictures, tmp_path / "moved")
+    shutil.copytree(compared, tmp_path / "to")
+    wanted = recipe.load("default", SETTINGS)
+
+    def again() -> dict[str, Any]:
+        return comparing.compare(str(tmp_path / "moved"), ["lenet_bn"], tmp_path / "to", wanted, Budget())
+
+    assert [row["network"] for row in again()["rows"]] == ["lenet_bn", "inception_v3"]
+    gone = next((tmp_path / "moved" / "digit").iterdir())
+    shutil.copy(gone, tmp_path / "moved" / "temple" / "other.jpg")
+    gone.unlink()
+    before = (tmp_path / "to" / "comparison.json").read_bytes()
+    with pytest.raises(UserError, match=r"another data: its row of lenet_bn is of other images .* --to"):
+        again()
+    assert (tmp_path / "to" / "comparison.json").read_bytes() == before
 
 
 def test_a_budget_of_multiply_adds_becomes_steps(pictures: Path) -> None:
