@@ -10,6 +10,7 @@ from app.commands.options import JsonOption
 from app.commands.printing import output, print_json
 from app.program import quiet
 from app.program.errors import UserError
+from app.program.shown import counted
 
 
 def explain(
@@ -83,7 +84,8 @@ def activations(
         output.print(f"{branch['name']}: channels {branch['first']} to {last}")
     numbers = f": {', '.join(map(str, found['dead']))}" if found["dead"] else ""
     output.print(
-        f"dead on {found['images']} images: {len(found['dead'])} of {found['channels']} channels{numbers}",
+        f"dead on {counted(found['images'], 'image', 'images')}: {len(found['dead'])} of {found['channels']} channels"
+        f"{numbers}",
         soft_wrap=True,
     )
     output.print(f"Drawn: {to}", soft_wrap=True)

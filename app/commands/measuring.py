@@ -10,8 +10,9 @@ from app.commands.options import (
     JsonOption,
     RunsArgument,
 )
-from app.commands.printing import output, print_json, print_preprocessing
+from app.commands.printing import output, print_json, print_preprocessing, scores
 from app.program import quiet
+from app.program.shown import counted
 
 
 def evaluate(
@@ -56,13 +57,12 @@ def evaluate(
     if as_json:
         print_json(figures)
         return
+    classes = len(figures["per_class"])
     for row in figures["members"] if len(runs) > 1 else ():
-        alone = f"top-1 {row['top_1']:.4f}  top-5 {row['top_5']:.4f}  loss {row['loss']:.4f}"
-        output.print(f"{row['run']} alone: {alone}", soft_wrap=True)
+        output.print(f"{row['run']} alone: {scores(row, classes)}", soft_wrap=True)
     output.print(
-        f"top-1 {figures['top_1']:.4f}  top-5 {figures['top_5']:.4f}  loss {figures['loss']:.4f}  "
-        f"calibration error {figures['ece']:.4f}  on {figures['count']} images"
-        + (f", {crops} crops of each" if crops > 1 else "")
+        f"{scores(figures, classes)}  calibration error {figures['ece']:.4f}  "
+        f"on {counted(figures['count'], 'image', 'images')}" + (f", {crops} crops of each" if crops > 1 else "")
     )
     if found := figures["calibrated"]:
         output.print(

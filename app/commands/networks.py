@@ -1,9 +1,11 @@
 """The family, and published weights as runs."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.table import Table
 
 from app.commands.options import (
@@ -11,6 +13,8 @@ from app.commands.options import (
 )
 from app.commands.printing import output, print_json
 from app.program import quiet
+
+WIDE = 136  # columns of a terminal that has room for everything about a network in a line
 
 
 def networks(
@@ -32,17 +36,30 @@ def networks(
     if as_json:
         print_json(rows)
         return
-    table = Table()
-    table.add_column("network", no_wrap=True)
-    for title in ("paper", "input", "parameters", "multiply-adds", "top-1", "top-5", "of", "published weights"):
-        table.add_column(title)
+    for table in _tables(rows):
+        output.print(table)
+
+
+def _tables(rows: Sequence[dict[str, Any]]) -> list[Table]:
+    """One table where there is room for it, and two for a terminal of 80 columns."""
+    wide = output.width >= WIDE
+    figures, origins = (Table(box=box.SIMPLE_HEAD, padding=(0, int(not wide), 0, 0)) for _ in range(2))
+    for table in (figures, origins):
+        table.add_column("network", no_wrap=True)
+    for title in ("input", "parameters", "multiply-\nadds", "top-1", "top-5"):
+        figures.add_column(title, justify="right", no_wrap=True)
+    for title in ("figures of", "paper"):
+        (figures if wide else origins).add_column(title, no_wrap=True)
+    (figures if wide else origins).add_column("published weights")
     for row in rows:
         accuracy = ["" if row[key] is None else f"{row[key]:.1%}" for key in ("top_1", "top_5")]
-        size = " x ".join(str(side) for side in row["input"])
+        height, width, channels = row["input"]
+        size = f"{height} x {width}" + (f" x {channels}" if channels != 3 else "")
         counts = (f"{row['parameters']:,}", f"{row['multiply_adds'] / 1e9:.3g} G")
-        origin = (row["accuracy_source"] or "", row["source"] or "")
-        table.add_row(row["name"], row["paper"], size, *counts, *accuracy, *origin)
-    output.print(table)
+        origin = (row["accuracy_source"] or "", row["paper"], row["source"] or "")
+        figures.add_row(row["name"], size, *counts, *accuracy, *(origin if wide else ()))
+        origins.add_row(row["name"], *origin)
+    return [figures] if wide else [figures, origins]
 
 
 def import_(

@@ -15,6 +15,12 @@ def print_json(content: Any) -> None:
     print(json.dumps(content, indent=1))
 
 
+def scores(figures: dict[str, Any], classes: int) -> str:
+    """Top-1, top-5 where it can be wrong, and loss."""
+    top_5 = f"top-5 {figures['top_5']:.4f}  " if classes > 5 else ""
+    return f"top-1 {figures['top_1']:.4f}  {top_5}loss {figures['loss']:.4f}"
+
+
 def print_preprocessing(folder: Path) -> None:
     """Of a run or an export, beside every score: figures of pictures that were prepared otherwise do not compare."""
     from app.images.preprocessing import Preprocessing

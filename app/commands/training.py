@@ -8,10 +8,10 @@ import typer
 from rich.table import Table
 
 from app.commands.options import DataArgument, JsonOption, QuarantineOption, SettingsOption
-from app.commands.printing import output, print_json, print_preprocessing
+from app.commands.printing import output, print_json, print_preprocessing, scores
 from app.program import quiet
 from app.program.errors import UserError
-from app.program.shown import command
+from app.program.shown import command, counted
 
 
 def train(
@@ -75,8 +75,8 @@ def train(
     for run in runs:
         figures = json.loads(run.metrics.read_text())
         output.print(
-            f"top-1 {figures['top_1']:.4f}  top-5 {figures['top_5']:.4f}  loss {figures['loss']:.4f}  "
-            f"on {figures['count']} test images. Report: {run.report}",
+            f"{scores(figures, len(figures['per_class']))}  "
+            f"on {counted(figures['count'], 'test image', 'test images')}. Report: {run.report}",
             soft_wrap=True,
         )
     print_preprocessing(run.folder)

@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 
 from app.__main__ import main
+from app.commands import printing
 from app.datasets import loading
 from app.datasets.prepared import records
 from app.program import progress
@@ -189,6 +190,30 @@ def test_the_family_is_listed_without_tensorflow(arguments: list[str], fresh_pro
         "print(sorted({'tensorflow', 'keras'} & {*sys.modules}))"
     )
     assert fresh_process(script, *arguments).splitlines()[-1] == "[]"
+
+
+def test_the_family_can_be_read_on_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from app.networks.cards import CARDS
+
+    found = {}
+    for width in (80, 140):
+        monkeypatch.setattr(printing.output, "_width", width)
+        with pytest.raises(SystemExit):
+            main(["networks"])
+        found[width] = capsys.readouterr().out.splitlines()
+        assert max(len(line.rstrip()) for line in found[width]) <= width
+        assert not any("…" in line for line in found[width])
+    for name, card in CARDS.items():
+        figures, origin = (line for line in found[80] if line.split()[:1] == [name])
+        (whole,) = (line for line in found[140] if line.split()[:1] == [name])
+        assert f"{card.side} x {card.side}" in figures
+        assert f"{card.parameters:,} " in figures
+        assert card.top_1 is None or f" {card.top_1:.1%}" in figures
+        for part in (*figures.split(), card.paper, card.source or ""):
+            assert part in whole
+        assert card.paper in origin
 
 
 # ---- a user's mistakes

@@ -407,7 +407,7 @@ def test_the_command_prints_every_member_and_the_temperature(
     assert ended.value.code == 0
     assert asked == [(run, "digits", {"others": [run], "crops": 144, "leave_out": Path("list")})]
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:2] == [f"runs/{name} alone: top-1 0.5000  top-5 1.0000  loss 0.7500" for name in ("one", "two")]
+    assert lines[:2] == [f"runs/{name} alone: top-1 0.5000  loss 0.7500" for name in ("one", "two")]
     error = f"calibration error {figures['ece']:.4f}"
     assert lines[2].endswith(f"loss {figures['loss']:.4f}  {error}  on 50 images, 144 crops of each")
     assert lines[3].startswith(f"at temperature 1.500: loss {figures['calibrated']['loss']:.4f}  calibration error ")
