@@ -12,7 +12,7 @@ from app.commands.options import (
     RunArgument,
 )
 from app.commands.printing import output, print_json, print_preprocessing
-from app.program import quiet
+from app.program import paths, quiet
 
 ExactOption = Annotated[
     bool,
@@ -22,6 +22,8 @@ ExactOption = Annotated[
 
 def report(run: RunArgument, data: DataArgument, as_json: JsonOption = False) -> None:
     """Moving averages against the real statistics, per layer, and what they cost in accuracy."""
+    paths.check_run(run)
+    paths.check_data(data)
     with quiet.tensorflow():
         from app.batch_norm import report
         from app.program.progress import watch
@@ -46,6 +48,8 @@ def report(run: RunArgument, data: DataArgument, as_json: JsonOption = False) ->
 
 def recalibrate(run: RunArgument, data: DataArgument, exact: ExactOption = False, as_json: JsonOption = False) -> None:
     """Replace the moving averages by the statistics of the training images (Algorithm 2 of the paper)."""
+    paths.check_run(run)
+    paths.check_data(data)
     with quiet.tensorflow():
         from app.batch_norm import repair
         from app.program.progress import watch
@@ -72,6 +76,8 @@ def adapt(
     as_json: JsonOption = False,
 ) -> None:
     """Take the statistics of images from a new domain, without looking at labels; RUN stays as it is."""
+    paths.check_run(run)
+    paths.check_data(data)
     with quiet.tensorflow():
         from app.batch_norm import repair
         from app.program.progress import watch
@@ -98,10 +104,12 @@ def study(
     as_json: JsonOption = False,
 ) -> None:
     """The batch-norm paper's section 4.2, with a tuned control: about ten minutes on two cores."""
+    from app.studies import batch_norm
+
+    batch_norm.claim(to)
     with quiet.tensorflow():
         from app.program.progress import watch
         from app.reports import batch_norm_study
-        from app.studies import batch_norm
     try:
         found = batch_norm.study(to, watch)
     except KeyboardInterrupt:

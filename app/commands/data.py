@@ -14,7 +14,7 @@ from app.commands.options import (
     QuarantineOption,
 )
 from app.commands.printing import output, print_json
-from app.program import quiet
+from app.program import paths, quiet
 
 SHOWN = 10  # findings of a kind
 
@@ -35,6 +35,9 @@ def check(
     Ends with exit code 1 when there are faults: what cannot be used, leaks between splits, contradicting labels. Notes,
     such as a rotation that training knows how to undo, do not count.
     """
+    paths.check_data(data)
+    if run is not None:
+        paths.check_run(run)
     with quiet.tensorflow():
         from app.datasets.checks import checking
         from app.program.progress import watch
@@ -100,6 +103,8 @@ def records(
     quarantine: QuarantineOption = None,
 ) -> None:
     """Write DATA as TFRecord shards with checksums. The same command again goes on, and mends what is damaged."""
+    paths.check_data(data)
+    paths.check_exists(quarantine)
     with quiet.tensorflow():
         from app.datasets import loading
         from app.datasets.prepared import records

@@ -11,7 +11,7 @@ from app.commands.options import (
     RunsArgument,
 )
 from app.commands.printing import output, print_json, print_preprocessing
-from app.program import quiet
+from app.program import paths, quiet
 
 NAMED = 5  # pictures that a certificate could not compare; it names all
 
@@ -52,6 +52,9 @@ def export(
 
     Several runs become one SavedModel, which answers by the mean of their probabilities.
     """
+    if name is None and len(runs) == 1 and paths.runs_in(runs[0]):
+        name = runs[0].resolve().name
+    runs = paths.runs(runs)
     with quiet.tensorflow():
         from app import exporting
         from app.program.progress import watch
@@ -70,6 +73,7 @@ def verify(
 ) -> None:
     """Ask an export's artefacts again, each in a fresh process, about the golden images and, where the run and its data
     are there, about those held out; exit code 1 when one disagrees, or a file is another, gone or new."""
+    paths.check_exists(export_)
     with quiet.tensorflow():
         from app import exporting
         from app.program.progress import console, watch

@@ -8,7 +8,8 @@ from rich.table import Table
 
 from app.commands.options import JsonOption
 from app.commands.printing import output, print_json
-from app.program import quiet
+from app.inside import methods as names
+from app.program import paths, quiet
 from app.program.errors import UserError
 from app.program.shown import counted
 
@@ -36,6 +37,9 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Show what of a picture speaks for a class. Ends with exit code 1 when a picture could not be read."""
+    paths.check_run(model)
+    paths.check_exists(*images)
+    names.check(methods or ())
     with quiet.tensorflow():
         from app.inside import explaining
         from app.program.progress import watch
@@ -66,6 +70,11 @@ def activations(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a layer answers to a picture, what its units see, and which channels are dead."""
+    paths.check_run(model)
+    paths.check_exists(image)
+    paths.check_png(to)
+    if data is not None:
+        paths.check_data(data)
     with quiet.tensorflow():
         from app.inside import activations
         from app.program.progress import watch
@@ -131,11 +140,17 @@ def dream(
     as_json: JsonOption = False,
 ) -> None:
     """DeepDream: a picture that makes more of what a layer sees, by gradient ascent; its recipe is stored in it."""
+    paths.check_run(model)
+    paths.check_exists(image, guide)
+    if not listing:
+        if to is None:
+            raise UserError("Name the picture to write with --to FILE.png, or ask for the convolutions with --list.")
+        paths.check_png(to)
     with quiet.tensorflow():
         from app import run_folder
         from app.inside import dreaming
         from app.program.progress import watch
-    if listing:
+    if to is None or listing:
         rows = dreaming.convolutions(run_folder.load(model).model, *(layers or ())[:1])
         if as_json:
             print_json(rows)
@@ -145,8 +160,6 @@ def dream(
             table.add_row(row["name"], *(" x ".join(map(str, row[key])) for key in ("kernel", "strides", "shape")))
         output.print(table)
         return
-    if to is None:
-        raise UserError("Name the picture to write with --to FILE.png, or ask for the convolutions with --list.")
     recipe = dreaming.recipe(
         model=str(model),
         layers=tuple(layers or ()),

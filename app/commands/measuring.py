@@ -11,7 +11,7 @@ from app.commands.options import (
     RunsArgument,
 )
 from app.commands.printing import output, print_json, print_preprocessing, scores
-from app.program import quiet
+from app.program import paths, quiet
 from app.program.shown import counted
 
 
@@ -46,6 +46,10 @@ def evaluate(
     Several runs answer together, by the mean of their probabilities.
     The calibration error is how far these are from the share that is right.
     """
+    runs = paths.runs(runs)
+    paths.check_exists(leave_out)
+    if data is not None:
+        paths.check_data(data)
     with quiet.tensorflow():
         from app import evaluation
         from app.program.progress import watch
@@ -83,6 +87,8 @@ def predict(
     as_json: JsonOption = False,
 ) -> None:
     """Name what is on pictures. Ends with exit code 1 when one of them could not be read."""
+    paths.check_model(model)
+    paths.check_exists(*images)
     with quiet.tensorflow():
         from app.evaluation import prediction
         from app.program.progress import watch

@@ -1,5 +1,6 @@
 """The family, and published weights as runs."""
 
+import glob
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ from app.commands.options import (
     JsonOption,
 )
 from app.commands.printing import output, print_json
-from app.program import quiet
+from app.program import paths, quiet
 
 WIDE = 136  # columns of a terminal that has room for everything about a network in a line
 
@@ -25,13 +26,14 @@ def networks(
     as_json: JsonOption = False,
 ) -> None:
     """The family: paper, input, parameters, multiply-adds, published accuracy, who publishes weights."""
+    from app.networks.cards import check_name, describe
+
     if diagram is not None:
+        check_name(diagram)
         with quiet.tensorflow():
             from app.networks import diagrams
         output.print(f"Wrote {diagrams.of_the_family(diagram, to or Path(f'{diagram}.svg'))}", soft_wrap=True)
         return
-    from app.networks.cards import describe
-
     rows = describe()
     if as_json:
         print_json(rows)
@@ -84,6 +86,14 @@ def import_(
     as_json: JsonOption = False,
 ) -> None:
     """Published weights as a run folder: ready for evaluate, predict, export, and train --from."""
+    from app.networks.cards import check_name, check_source
+
+    check_name(network)
+    check_source(source)
+    paths.check_exists(labels)
+    # TensorFlow's checkpoints are named by what their files begin with.
+    if not file.exists() and not any(file.parent.glob(f"{glob.escape(file.name)}.*")):
+        paths.check_exists(file)
     with quiet.tensorflow():
         from app.run_folder import importing
     report = importing.import_weights(file, network, source, to, labels, partial or (), auxiliary, drop_background)

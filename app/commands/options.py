@@ -24,5 +24,8 @@ SettingsOption = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Another value for a key of the recipe; repeatable."),
 ]
 RunsArgument = Annotated[
-    list[Path], typer.Argument(metavar="RUN...", help="A run folder, or several with the same labels: an ensemble.")
+    list[Path],
+    typer.Argument(
+        metavar="RUN...", help="A run folder, or several with the same labels, or a folder of them: an ensemble."
+    ),
 ]

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from app.commands.options import DataArgument, JsonOption, QuarantineOption, SettingsOption
 from app.commands.printing import output, print_json, print_preprocessing, scores
-from app.program import quiet
+from app.program import paths, quiet
 from app.program.errors import UserError
 from app.program.shown import command, counted
 
@@ -51,14 +51,22 @@ def train(
     With TF_CONFIG in the environment it is one worker of several: give each host the same command and a folder that all
     share. Exit code 75 then also says that another worker is gone, and that the same command on all hosts goes on.
     """
+    from app import recipe as recipes
+    from app.networks.cards import check_name
+
+    wanted = recipes.load(recipe, settings or ())
+    if network is not None:
+        check_name(network)
+    paths.check_data(data)
+    paths.check_exists(quarantine)
+    if start is not None:
+        paths.check_run(start)
     with quiet.tensorflow():
-        from app import recipe as recipes
         from app import training
         from app.program.progress import watch
         from app.program.stopping import Stopped
         from app.training import members as ensemble
         from app.training.devices.devices import take
-    wanted = recipes.load(recipe, settings or ())
     try:
         taken = take(devices)
         what = (data, network, to, wanted, watch, start, quarantine, deterministic, taken)
@@ -103,11 +111,17 @@ def compare(
     goes on, and takes further networks."""
     if seconds is not None and multiply_adds is not None:
         raise UserError("--seconds and --multiply-adds are two budgets; give one of them.")
-    with quiet.tensorflow():
-        from app import recipe as recipes
-        from app.studies import comparing
+    from app import recipe as recipes
+    from app.networks.cards import check_name
+
     names = "all" if networks == "all" else networks.split(",")
-    wanted, budget = recipes.load(recipe, settings or ()), comparing.Budget.of(seconds, multiply_adds)
+    for name in names if names != "all" else ():
+        check_name(name)
+    wanted = recipes.load(recipe, settings or ())
+    paths.check_data(data)
+    with quiet.tensorflow():
+        from app.studies import comparing
+    budget = comparing.Budget.of(seconds, multiply_adds)
     try:
         found = comparing.compare(data, names, to, wanted, budget)
     except KeyboardInterrupt:

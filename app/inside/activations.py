@@ -14,6 +14,7 @@ from app.images import view
 from app.inside import activation_figures
 from app.inside.survey import survey
 from app.networks import feature_maps, receptive_field
+from app.program import paths
 from app.program.errors import UserError
 from app.program.files import whole
 from app.program.progress import Watch, unwatched
@@ -42,10 +43,7 @@ def activations(
         UserError: not a finished run; no such layer or channel; an image that cannot be read; `to` exists or is no PNG;
             bad data.
     """
-    if to.suffix.lower() != ".png":
-        raise UserError(f"{to} would be a PNG: let its name end in .png.")
-    if to.exists():
-        raise UserError(f"{to} exists; choose another --to.")
+    paths.check_png(to)
     trained = run_folder.load(folder)
     wanted = feature_maps.named(trained.logits_model, layer)
     count = wanted.output.shape[-1]

@@ -23,6 +23,7 @@ from app.inside.dreams.objectives import Objective
 from app.inside.dreams.parametrizations import PARAMETRIZATIONS, Array, noise, rounded
 from app.inside.dreams.tiles import TiledGradient
 from app.networks.cards import CARDS
+from app.program import paths
 from app.program.errors import UserError, nearest
 from app.program.files import digest, whole
 from app.program.progress import Watch, unwatched
@@ -103,10 +104,7 @@ def dream(recipe: Dream, to: Path, watch: Watch = unwatched) -> list[float]:
         UserError: `to` exists or is no .png; not a finished run; a picture that cannot be read; a layer or channel that
             the network does not have.
     """
-    if to.suffix.lower() != ".png":
-        raise UserError(f"{to} does not end in .png, and pictures are written as PNG.")
-    if to.exists():
-        raise UserError(f"{to} exists; choose another --to. It was not touched.")
+    paths.check_png(to)
     run = Run(Path(recipe.model))
     classifier = run.read_classifier()
     recipe = recipe.model_copy(update={"layers": recipe.layers or PRESETS[classifier.network]})

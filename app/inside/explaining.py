@@ -28,6 +28,7 @@ from app.images.preprocessing import Preprocessing
 from app.images.view import View
 from app.inside import explanation_figure
 from app.inside.explanation_figure import Panel
+from app.inside.methods import MAXIMIZATION, check
 from app.networks import feature_maps, receptive_field
 from app.program.errors import UserError, nearest
 from app.program.files import whole
@@ -35,8 +36,6 @@ from app.program.progress import Watch, unwatched
 
 # Grad-CAM 1610.02391, Grad-CAM++ 1710.11063, Layer-CAM (Jiang et al. 2021, IEEE TIP), Score-CAM 1910.01279.
 AT_A_LAYER = {"grad-cam": Gradcam, "grad-cam++": GradcamPlusPlus, "layer-cam": Layercam, "score-cam": Scorecam}
-MAXIMIZATION = "activation-maximization"  # 1312.6034, section 2
-METHODS = (*AT_A_LAYER, "saliency", "smoothgrad", MAXIMIZATION)  # 1312.6034, section 3; 1706.03825
 SEED = 0
 # Score-CAM takes a prediction per channel: of all 2,048 of Inception-v3 it would hold 7 GB of masked images. Those that
 # vary most decide; https://github.com/tabayashi0117/Score-CAM calls it Faster Score-CAM.
@@ -64,9 +63,7 @@ def explain(
     Raises:
         UserError: not a finished run; a method, class or layer that it does not have; no images; a picture that exists.
     """
-    for method in methods:
-        if method not in METHODS:
-            raise UserError(f"There is no method '{method}'. The methods are {', '.join(METHODS)}.")
+    check(methods)
     trained = run_folder.load(folder)
     chosen = [class_number(name, trained.labels) for name in classes]
     stage = feature_maps.named(trained.logits_model, layer) if layer else feature_maps.last_stage(trained.logits_model)

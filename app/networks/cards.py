@@ -30,6 +30,8 @@ class Card:
     source: str | None = None
 
 
+# Whose files of weights can be read, as `models.weights.SOURCES`.
+SOURCES = ("slim", "keras", "torchvision", "timm", "facenet", "cadene")
 # A network that keeps one pixel however small the image is has the minimum 1.
 CARDS = {
     "lenet_bn": Card("d2l.ai, chapter 8.5", 28, 16, 45_330, 44_878, 281_640, channels=1, classes=10),
@@ -178,6 +180,16 @@ def check_name(name: str) -> None:
         raise UserError(
             f"There is no network '{name}'; the nearest names are {nearest(name, CARDS)}, and `networks` lists all."
         )
+
+
+def check_source(name: str) -> None:
+    """Refuses what nobody publishes weights as.
+
+    Raises:
+        UserError: there is no such source.
+    """
+    if name not in SOURCES:
+        raise UserError(f"There is no source '{name}'. The sources are {', '.join(SOURCES)}.")
 
 
 def describe() -> list[dict[str, Any]]:

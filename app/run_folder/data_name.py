@@ -2,12 +2,9 @@
 
 import os
 
-DIGITS, PUBLISHED, RECORDS = "digits", "tfds:", "records:"
+from app.program.paths import DIGITS, PUBLISHED, RECORDS, is_prepared
 
-
-def is_prepared(name: str) -> bool:
-    """Whether its images are prepared beforehand and read in pieces; they have no files of their own then."""
-    return name == DIGITS or name.startswith((PUBLISHED, RECORDS))
+__all__ = ["DIGITS", "PUBLISHED", "RECORDS", "is_prepared", "real_name"]
 
 
 def real_name(name: str) -> str:

@@ -28,7 +28,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from app.program import files
+from app.program import files, paths
 from app.program.errors import UserError
 from app.run_folder.classifier import Classifier
 from app.run_folder.data_name import real_name
@@ -123,8 +123,7 @@ class Run:
             UserError: it is not a run folder, or its `classifier.json` is damaged.
         """
         files.settle(self.folder, last=self.model.name)
-        if not self.classifier.is_file():
-            raise UserError(f"{self.folder} is not a run folder: it has no classifier.json. `train --to` makes one.")
+        paths.check_run(self.folder)
         try:
             return Classifier.model_validate_json(self.classifier.read_text())
         except ValidationError as error:

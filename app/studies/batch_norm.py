@@ -131,7 +131,7 @@ def study(folder: Path, watch: "Watch", protocol: Protocol | None = None) -> dic
         UserError: `folder` holds a study of another protocol, or other files.
     """
     protocol = protocol or Protocol()
-    _claim(folder, protocol)
+    claim(folder, protocol)
     searching = [
         Job(regime, arm, rate, seed)
         for regime in protocol.regimes
@@ -166,9 +166,13 @@ def study(folder: Path, watch: "Watch", protocol: Protocol | None = None) -> dic
     return found
 
 
-def _claim(folder: Path, protocol: Protocol) -> None:
-    """Makes `folder` this study's, or sees that it is."""
-    ours = _protocol(protocol)
+def claim(folder: Path, protocol: Protocol | None = None) -> None:
+    """Makes `folder` this study's, or sees that it is.
+
+    Raises:
+        UserError: it holds a study of another protocol, or other files.
+    """
+    ours = _protocol(protocol or Protocol())
     record = folder / "protocol.json"
     if record.is_file():
         if json.loads(record.read_text()) != ours:

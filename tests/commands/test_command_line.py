@@ -172,7 +172,7 @@ def test_help_and_misspelt_commands_do_not_import_tensorflow(arguments: list[str
     # The poison works: a command that computes cannot start.
     if arguments == []:
         poisoned = subprocess.run(
-            [sys.executable, "-m", "app", "predict", "run", "picture.jpg"],
+            [sys.executable, "-m", "app", "networks", "--diagram", "lenet_bn", "--to", str(tmp_path / "a.svg")],
             cwd=ROOT,
             env={**ENVIRONMENT, "PYTHONPATH": str(tmp_path)},
             capture_output=True,

@@ -389,9 +389,11 @@ def test_labels_are_found_by_name(finished_run: Run, tmp_path: Path) -> None:
 
 
 def test_the_command_prints_every_member_and_the_temperature(
-    finished_run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[Any] = []
+    listing = tmp_path / "list"
+    listing.write_text("1")
     figures = evaluation.metrics(*answers(50, 3), LABELS, temperature=1.5)
     members = [{"run": f"runs/{name}", "top_1": 0.5, "top_5": 1.0, "loss": 0.75} for name in ("one", "two")]
 
@@ -401,11 +403,11 @@ def test_the_command_prints_every_member_and_the_temperature(
 
     monkeypatch.setattr(evaluation, "evaluate", evaluate)
     run = finished_run.folder
-    arguments = ["evaluate", str(run), str(run), "--data", "digits", "--crops", "144", "--leave-out", "list"]
+    arguments = ["evaluate", str(run), str(run), "--data", "digits", "--crops", "144", "--leave-out", str(listing)]
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 0
-    assert asked == [(run, "digits", {"others": [run], "crops": 144, "leave_out": Path("list")})]
+    assert asked == [(run, "digits", {"others": [run], "crops": 144, "leave_out": listing})]
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == [f"runs/{name} alone: top-1 0.5000  loss 0.7500" for name in ("one", "two")]
     error = f"calibration error {figures['ece']:.4f}"

@@ -18,6 +18,7 @@ from app.__main__ import main
 from app.images import view
 from app.images.preprocessing import Preprocessing
 from app.inside import explaining
+from app.inside.methods import METHODS
 from app.networks import feature_maps
 from app.program.errors import UserError
 from app.run_folder.folder import Run
@@ -299,7 +300,7 @@ def test_explain_writes_a_picture_for_every_image(
 @pytest.mark.slow
 def test_all_methods_beside_each_other_and_every_byte_again(finished_run: Run, pictures: Path, tmp_path: Path) -> None:
     for to in ("one", "two"):
-        explaining.explain(finished_run.folder, [pictures / "digit" / "00.jpg"], tmp_path / to, explaining.METHODS)
+        explaining.explain(finished_run.folder, [pictures / "digit" / "00.jpg"], tmp_path / to, METHODS)
     one, two = (tmp_path / to / "00.png" for to in ("one", "two"))
     assert one.read_bytes() == two.read_bytes()
     with Image.open(one) as picture:

@@ -14,6 +14,7 @@ from app.datasets.dataset import Finding, ImageFile, Listing, Picture, class_nam
 from app.datasets.files import deciding
 from app.datasets.files.folders import NAMES
 from app.datasets.index import Known
+from app.program import paths
 from app.program.errors import UserError
 from app.program.files import whole
 
@@ -31,14 +32,7 @@ def listing(path: Path) -> Listing:
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as content:
         rows = csv.DictReader(content, strict=True)
         try:
-            header = [name.strip().lower() for name in rows.fieldnames or ()]
-            for column in ("file", "label"):
-                if column not in header:
-                    there = ", ".join(f"'{name}'" for name in rows.fieldnames or ()) or "none"
-                    raise UserError(
-                        f"{path} has no column '{column}'; it has {there}. Its first line names the columns."
-                    )
-            rows.fieldnames = header
+            rows.fieldnames = paths.check_columns(path, rows.fieldnames or ())
             for row in rows:
                 file = _image_file(path, rows.line_num, row)
                 labels.add(row["label"] or "")
