@@ -27,7 +27,7 @@ ROOMS = {
     "recipes program",
     "evaluation": "pipeline exporting datasets.loading datasets run_folder images networks program",
     "pipeline": "datasets images images.formats recipes program",
-    "reports": "datasets run_folder recipes program",
+    "reports": "datasets run_folder networks recipes program",
     "exporting": "datasets.loading datasets run_folder images program",
     "inside": "inside.dreams datasets.loading datasets run_folder images networks program",
     "inside.dreams": "images networks program",

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from app.commands.options import JsonOption
-from app.commands.printing import output, print_json
+from app.commands.printing import answer, output, print_json
 from app.inside import methods as names
 from app.program import paths, quiet
 from app.program.errors import UserError
@@ -29,7 +29,9 @@ def explain(
     ] = None,
     classes: Annotated[
         list[str] | None,
-        typer.Option("--class", metavar="CLASS", help="A name or a number, the best class if left out; repeatable."),
+        typer.Option(
+            "--class", metavar="CLASS", help="A label, a name or a number, the best class if left out; repeatable."
+        ),
     ] = None,
     layer: Annotated[
         str | None, typer.Option(help="Where the CAMs are taken; the last module with a grid of 7 x 7 if left out.")
@@ -48,8 +50,7 @@ def explain(
         print_json(rows)
     else:
         for row in rows:
-            named = (f"{name} {score:.3f}" for name, score in zip(row["classes"], row["scores"], strict=True))
-            output.print(row.get("error") or f"{row['file']}: {'  '.join(named)}: {row['picture']}", soft_wrap=True)
+            output.print(row.get("error") or f"{row['file']}: {answer(row)}: {row['picture']}", soft_wrap=True)
     if any("error" in row for row in rows):
         raise typer.Exit(1)
 

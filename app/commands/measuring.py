@@ -10,7 +10,8 @@ from app.commands.options import (
     JsonOption,
     RunsArgument,
 )
-from app.commands.printing import output, print_json, print_preprocessing, scores
+from app.commands.printing import answer, output, print_json, print_preprocessing, scores
+from app.networks.english import named
 from app.program import paths, quiet
 from app.program.shown import counted
 
@@ -74,9 +75,16 @@ def evaluate(
         )
     for run in runs:
         print_preprocessing(run)
+    names = figures.get("names", {})
     table = Table("class", "precision", "recall", "f1", "images")
     for label, row in figures["per_class"].items():
-        table.add_row(label, f"{row['precision']:.3f}", f"{row['recall']:.3f}", f"{row['f1']:.3f}", str(row["count"]))
+        table.add_row(
+            named(label, names),
+            f"{row['precision']:.3f}",
+            f"{row['recall']:.3f}",
+            f"{row['f1']:.3f}",
+            str(row["count"]),
+        )
     output.print(table)
 
 
@@ -97,7 +105,6 @@ def predict(
         print_json(rows)
     else:
         for row in rows:
-            named = (f"{name} {score:.3f}" for name, score in zip(row["classes"], row["scores"], strict=True))
-            output.print(f"{row['file']}: {row.get('error') or '  '.join(named)}", soft_wrap=True)
+            output.print(f"{row['file']}: {row.get('error') or answer(row)}", soft_wrap=True)
     if any("error" in row for row in rows):
         raise typer.Exit(1)

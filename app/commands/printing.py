@@ -7,6 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
+from app.networks.english import named
+
 # Not 80 columns into a file or a pipe: a table that wraps is hard to read and harder to search.
 output = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 140)
 
@@ -19,6 +21,14 @@ def scores(figures: dict[str, Any], classes: int) -> str:
     """Top-1, top-5 where it can be wrong, and loss."""
     top_5 = f"top-5 {figures['top_5']:.4f}  " if classes > 5 else ""
     return f"top-1 {figures['top_1']:.4f}  {top_5}loss {figures['loss']:.4f}"
+
+
+def answer(row: dict[str, Any]) -> str:
+    """The classes of a picture and their scores, with English names beside synsets."""
+    names = dict(zip(row["classes"], row.get("names", ()), strict=False))
+    return "  ".join(
+        f"{named(label, names)} {score:.3f}" for label, score in zip(row["classes"], row["scores"], strict=True)
+    )
 
 
 def print_preprocessing(folder: Path) -> None:

@@ -17,7 +17,7 @@ from app.datasets.loading import held_out
 from app.datasets.loading.held_out import HeldOut
 from app.evaluation import calibration
 from app.images.preprocessing import Preprocessing
-from app.networks import synsets
+from app.networks import english, synsets
 from app.pipeline.crops import COUNTS
 from app.pipeline.input_pipeline import FEW, evaluation_batches, few_batches
 from app.program.errors import UserError
@@ -43,7 +43,7 @@ def evaluate(
     With `others` they are those of an ensemble (see `ensembles`), one network in memory at a time; `members` then lists
     `run`, `top_1`, `top_5` and `loss` of each alone. `crops` is how many crops of an image a network's answer is the
     mean of (see `crops`). The run's temperature belongs to the answers that it was measured on: `calibrated` is None
-    for an ensemble and for many crops.
+    for an ensemble and for many crops. `names` are English ones of labels that are synsets, where any is.
 
     Raises:
         UserError: not a finished run; runs with different labels, or other labels than the data; bad data; a number of
@@ -66,7 +66,10 @@ def evaluate(
         temperature = _temperature(run) if crops == 1 and len(runs) == 1 else None
         figures = metrics(probabilities, truth, data.labels, temperature)
         members.append({"run": str(run.folder), **{key: figures[key] for key in ("top_1", "top_5", "loss")}})
-    return {**metrics(mean, truth, data.labels), "members": members} if others else figures
+    if others:
+        figures = {**metrics(mean, truth, data.labels), "members": members}
+    names = english.names_of(data.labels)
+    return figures | {"names": names} if names else figures
 
 
 def _check_data(data: HeldOut, run: Run) -> None:

@@ -12,6 +12,7 @@ from app.exporting import version_folders
 from app.images import decoding
 from app.images.decoding import reason
 from app.images.finding import pictures
+from app.networks import english
 from app.program.errors import UserError
 from app.program.progress import Watch
 
@@ -19,7 +20,8 @@ Answer = list[tuple[str, float]]
 
 
 def predict(model: Path, paths: Sequence[Path], top: int, watch: Watch) -> list[dict[str, Any]]:
-    """A row per picture: `file`, `classes` and `scores`, best first, or `error` where it could not be read.
+    """A row per picture: `file`, `classes` and `scores`, best first, or `error` where it could not be read; `names`,
+    English ones beside the classes, where these are synsets.
 
     Raises:
         UserError: `model` is neither run nor export; a path that does not exist; a folder without pictures.
@@ -30,9 +32,9 @@ def predict(model: Path, paths: Sequence[Path], top: int, watch: Watch) -> list[
     for file in watch(files, len(files), "Predicting"):
         try:
             best = answer(file.read_bytes())[:top]
-            rows.append(
-                {"file": str(file), "classes": [name for name, _ in best], "scores": [score for _, score in best]}
-            )
+            labels, names = [label for label, _ in best], english.names_of(label for label, _ in best)
+            row = {"file": str(file), "classes": labels, "scores": [score for _, score in best]}
+            rows.append(row | {"names": [names.get(label, label) for label in labels]} if names else row)
         except (tf.errors.InvalidArgumentError, OSError) as error:
             why = reason(error) if isinstance(error, OSError) else decoding.refusal(error)
             rows.append({"file": str(file), "classes": [], "scores": [], "error": why})

@@ -13,7 +13,7 @@ from app.datasets import loading
 from app.images import view
 from app.inside import activation_figures
 from app.inside.survey import survey
-from app.networks import feature_maps, receptive_field
+from app.networks import english, feature_maps, receptive_field
 from app.program import paths
 from app.program.errors import UserError
 from app.program.files import whole
@@ -62,7 +62,8 @@ def activations(
         shown = tuple(channels) or tuple(int(channel) for channel in np.argsort(-highest, kind="stable")[:SHOWN])
         found = survey(trained.logits_model, wanted, data.train, trained.preprocessing, shown, watch)
         highest, images = found.highest, found.images
-        figure = activation_figures.patches(layer, seen.picture, answer, looks, found.patches, data.labels)
+        shown_labels = [english.named(label, trained.names) for label in data.labels]
+        figure = activation_figures.patches(layer, seen.picture, answer, looks, found.patches, shown_labels)
     else:
         figure = activation_figures.channels(layer, seen.picture, answer, looks, branches)
     to.parent.mkdir(parents=True, exist_ok=True)

@@ -29,8 +29,8 @@ from app.images.view import View
 from app.inside import explanation_figure
 from app.inside.explanation_figure import Panel
 from app.inside.methods import MAXIMIZATION, check
-from app.networks import feature_maps, receptive_field
-from app.program.errors import UserError, nearest
+from app.networks import english, feature_maps, receptive_field
+from app.program.errors import UserError
 from app.program.files import whole
 from app.program.progress import Watch, unwatched
 
@@ -57,15 +57,16 @@ def explain(
     """Writes a PNG into the folder `to` for every image: a row per class, the best one if none is named, with the image
     and each method side by side.
 
-    A row per image: `file`, `picture`, `classes` and their `scores`; or `error` where it could not be read. `classes`
-    are names or numbers. `layer` is where the first four of `METHODS` look, `feature_maps.last_stage` if left out.
+    A row per image: `file`, `picture`, `classes`, their `scores` and, of synsets, English `names`; or `error` where it
+    could not be read. `classes` are labels, names or numbers. `layer` is where the first four of `METHODS` look,
+    `feature_maps.last_stage` if left out.
 
     Raises:
         UserError: not a finished run; a method, class or layer that it does not have; no images; a picture that exists.
     """
     check(methods)
     trained = run_folder.load(folder)
-    chosen = [class_number(name, trained.labels) for name in classes]
+    chosen = [english.number(text, trained.labels, trained.names) for text in classes]
     stage = feature_maps.named(trained.logits_model, layer) if layer else feature_maps.last_stage(trained.logits_model)
     files = _names(pictures(paths), to)
     numbers: dict[Path, list[int]] = {}
@@ -78,18 +79,18 @@ def explain(
             continue
         scores = trained.model.predict_on_batch(image[np.newaxis])[0]
         numbers[file] = chosen or [int(scores.argmax())]
-        rows.append(
-            {
-                "file": str(file),
-                "picture": str(picture),
-                "classes": [trained.labels[number] for number in numbers[file]],
-                "scores": [float(scores[number]) for number in numbers[file]],
-            }
-        )
+        labels = [trained.labels[number] for number in numbers[file]]
+        row = {
+            "file": str(file),
+            "picture": str(picture),
+            "classes": labels,
+            "scores": [float(scores[number]) for number in numbers[file]],
+        }
+        rows.append(row | {"names": [trained.names.get(label, label) for label in labels]} if trained.names else row)
     ideals = {}
     if MAXIMIZATION in methods:
         for number in sorted({number for several in numbers.values() for number in several}):
-            what = f"Maximizing {trained.labels[number]}"
+            what = f"Maximizing {english.named(trained.labels[number], trained.names)}"
             ideals[number] = maximized(trained.logits_model, number, trained.preprocessing, watch, what)
 
     def panel(seen: View, number: int, method: str) -> Panel:
@@ -102,26 +103,12 @@ def explain(
         file = Path(row["file"])
         seen = view.read(file, trained.preprocessing)
         panels = [[panel(seen, number, method) for method in methods] for number in numbers[file]]
-        named = list(zip(row["classes"], row["scores"], strict=True))
+        named = [english.named(label, trained.names) for label in row["classes"]]
         with whole(files[file]) as beside:
-            explanation_figure.drawn(file.name, seen.picture, named, panels).savefig(beside, format="png")
+            explanation_figure.drawn(
+                file.name, seen.picture, list(zip(named, row["scores"], strict=True)), panels
+            ).savefig(beside, format="png")
     return rows
-
-
-def class_number(name: str, labels: Sequence[str]) -> int:
-    """The place of a class among the labels, by its name or, where nothing is called so, by its number from 0.
-
-    Raises:
-        UserError: neither.
-    """
-    if name in labels:
-        return labels.index(name)
-    if name.isdecimal() and int(name) < len(labels):
-        return int(name)
-    raise UserError(
-        f"The network has no class '{name}'; the nearest names are {nearest(name, labels)}, and the numbers go from 0 "
-        f"to {len(labels) - 1}."
-    )
 
 
 def _names(files: Sequence[Path], to: Path) -> dict[Path, Path]:

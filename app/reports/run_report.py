@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.datasets.dataset import Split
+from app.networks import english
 from app.recipe import flat
 from app.reports import made_by, page
 from app.run_folder.classifier import Classifier
@@ -44,6 +45,7 @@ def write(
         file,
         recipe=flat(recipe.model_dump()),
         figures=figures,
+        named=dict(zip(classifier.labels, _named(classifier), strict=True)),
         seconds=sum(row["seconds"] for row in history),
         pictures=_pictures(probabilities, truth, classifier, test),
     )
@@ -89,13 +91,14 @@ def _confusion(figures: dict[str, Any], classifier: Classifier) -> str:
     matrix = np.array(figures["confusion"])
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     few = len(classifier.labels) <= 20
-    named = page.some(classifier.labels)
+    labels = _named(classifier)
+    named = page.some(labels)
     ticks = {"type": "category", "tickvals": named, "ticktext": [page.short(label) for label in named]}
     figure = go.Figure(
         go.Heatmap(
             z=shares,
-            x=classifier.labels,
-            y=classifier.labels,
+            x=labels,
+            y=labels,
             text=matrix,
             texttemplate="%{text}" if few else None,
             hovertemplate="%{y} taken for %{x}: %{text}<extra></extra>",
@@ -114,6 +117,11 @@ def _confusion(figures: dict[str, Any], classifier: Classifier) -> str:
     return page.plot(figure)
 
 
+def _named(classifier: Classifier) -> list[str]:
+    """The labels as people read them."""
+    return [english.named(label, classifier.names) for label in classifier.labels]
+
+
 def _pictures(
     probabilities: NDArray[Any], truth: NDArray[Any], classifier: Classifier, test: Split
 ) -> list[dict[str, Any]]:
@@ -127,7 +135,7 @@ def _pictures(
     )
     chosen = [int(i) for i in (*wrong, *spread)]
     read = test.at(sorted(chosen)).as_numpy_iterator()
-    decode, labels = classifier.preprocessing.decode, classifier.labels
+    decode, labels = classifier.preprocessing.decode, _named(classifier)
     thumbnails = {i: _thumbnail(decode(encoded).numpy()) for i, (encoded, _) in zip(sorted(chosen), read, strict=True)}
     return [
         {

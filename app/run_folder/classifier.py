@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import keras
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from app.images.preprocessing import Preprocessing
+from app.networks import english
 from app.recipe import Recipe
 from app.run_folder.data_name import RECORDS
 from models import NETWORKS
@@ -54,7 +55,8 @@ class Origin(BaseModel):
 class Classifier(BaseModel):
     """`classifier.json`: all that is needed to build the network again and to feed it.
 
-    An imported network has neither recipe nor data; one that began with random weights has no origin.
+    An imported network has neither recipe nor data; one that began with random weights has no origin. `names` are the
+    English names of those `labels` that are synsets; a file that does not say has ImageNet's.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -68,6 +70,15 @@ class Classifier(BaseModel):
     seed: int
     data: DataRecord | None
     origin: Origin | None = None
+    names: dict[str, str] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_synsets(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "names" not in values:
+            labels = (label for label in values.get("labels") or () if isinstance(label, str))
+            return {**values, "names": english.names_of(labels)}
+        return values
 
     def build(self, activation: str | None = "softmax", auxiliary: bool = False) -> keras.Model:
         """A fresh network of this kind; `activation=None` ends in the logits, `auxiliary` adds the auxiliary heads."""

@@ -44,4 +44,4 @@ def _in_order(trained: Trained, labels: tuple[str, ...]) -> Trained:
     classifier = next(layer for layer in reversed(trained.model.layers) if isinstance(layer, keras.layers.Dense))
     classifier.set_weights([weight[..., columns] for weight in classifier.get_weights()])
     # The logits are made of these weights, when they are.
-    return Trained(trained.model, lambda: trained.logits_model, labels, trained.preprocessing)
+    return Trained(trained.model, lambda: trained.logits_model, labels, trained.preprocessing, trained.names)

@@ -1,6 +1,6 @@
 """The network of a run folder, loaded."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -21,11 +21,14 @@ class Trained:
         logits_model: keras.Model | Callable[[], keras.Model],
         labels: tuple[str, ...],
         preprocessing: Preprocessing,
+        names: Mapping[str, str] | None = None,
     ) -> None:
-        """`logits_model` is the network that gives the logits, or what makes it."""
+        """`logits_model` is the network that gives the logits, or what makes it; `names` are English ones of labels
+        that are synsets."""
         self.model = model
         self.labels = labels
         self.preprocessing = preprocessing
+        self.names = names or {}
         self._logits_model = logits_model
 
     @cached_property
@@ -54,4 +57,4 @@ def load(path: str | Path) -> Trained:
         built.set_weights(model.get_weights())
         return built
 
-    return Trained(model, logits_model, classifier.labels, classifier.preprocessing)
+    return Trained(model, logits_model, classifier.labels, classifier.preprocessing, classifier.names)

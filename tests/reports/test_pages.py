@@ -72,6 +72,14 @@ def test_top_5_is_shown_where_it_can_be_wrong(classes: int, tmp_path: Path) -> N
     assert ("top-5" in read(written(Run(tmp_path), tuple("abcdef"[:classes])))) == (classes > 5)
 
 
+def test_a_synset_is_shown_with_its_english_name(tmp_path: Path) -> None:
+    page = written(Run(tmp_path), ("n01440764", "n02012849"))
+    said = read(page)
+    assert "✓ crane (n02012849)" in said
+    assert said.count("tench (n01440764)") == 2  # what the picture might be, and the table of classes
+    assert "tench (n0…1440764)" not in page.read_text()
+
+
 def test_a_title_stands_above_its_plot_where_no_tool_bar_covers_it() -> None:
     drawn = page.plot(go.Figure(go.Scatter(x=[1], y=[2]), layout={"title": "Loss & <more>"}))
     assert drawn.startswith("<figure><figcaption>Loss &amp; &lt;more&gt;</figcaption>")
