@@ -1,5 +1,5 @@
 # Every target sets up what it needs: `.venv`, installed once with the versions of constraints.txt.
-.PHONY: setup demo test test-slow test-long lint bench clean
+.PHONY: setup demo notebook test test-slow test-long lint bench clean
 
 READY := .venv/ready
 SEED ?= 0
@@ -22,6 +22,15 @@ demo: $(READY)
 	.venv/bin/python -m app verify exports/demo
 	.venv/bin/python -m app predict exports/demo runs/demo/golden/00.png
 	@echo "Open runs/demo/report.html in a browser."
+
+# JupyterLab in the folder of the notebooks, installed the first time; its kernels find `app` and `models` in the checkout.
+# OPTIONS are those of `jupyter lab`, as in OPTIONS=--no-browser.
+notebook: .venv/notebook
+	PYTHONPATH="$(CURDIR)" .venv/bin/python -m jupyterlab --notebook-dir=notebooks $(OPTIONS)
+
+.venv/notebook: $(READY)
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[app,test,notebook]"
+	@touch $@
 
 test: $(READY)
 	$(PYTEST) -m "not slow and not long"
