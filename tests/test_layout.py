@@ -1,6 +1,7 @@
 """Who may import whom."""
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -140,3 +141,18 @@ def test_no_file_is_named_after_nothing() -> None:
     vague = {"utils", "util", "helpers", "common", "misc", "scratch"}
     assert [path for path in SOURCES if vague & {path.stem, *path.relative_to(ROOT).parts}] == []
     assert len(SOURCES) > 5
+
+
+def test_only_the_room_of_images_decodes() -> None:
+    """Nothing that shows or scores a picture reads files by itself: it would lie sideways, be black where it is
+    transparent, or white where it has 16 bits. Elsewhere headers alone are read, or the recipe inside a dream."""
+    headers = {"held_pictures.py", "looking.py", "dreaming.py"}
+    decodes = re.compile(
+        r"\bImage\.open\(|\bio\.decode_|\bimage\.decode_|\bdecode_(jpeg|png|image|gif|bmp)\b|\bimread\("
+    )
+    found = {path for path in SOURCES if path.is_relative_to(ROOT / "app") and decodes.search(path.read_text("utf-8"))}
+    outside = {path for path in found if not path.is_relative_to(ROOT / "app" / "images")}
+    assert found > outside, "the expression finds what decodes"
+    assert {path.name for path in outside} <= headers
+    for path in outside:
+        assert not re.search(r"\.convert\(|\.load\(\)|exif_transpose|asarray\(Image", path.read_text("utf-8")), path

@@ -154,6 +154,16 @@ class Preprocessing(BaseModel):
         # What 299 / (299 / 342) lacks to 342 is rounding.
         return int(self.height / self.crop + 1e-6), int(self.width / self.crop + 1e-6)
 
+    def part(self, height: int, width: int) -> tuple[slice, slice]:
+        """The rows and columns of a picture of this size that the network sees, in whole pixels."""
+        axes = self._axes(tf.constant(height, tf.float32), tf.constant(width, tf.float32))
+        found = []
+        for axis, side in zip(axes, (self.height, self.width), strict=True):
+            share = float(axis.taken / axis.whole)  # of its pixels to one of the network's
+            low = float(axis.low + axis.shift * share)
+            found.append(slice(round(low), round(low + side * share)))
+        return found[0], found[1]
+
     def _filter(self, centres: tf.Tensor, axis: Resampling, size: int) -> tf.Tensor:
         """Weights (size, n) that resample a line of n pixels with these centres; each row of sum 1."""
         scale = axis.taken / axis.whole

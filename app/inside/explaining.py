@@ -25,7 +25,6 @@ from app import run_folder
 from app.images import view
 from app.images.finding import pictures
 from app.images.preprocessing import Preprocessing
-from app.images.view import View
 from app.inside import explanation_figure
 from app.inside.explanation_figure import Panel
 from app.inside.methods import MAXIMIZATION, check
@@ -55,7 +54,7 @@ def explain(
     watch: Watch = unwatched,
 ) -> list[dict[str, Any]]:
     """Writes a PNG into the folder `to` for every image: a row per class, the best one if none is named, with the image
-    and each method side by side.
+    and each method side by side, at the size that the image has.
 
     A row per image: `file`, `picture`, `classes`, their `scores` and, of synsets, English `names`; or `error` where it
     could not be read. `classes` are labels, names or numbers. `layer` is where the first four of `METHODS` look,
@@ -93,21 +92,22 @@ def explain(
             what = f"Maximizing {english.named(trained.labels[number], trained.names)}"
             ideals[number] = maximized(trained.logits_model, number, trained.preprocessing, watch, what)
 
-    def panel(seen: View, number: int, method: str) -> Panel:
+    def panel(image: NDArray[np.float32], picture: NDArray[np.uint8], number: int, method: str) -> Panel:
         if method == MAXIMIZATION:
             return Panel(method, ideals[number])
-        return Panel(method, seen.picture, heat_map(trained.logits_model, seen.image, number, method, stage))
+        return Panel(method, picture, heat_map(trained.logits_model, image, number, method, stage))
 
     to.mkdir(parents=True, exist_ok=True)
     for row in watch([row for row in rows if "error" not in row], len(numbers), "Explaining"):
         file = Path(row["file"])
-        seen = view.read(file, trained.preprocessing)
-        panels = [[panel(seen, number, method) for method in methods] for number in numbers[file]]
+        image = view.read(file, trained.preprocessing).image
+        shown = view.at_its_own_size(file, trained.preprocessing)
+        panels = [[panel(image, shown, number, method) for method in methods] for number in numbers[file]]
         named = [english.named(label, trained.names) for label in row["classes"]]
         with whole(files[file]) as beside:
-            explanation_figure.drawn(
-                file.name, seen.picture, list(zip(named, row["scores"], strict=True)), panels
-            ).savefig(beside, format="png")
+            explanation_figure.drawn(file.name, shown, list(zip(named, row["scores"], strict=True)), panels).savefig(
+                beside, format="png"
+            )
     return rows
 
 

@@ -1,7 +1,9 @@
 """Heat maps against a network written out in float64 NumPy with finite differences for its gradients; where they peak
 on a trained network; and what `explain` writes and refuses."""
 
+import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import sklearn.datasets
 import tensorflow as tf
 from keras import layers
 from PIL import Image
@@ -17,7 +20,8 @@ from app import run_folder
 from app.__main__ import main
 from app.images import view
 from app.images.preprocessing import Preprocessing
-from app.inside import explaining
+from app.inside import explaining, explanation_figure
+from app.inside.explanation_figure import Panel
 from app.inside.methods import METHODS
 from app.networks import feature_maps
 from app.program.errors import UserError
@@ -294,7 +298,68 @@ def test_explain_writes_a_picture_for_every_image(
         assert row["scores"] == pytest.approx(trained.model.predict_on_batch(image[np.newaxis])[0][[2, 1]], abs=1e-6)
         with Image.open(row["picture"]) as picture:
             assert picture.format == "PNG"
-            assert 1.2 < picture.width / picture.height < 1.6  # three panels beside each other, for two classes
+            with Image.open(file) as original:
+                across, down = (side * max(1, -(-312 // max(original.size))) for side in original.size)
+            # Three panels beside each other, for two classes.
+            assert picture.width == pytest.approx(3 * across, abs=50)
+            assert picture.height == pytest.approx(2 * down, abs=150)
+
+
+@pytest.mark.parametrize("kind", ["squashed", "middle", "kept"])
+def test_a_photograph_is_explained_at_its_own_size(
+    kind: str, finished_run: Run, pictures: Path, tmp_path: Path
+) -> None:
+    """To the pixel, upright, and without what the network never saw."""
+    options = {"squashed": {}, "middle": {"crop": 0.875}, "kept": {"aspect": "keep", "crop": 0.875}}[kind]
+    shutil.copytree(finished_run.folder, tmp_path / "run", ignore=shutil.ignore_patterns("report.html", "checkpoints"))
+    known = json.loads((tmp_path / "run" / "classifier.json").read_text())
+    known["preprocessing"] |= options
+    (tmp_path / "run" / "classifier.json").write_text(json.dumps(known))
+    photo = Image.fromarray(sklearn.datasets.load_sample_images().images[0]).crop((0, 0, 500, 400))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    photo.save(tmp_path / "photo.png", exif=turned)
+    shown = np.asarray(photo.transpose(Image.Transpose.ROTATE_270))  # 500 rows, 400 columns
+    if kind == "middle":
+        shown = shown[31:469, 25:375]
+    elif kind == "kept":  # resized to 45 x 36 the network takes rows 6 to 37 and columns 2 to 33
+        shown = shown[round(6 * 500 / 45) : round(38 * 500 / 45), round(2 * 400 / 36) : round(34 * 400 / 36)]
+    (row,) = explaining.explain(tmp_path / "run", [tmp_path / "photo.png"], tmp_path / "to", classes=["temple"])
+    with Image.open(row["picture"]) as written:
+        found = np.asarray(written.convert("RGB"))
+    height, width = shown.shape[:2]
+    left, top = explanation_figure.GAP, found.shape[0] - explanation_figure.GAP - height
+    assert found.shape[1] == 3 * left + 2 * width
+    apart = np.abs(found[top : top + height, left : left + width].astype(int) - shown)
+    assert (apart <= 1).mean() > 0.99
+    beside = found[top : top + height, 2 * left + width : 2 * left + 2 * width]
+    assert beside.shape == shown.shape
+    assert apart.max() <= 1
+    assert np.corrcoef(beside.mean(axis=-1).ravel(), shown.mean(axis=-1).ravel())[0, 1] > 0.3, "under the heat"
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (120, 300), (3000, 1000)], ids=str)
+def test_a_tiny_picture_is_enlarged_in_whole_pixels_and_a_huge_one_reduced(shape: tuple[int, int]) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    heat = np.zeros((32, 32))
+    heat[4:8, 20:24] = 1
+    figure = explanation_figure.drawn("a" * 99, picture, [("b " * 60, 0.5)], [[Panel("grad-cam", picture, heat)]])
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    found = np.asarray(Image.open(buffer).convert("RGB")).astype(int)
+    height, width = {(8, 8): (312, 312), (120, 300): (240, 600), (3000, 1000): (2000, 667)}[shape]
+    gap = explanation_figure.GAP
+    assert found.shape[1] == 3 * gap + 2 * width
+    first, second = (
+        found[-gap - height : found.shape[0] - gap, gap + place * (gap + width) :][:, :width] for place in (0, 1)
+    )
+    if shape != (3000, 1000):
+        scale = height // shape[0]
+        np.testing.assert_allclose(first, picture.repeat(scale, axis=0).repeat(scale, axis=1), atol=1)
+    # The hottest place is where the network's is, whatever the size; red is more than blue there alone.
+    warm = np.argwhere(second[..., 0] - second[..., 2] > 60)
+    assert len(warm)
+    assert np.abs(warm.mean(axis=0) / (height, width) - (6 / 32, 22 / 32)).max() < 0.05
 
 
 @pytest.mark.slow
@@ -303,8 +368,8 @@ def test_all_methods_beside_each_other_and_every_byte_again(finished_run: Run, p
         explaining.explain(finished_run.folder, [pictures / "digit" / "00.jpg"], tmp_path / to, METHODS)
     one, two = (tmp_path / to / "00.png" for to in ("one", "two"))
     assert one.read_bytes() == two.read_bytes()
-    with Image.open(one) as picture:
-        assert picture.width > 5 * picture.height  # eight panels
+    with Image.open(one) as picture, Image.open(pictures / "digit" / "00.jpg") as original:
+        assert picture.width > 7 * original.width  # eight panels
 
 
 def test_without_options_grad_cam_explains_the_best_class(
