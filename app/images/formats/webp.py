@@ -27,7 +27,7 @@ def decode(encoded: tf.Tensor, limits: Limits) -> tuple[tf.Tensor, tf.Tensor]:
 def segment(encoded: tf.Tensor) -> tf.Tensor:
     """Of an animation none: its frames are as they are."""
     extended = tf.equal(_sort(encoded), 1)
-    (found,) = case(extended, [lambda _: tf.constant(""), lambda encoded: _chunk(encoded, b"EXIF")], encoded)
+    (found,) = case(extended, [lambda encoded: tf.constant(""), lambda encoded: _chunk(encoded, b"EXIF")], encoded)
     return found
 
 
