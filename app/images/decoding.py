@@ -68,7 +68,7 @@ def answered(function: Callable[..., tf.Tensor], encoded: Any, *options: Any) ->
     try:
         return tf.ensure_shape(_compiled(function)(encoded, *options), (None, None, 3))
     except tf.errors.InvalidArgumentError as error:
-        raise tf.errors.InvalidArgumentError(None, None, refusal(error)) from None
+        raise tf.errors.InvalidArgumentError(None, None, refusal(error, encoded.numpy())) from None
 
 
 def orientation(encoded: bytes) -> int:
@@ -97,12 +97,17 @@ def kind_of(encoded: bytes) -> str:
     return "img"
 
 
-def refusal(error: tf.errors.InvalidArgumentError) -> str:
-    """Why a file was refused, one sentence, wherever it was decoded: a pipeline or an exported graph says more."""
+def refusal(error: tf.errors.InvalidArgumentError, encoded: bytes = b"") -> str:
+    """Why a file was refused, one sentence, wherever it was decoded: a pipeline or an exported graph says more. With
+    the bytes, where somebody has them, it tells what is damaged from what is whole and of a sort that is not decoded.
+    """
     said = re.search(r"assertion failed: (\[.*?\])$", error.message, re.MULTILINE)
     if said:
         return said[1][1:-1].replace("] [", " ")
-    return error.message if error.message.startswith("This ") else "This file is damaged or cut short."
+    if error.message.startswith("This "):
+        return error.message
+    sort = jpeg.unsupported(encoded) if encoded.startswith(jpeg.MAGIC) else None
+    return f"This is {sort}, which is not decoded; save it as PNG." if sort else "This file is damaged or cut short."
 
 
 @functools.cache

@@ -1,18 +1,22 @@
 """Files that programs read in different ways: what the decoder makes of them, and what a certificate does about it."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from app.datasets.checks import check
 from app.datasets.files.looking import look
 from app.images.decoding import decode, orientation
 from app.images.preprocessing import Preprocessing
 from export import run_artefact
+from tests import ROOT
 from tests.makers.image_files import FILES, PHOTO, SMALL, Array, by_pillow, encoded, exif
-from tests.makers.odd_files import COMPARED, LONG, NOT_COMPARED, bmp, exif_of_type, incomplete
+from tests.makers.odd_files import COMPARED, LONG, NOT_COMPARED, behind, bmp, exif_of_type, gif, incomplete
 
 TURNED = {
     "JPEG, orientation as LONG": 6,
@@ -181,3 +185,105 @@ def test_a_bmp_is_refused_in_words_that_are_true(content: bytes, words: str) -> 
     with pytest.raises(tf.errors.InvalidArgumentError, match=words) as refused:
         decode(content)
     assert "claims" not in refused.value.message
+
+
+# ---- GIF
+
+
+def test_the_numbers_of_a_gif_without_colours_are_shades() -> None:
+    pixels = DRAWN.integers(0, 256, (43, 61))
+    np.testing.assert_array_equal(decode(gif(pixels, None)), np.stack([pixels] * 3, axis=-1))
+    np.testing.assert_array_equal(decode(gif(pixels, None)), by_pillow(gif(pixels, None)))
+    few = DRAWN.integers(0, 4, (5, 7))
+    np.testing.assert_array_equal(decode(gif(few, None, bits=2)), np.stack([few] * 3, axis=-1))
+
+
+def test_a_number_beyond_the_colours_of_a_gif_is_black() -> None:
+    pixels = DRAWN.integers(0, 256, (43, 61))
+    colours = np.zeros((256, 3), int)
+    colours[:16] = PALETTE[:16]
+    np.testing.assert_array_equal(decode(gif(pixels, colours[:16])), colours[pixels])
+    np.testing.assert_array_equal(decode(gif(pixels, colours[:16])), by_pillow(gif(pixels, colours[:16])))
+
+
+def test_a_gif_may_begin_without_clearing_and_use_codes_before_their_time() -> None:
+    """As giflib and browsers have it; Pillow refuses the latter."""
+    pixels = DRAWN.integers(0, 256, (10, 20))
+    codes = [*pixels.ravel().tolist(), 257]
+    np.testing.assert_array_equal(decode(gif(pixels, PALETTE, codes=codes)), PALETTE[pixels])
+    early = decode(gif(pixels[:2, :2], PALETTE, codes=[256, 5, 300, 6, 7, 8, 257]))
+    np.testing.assert_array_equal(early[0, 0], PALETTE[5])
+
+
+def test_a_gif_with_long_codes_is_refused_by_its_kind() -> None:
+    pixels = DRAWN.integers(0, 256, (5, 7))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="This GIF packs its pixels in codes of 11 bits"):
+        decode(gif(pixels, PALETTE, bits=11))
+
+
+# ---- sorts of JPEG
+
+
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [
+        (b"\xff\xc3\0\x11\x08", "a lossless JPEG"),
+        (b"\xff\xc5\0\x11\x08", "a hierarchical JPEG"),
+        (b"\xff\xf7\0\x11\x08", "a near-lossless"),
+        (b"\xff\xc1\0\x11\x0c", "a JPEG of 12 bits a sample"),
+    ],
+    ids=["lossless", "hierarchical", "JPEG-LS", "12 bits"],
+)
+def test_a_sort_of_jpeg_that_is_not_decoded_is_not_called_damaged(frame: bytes, words: str) -> None:
+    content = encoded(SMALL, "JPEG", exif=exif(6)).replace(b"\xff\xc0\0\x11\x08", frame)
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match=f"This is {words}.*, which is not decoded; save it as PNG"
+    ):
+        decode(content)
+    (note,) = look("a.jpg", content).notes
+    assert note[0] == "undecodable"
+    assert words in note[1]
+
+
+def test_a_damaged_jpeg_is_damaged() -> None:
+    for content in (encoded(SMALL, "JPEG")[:300], encoded(SMALL, "JPEG")[:160] + bytes(500), b"\xff\xd8\xff"):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"^This file is damaged or cut short\.$"):
+            decode(content)
+
+
+# ---- what libraries write while files are scanned
+
+
+def test_a_scan_lets_no_library_speak(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    jpeg = encoded(SMALL, "JPEG")
+    content = behind(jpeg, 0xDB, b"abc")  # decoded all the same, with a warning
+    decode(content)
+    assert "Corrupt JPEG data" in capfd.readouterr().err
+    for label in ("one", "other"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / f"{label}.jpg").write_bytes(content)
+        (tmp_path / label / "cut.jpg").write_bytes(jpeg[:-300] if label == "one" else jpeg[:-310])
+    report = check(str(tmp_path))
+    assert capfd.readouterr().err == ""
+    assert {finding.file for finding in report.findings if finding.kind == "truncated"} == {
+        str(tmp_path / label / "cut.jpg") for label in ("one", "other")
+    }
+
+
+def test_python_still_speaks_where_libraries_do_not() -> None:
+    script = """if True:
+        import os, sys
+        from app.program import quiet
+        with quiet.libraries():
+            os.write(2, b"a library, ")
+            print("Python, ", end="", file=sys.stderr)
+            os.write(2, b"a library, ")
+        os.write(2, b"a library later, ")
+        try:
+            with quiet.libraries():
+                raise ValueError
+        except ValueError:
+            print("Python later", file=sys.stderr)
+    """
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr == "Python, a library later, Python later\n"

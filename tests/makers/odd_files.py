@@ -127,6 +127,26 @@ def bmp(
     return b"BM" + struct.pack("<IHHI", start + len(rows), 0, 0, said) + content + rows
 
 
+def gif(pixels: Array, colours: Array | None, bits: int = 8, codes: list[int] | None = None) -> bytes:
+    """A GIF whose pixels are these numbers (height, width). Its codes, of `bits` + 1 bits, are the numbers themselves,
+    and clear the table of codes before it grows; or they are those that are given."""
+    height, width = pixels.shape
+    clear = 2**bits
+    if codes is None:
+        codes = []
+        for i, number in enumerate(pixels.ravel().tolist()):
+            codes += [clear] * (i % (clear - 2) == 0) + [number]
+        codes.append(clear + 1)
+    packed = sum(code << i * (bits + 1) for i, code in enumerate(codes))
+    content = packed.to_bytes(-(-len(codes) * (bits + 1) // 8), "little")
+    flags = 0 if colours is None else 0x80 | (len(colours) - 1).bit_length() - 1
+    screen = b"GIF89a" + struct.pack("<HHBBB", width, height, flags, 0, 0)
+    screen += b"" if colours is None else colours.astype(np.uint8).tobytes()
+    blocks = [content[i : i + 255] for i in range(0, len(content), 255)]
+    frame = struct.pack("<BHHHHBB", 0x2C, 0, 0, width, height, 0, bits)
+    return screen + frame + b"".join(bytes([len(block)]) + block for block in blocks) + b"\0;"
+
+
 _PNG, _JPEG = encoded(SMALL, "PNG"), encoded(SMALL, "JPEG")
 _DEEP = Image.fromarray(np.asarray(NOISE.getchannel("A")).astype(np.uint16) * 257)
 
@@ -137,6 +157,10 @@ NOT_COMPARED = {
     "PNG with a long profile": (
         with_chunk(_PNG, chunk(b"iCCP", b"profile\0\0" + zlib.compress(bytes(1_100_000)))),
         "MAX_TEXT_CHUNK",
+    ),
+    "GIF with a code before its time": (
+        gif(np.zeros((2, 2), int), RNG.integers(0, 256, (256, 3)), codes=[256, 5, 300, 6, 7, 8, 257]),
+        "broken data stream",
     ),
     "BMP of 16 bits with alpha": (
         bmp(RNG.integers(0, 2**16, (43, 61)), 16, 56, 3, (0x7C00, 0x3E0, 0x1F, 0x8000)),
@@ -163,5 +187,7 @@ COMPARED = {
     "PNG, orientation behind its pixels": with_chunk(_PNG, chunk(b"eXIf", exif(6)[6:]), behind_pixels=True),
     "BMP of OS/2": bmp(RNG.integers(0, 2**24, (43, 61)), 24, 12),
     "BMP of 16 bits": bmp(RNG.integers(0, 2**16, (43, 61)), 16, 40, 3, (0xF800, 0x7E0, 0x1F)),
+    "GIF without colours": gif(RNG.integers(0, 256, (43, 61)), None),
+    "GIF with fewer colours than numbers": gif(RNG.integers(0, 256, (43, 61)), RNG.integers(0, 256, (16, 3))),
     "GIF whose frame leaves a margin": frame_in_the_middle(encoded(SMALL.quantize(16), "GIF")),
 }

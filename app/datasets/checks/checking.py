@@ -16,7 +16,7 @@ from app.datasets.files import deciding, dividing
 from app.datasets.files.looking import look
 from app.datasets.files.scanning import scan
 from app.datasets.index import Known
-from app.program import parallel, progress
+from app.program import parallel, progress, quiet
 from app.program.files import whole, write_json
 from app.program.progress import Watch
 from app.run_folder import classifier
@@ -104,7 +104,7 @@ def check(name: str, watch: Watch = progress.unwatched, run: Path | None = None,
         root, labels = None, data.labels
         count = sum(getattr(data, split).count for split in SPLITS)
         Image.init()  # here, and not in several threads at once
-        with warnings.catch_warnings():
+        with quiet.libraries(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of what is noted here
             looked = list(watch(parallel.in_parallel(_look, _examples(data)), count, "Checking images"))
         findings: list[Finding] = []

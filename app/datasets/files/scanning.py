@@ -12,6 +12,7 @@ from app.datasets.dataset import ImageFile
 from app.datasets.files.looking import look
 from app.datasets.index import Index, Known, settled
 from app.images.decoding import reason
+from app.program import quiet
 from app.program.parallel import in_parallel
 from app.program.progress import Watch
 
@@ -44,7 +45,7 @@ def scan(
         Image.init()  # here, and not in several threads at once
         fresh: dict[str, Known] = {}
         try:
-            with warnings.catch_warnings():
+            with quiet.libraries(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Pillow warns of what is noted here
                 read = watch(in_parallel(_read, missing), len(missing), "Checking images")
                 for (place, path, _), one in zip(missing, read, strict=True):

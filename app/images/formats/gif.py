@@ -9,6 +9,9 @@ from app.images.formats.reading import octets, piece, shorts
 MAGIC = b"GIF8"
 SCREEN = 13  # bytes of signature and screen, before the common colours
 EXTENSION, GRAPHICS, FRAME = 0x21, 0xF9, 0x2C
+INTERLACED = 0x40  # a bit of a frame's flags
+TABLE = 3 * 256  # bytes of the longest table of colours
+SHADES = bytes(value for value in range(256) for _ in range(3))
 EXTENSIONS, RUNS = 1_000, 10_000  # nobody writes more, and a broken file shall not keep us busy
 LOOK = 1_024  # blocks at a time
 
@@ -16,33 +19,40 @@ LOOK = 1_024  # blocks at a time
 def decode(encoded: tf.Tensor, limits: Limits) -> tuple[tf.Tensor, tf.Tensor]:
     """TensorFlow would unpack every frame of an animation, so it is given a file of the first frame alone, which is
     then put at its place."""
-    wide, high, flags, _ = tf.unstack(shorts(encoded, 6, 4))
+    broad, tall, flags, _ = tf.unstack(shorts(encoded, 6, 4))
     common = _colours(flags % 256)
     start, graphics = _first_frame(encoded, SCREEN + common)
     left, top, width, height, flags = tf.unstack(shorts(encoded, start + 1, 5))
     own = _colours(flags % 256)
-    high, wide = tf.maximum(high, top + height), tf.maximum(wide, left + width)
-    encoded = accepted(encoded, "GIF", high, wide, limits)
+    tall, broad = tf.maximum(tall, top + height), tf.maximum(broad, left + width)
+    encoded = accepted(encoded, "GIF", tall, broad, limits)
     end = _behind_blocks(encoded, start + 11 + own)
     is_frame = tf.equal(octets(encoded, start, 1)[0], FRAME)
     encoded = asserted(encoded, is_frame & (end <= tf.strings.length(encoded)), ["This GIF is damaged or cut short."])
+    codes = octets(encoded, start + 10 + own, 1)[0]
+    unknown = ["This GIF packs its pixels in codes of", codes, "bits, which is not decoded; save it as PNG."]
+    encoded = asserted(encoded, codes <= 8, unknown)
+    # A pixel may have a number beyond the colours that there are, and a file no colours: then its numbers are shades.
+    stored = tf.where(own > 0, piece(encoded, start + 10, own), piece(encoded, SCREEN, common))
+    colours = tf.strings.substr(tf.strings.join([tf.where(own + common > 0, stored, SHADES), bytes(TABLE)]), 0, TABLE)
+    of_graphics, _, _, transparent = tf.unstack(octets(encoded, graphics + 3, 4))
+    # White for the transparent colour: pixels of no other colour change.
+    at = tf.where((graphics > 0) & (of_graphics % 2 > 0), 3 * transparent, TABLE)
+    white = tf.where(at < TABLE, b"\xff\xff\xff", b"")
     parts = [
         b"GIF89a",
         piece(encoded, start + 5, 4),  # the frame is the screen, its corner in the corner
-        piece(encoded, 10, 3 + common),
+        b"\xf7\0\0",  # with 256 colours
+        piece(colours, 0, at),
+        white,
+        piece(colours, at + 3, TABLE),
         b"\x2c\0\0\0\0",
-        piece(encoded, start + 5, end - start - 5),
+        piece(encoded, start + 5, 4),
+        tf.where(tf.bitwise.bitwise_and(flags, INTERLACED) > 0, b"\x40", b"\0"),
+        piece(encoded, start + 10 + own, end - start - 10 - own),
         b";",
     ]
-    flags, _, _, transparent = tf.unstack(octets(encoded, graphics + 3, 4))
-    colours, size = tf.where(own > 0, SCREEN + common + 10, SCREEN), tf.where(own > 0, own, common)
-    # White for the transparent colour: pixels of no other colour change.
-    at = tf.where((graphics > 0) & (flags % 2 > 0) & (3 * transparent < size), colours + 3 * transparent, 0)
-    file = tf.strings.join(parts)
-    white = tf.where(at > 0, b"\xff\xff\xff", b"")
-    behind = at + tf.strings.length(white)
-    file = tf.strings.join([piece(file, 0, at), white, piece(file, behind, tf.strings.length(file))])
-    return placed(tf.io.decode_gif(file)[0], top, left, high, wide), tf.constant("")
+    return placed(tf.io.decode_gif(tf.strings.join(parts))[0], top, left, tall, broad), tf.constant("")
 
 
 def _colours(flags: tf.Tensor) -> tf.Tensor:
