@@ -47,7 +47,7 @@ def pixels(file: Path) -> Any:
         NotComparedError: Pillow cannot say what the pixels are.
     """
     import numpy as np
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     if incomplete(encoded := file.read_bytes()):
         raise NotComparedError(
@@ -66,7 +66,8 @@ def pixels(file: Path) -> Any:
         frame = opened.tile[0][1] if opened.format == "GIF" and opened.tile else None
         opened.load()
     except Exception as error:  # Pillow's readers raise whatever they stumble over
-        raise NotComparedError(f"Pillow does not read it: {error}") from error
+        why = "it knows no such file" if isinstance(error, UnidentifiedImageError) else error
+        raise NotComparedError(f"Pillow does not read it: {why}") from error
     image: Image.Image = opened
     if opened.mode.startswith("I"):
         # 16 bits of grey, of which Pillow would cut off all above 255: the graph's decoder takes the upper eight.

@@ -22,6 +22,7 @@ from PIL import Image
 
 from app.images.decoding import decode
 from tests.makers.image_files import FILES, NOISE, PHOTO, encoded, exif
+from tests.makers.odd_files import COMPARED
 
 
 def long_animation() -> bytes:
@@ -81,7 +82,7 @@ def kilobytes(name: str) -> int:
 
 def main(count: int, seed: int = 0) -> None:
     rng = np.random.default_rng(seed)
-    originals = [*FILES.values(), *(list(LARGER.values()) * 4)]
+    originals = [*FILES.values(), *COMPARED.values(), *(list(LARGER.values()) * 4)]
     decode(originals[0])  # which traces the decoder
     start = kilobytes("VmRSS")
     decoded, reasons, peak, seconds = 0, Counter[str](), 0, 0.0

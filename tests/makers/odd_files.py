@@ -185,7 +185,7 @@ COMPARED = {
     "JPEG progressive": encoded(SMALL, "JPEG", progressive=True),
     "PNG of 16 bits with a transparent level": with_chunk(encoded(_DEEP, "PNG"), chunk(b"tRNS", _DEEP.tobytes()[:2])),
     "PNG, orientation behind its pixels": with_chunk(_PNG, chunk(b"eXIf", exif(6)[6:]), behind_pixels=True),
-    "BMP of OS/2": bmp(RNG.integers(0, 2**24, (43, 61)), 24, 12),
+    "BMP of OS 2": bmp(RNG.integers(0, 2**24, (43, 61)), 24, 12),
     "BMP of 16 bits": bmp(RNG.integers(0, 2**16, (43, 61)), 16, 40, 3, (0xF800, 0x7E0, 0x1F)),
     "GIF without colours": gif(RNG.integers(0, 256, (43, 61)), None),
     "GIF with fewer colours than numbers": gif(RNG.integers(0, 256, (43, 61)), RNG.integers(0, 256, (16, 3))),

@@ -44,9 +44,12 @@ def decode(encoded: tf.Tensor, limits: Limits) -> tuple[tf.Tensor, tf.Tensor]:
     encoded = asserted(encoded, tf.reduce_all(_are_masks(masks)), unknown)
     row = (width * bits + 31) // 32 * 4  # bytes: whole groups of four
     start = _start(encoded, second, bits, masked)
-    there = tf.strings.length(encoded) - row * height
-    encoded = asserted(encoded, (start > 0) & (start <= there), ["This BMP is cut short."])
-    rows = tf.reshape(tf.io.decode_raw(piece(encoded, start, row * height), tf.uint8), (height, row))
+    # Some leave out what fills up the last row.
+    needed = row * height - (row - (width * bits + 7) // 8)
+    whole = (start > 0) & (start <= tf.strings.length(encoded) - needed)
+    encoded = asserted(encoded, whole, ["This BMP is cut short."])
+    stored = tf.io.decode_raw(piece(encoded, start, row * height), tf.uint8, fixed_length=row * height)
+    rows = tf.reshape(stored, (height, row))
     usual = tf.equal(bits, 32) & tf.reduce_all(tf.equal(masks[:3], OF_32_BITS[:3]))
     transparent = tf.not_equal(masks[3], 0)
     usual &= ~transparent | tf.equal(masks[3], -(2**24))
