@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from app.images.preprocessing import Preprocessing
 from export import run_artefact
 from tests import ROOT
 from tests.makers.image_files import FILES, PHOTO, SMALL, Array, by_pillow, encoded, exif
-from tests.makers.odd_files import COMPARED, LONG, NOT_COMPARED, behind, bmp, exif_of_type, gif, incomplete
+from tests.makers.odd_files import COMPARED, LONG, NOT_COMPARED, behind, bmp, exif_of_type, gif, incomplete, runs
 
 TURNED = {
     "JPEG, orientation as LONG": 6,
@@ -165,6 +166,63 @@ def test_pixels_are_behind_the_colours_whatever_the_offset_says(offset: int | st
     np.testing.assert_array_equal(decode(content), colours[pixels])
     if offset == "behind the header":
         np.testing.assert_array_equal(decode(content), by_pillow(content))
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("size", [(1, 1), (43, 61), (2, 700), (60, 60)])
+def test_packed_runs_copies_and_moves_are_unpacked(bits: int, size: tuple[int, int]) -> None:
+    drawn = DRAWN.integers(0, 2**bits, size) * DRAWN.integers(0, 2, size)
+    stretched = np.repeat(DRAWN.integers(0, 3, size), 9, axis=1)[:, : size[1]]
+    for pixels in (drawn, stretched):
+        content = bmp(pixels, bits, 40, 1 if bits == 8 else 2, colours=PALETTE[: 2**bits], packed=runs(pixels, bits))
+        np.testing.assert_array_equal(decode(content), PALETTE[pixels])
+        np.testing.assert_array_equal(decode(content), by_pillow(content))
+
+
+def packed(*stored: int) -> bytes:
+    return bmp(np.zeros((2, 4), int), 8, 40, 1, colours=PALETTE, packed=bytes(stored))
+
+
+def test_what_a_packing_leaves_out_or_repeats_too_often() -> None:
+    # The lower line first: two of colour 5, a line up, and nine of colour 7, of which two are seen.
+    moved = decode(packed(2, 5, 0, 2, 0, 1, 9, 7, 0, 1))
+    np.testing.assert_array_equal(moved, PALETTE[[[0, 0, 7, 7], [5, 5, 0, 0]]])
+    # Without an end, which a full picture does not need.
+    np.testing.assert_array_equal(decode(packed(4, 5, 0, 0, 4, 6)), PALETTE[[[6] * 4, [5] * 4]])
+
+
+@pytest.mark.parametrize(
+    ("stored", "words"),
+    [
+        pytest.param((4, 5, 0, 0, 3, 6), "cut short", id="no end"),
+        pytest.param((), "cut short", id="nothing"),
+        pytest.param((0, 6, 1, 2, 3, 4, 5, 6, 0, 1), "pixels are outside", id="copied beyond its line"),
+        pytest.param((0, 2, 5, 0, 0, 1), "pixels are outside", id="moved beyond its line"),
+        pytest.param((4, 5, 0, 0, 4, 5, 0, 0, 4, 5, 0, 1), "pixels are outside", id="a line too many"),
+    ],
+)
+def test_a_packing_that_is_damaged_is_refused(stored: tuple[int, ...], words: str) -> None:
+    with pytest.raises(tf.errors.InvalidArgumentError, match=words):
+        decode(packed(*stored))
+
+
+def test_a_large_packed_picture_is_unpacked_fast() -> None:
+    pixels = np.repeat(DRAWN.integers(0, 256, (2000, 500)), 4, axis=1)
+    lines = [bytes(n for value in line[::4].tolist() for n in (4, value)) + b"\0\0" for line in pixels[::-1]]
+    content = bmp(pixels, 8, 40, 1, colours=PALETTE, packed=b"".join(lines))
+    began = time.perf_counter()
+    found = decode(content)
+    assert time.perf_counter() - began < 10
+    np.testing.assert_array_equal(found, PALETTE[pixels])
+
+
+def test_the_last_row_of_a_bmp_need_not_be_filled_up() -> None:
+    pixels = DRAWN.integers(0, 256, (5, 7))
+    content = bmp(pixels, 8, colours=PALETTE)
+    np.testing.assert_array_equal(decode(content[:-1]), PALETTE[pixels])
+    np.testing.assert_array_equal(decode(content[:-1]), by_pillow(content[:-1]))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="cut short"):
+        decode(content[:-2])
 
 
 @pytest.mark.parametrize(

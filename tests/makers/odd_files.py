@@ -99,9 +99,10 @@ def bmp(
     masks: tuple[int, ...] = (),
     colours: Array | None = None,
     offset: int | None = None,
+    packed: bytes | None = None,
 ) -> bytes:
     """A BMP whose pixels are these numbers (height, width), with any header. `colours` (count, 3) are RGB; `offset` is
-    what it says instead of where its pixels are."""
+    what it says instead of where its pixels are; `packed` stands there instead of them."""
     height, width = pixels.shape
     if header == 12:
         content = struct.pack("<IHHHH", 12, width, height, 1, bits)
@@ -122,9 +123,43 @@ def bmp(
             line = np.stack([line >> shift & 255 for shift in (0, 8, 16)], axis=1)
         stored = line.astype({16: "<u2", 32: "<u4"}.get(bits, "u1")).tobytes()
         rows += stored + bytes(-len(stored) % 4)
+    rows = rows if packed is None else packed
     start = 14 + len(content)
     said = start if offset is None else offset
     return b"BM" + struct.pack("<IHHI", start + len(rows), 0, 0, said) + content + rows
+
+
+def runs(pixels: Array, bits: int) -> bytes:
+    """Numbers (height, width) packed by run lengths: repeated and copied ones in turn, with moves where they are 0."""
+    made = b""
+    for number, line in enumerate(pixels[::-1].tolist()):
+        at, turn = 0, number
+        while at < len(line):
+            turn += 1
+            left = line[at : at + 3 + turn % 200]
+            equal = next((i for i, value in enumerate(left) if value != left[0]), len(left))
+            if left[0] == 0 and turn % 2 and equal > 1:
+                made += bytes([0, 2, equal, 0])
+                at += equal
+            elif turn % 3 and len(left) > 2:
+                made += bytes([0, len(left)]) + _halves(left, bits) + bytes(len(_halves(left, bits)) % 2)
+                at += len(left)
+            elif bits == 4 and turn % 4 == 0 and len(left) > 1:
+                pair = next((i for i, value in enumerate(left) if value != left[i % 2]), len(left))
+                made += bytes([pair]) + _halves(left[:2], bits)
+                at += pair
+            else:
+                made += bytes([equal]) + _halves([left[0]] * 2, bits)[:1]
+                at += equal
+        made += bytes([0, 0])
+    return made + bytes([0, 1])
+
+
+def _halves(numbers: list[int], bits: int) -> bytes:
+    if bits == 8:
+        return bytes(numbers)
+    padded = [*numbers, 0][: len(numbers) + len(numbers) % 2]
+    return bytes(16 * first + second for first, second in zip(padded[::2], padded[1::2], strict=True))
 
 
 def gif(pixels: Array, colours: Array | None, bits: int = 8, codes: list[int] | None = None) -> bytes:
@@ -147,6 +182,7 @@ def gif(pixels: Array, colours: Array | None, bits: int = 8, codes: list[int] | 
     return screen + frame + b"".join(bytes([len(block)]) + block for block in blocks) + b"\0;"
 
 
+_LINES = np.repeat(RNG.integers(0, 4, (43, 9)), 7, axis=1)[:, :61]
 _PNG, _JPEG = encoded(SMALL, "PNG"), encoded(SMALL, "JPEG")
 _DEEP = Image.fromarray(np.asarray(NOISE.getchannel("A")).astype(np.uint16) * 257)
 
@@ -185,6 +221,7 @@ COMPARED = {
     "JPEG progressive": encoded(SMALL, "JPEG", progressive=True),
     "PNG of 16 bits with a transparent level": with_chunk(encoded(_DEEP, "PNG"), chunk(b"tRNS", _DEEP.tobytes()[:2])),
     "PNG, orientation behind its pixels": with_chunk(_PNG, chunk(b"eXIf", exif(6)[6:]), behind_pixels=True),
+    "BMP packed by runs": bmp(_LINES, 8, 40, 1, colours=RNG.integers(0, 256, (256, 3)), packed=runs(_LINES, 8)),
     "BMP of OS 2": bmp(RNG.integers(0, 2**24, (43, 61)), 24, 12),
     "BMP of 16 bits": bmp(RNG.integers(0, 2**16, (43, 61)), 16, 40, 3, (0xF800, 0x7E0, 0x1F)),
     "GIF without colours": gif(RNG.integers(0, 256, (43, 61)), None),
