@@ -30,7 +30,11 @@ FOREIGN = {
     "Photoshop": (b"8BPS",),
     "OpenEXR": (b"v/1\1",),
 }
-BOXED = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"msf1": "HEIC"}
+BOXED = {
+    **dict.fromkeys((b"heic", b"heix", b"hevc", b"mif1", b"msf1"), "HEIC"),
+    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
+    b"crx ": "raw",
+}
 BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes; a text may begin with "BM", too
 START = 32  # bytes of a file that tell what it is
 SHOWN = 5  # names of what systems leave
@@ -74,6 +78,10 @@ class Folder:
     @property
     def pictures(self) -> list[Path]:
         return [found.path for found in self.files if not found.kind]
+
+    @property
+    def holds_pictures(self) -> bool:
+        return any(not found.kind for found in self.files)
 
     @property
     def others(self) -> list[Found]:

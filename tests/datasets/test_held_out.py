@@ -86,7 +86,7 @@ def test_what_the_run_was_trained_on_that_it_began_with_counts_too(
     run = trained(tmp_path / "tuned", load(str(other)), origin=first.folder)
     shutil.copy(mine / "train" / "ant" / "0000.png", other / "test" / "ant" / "seen.png")
     held_out.load([run], str(other), unwatched)
-    assert f"1 of the 13 images of {other} were trained on" in capsys.readouterr().err
+    assert f"1 of the 13 images of {other} was trained on" in capsys.readouterr().err
     shutil.rmtree(first.folder)
     held_out.load([run], str(other), unwatched)
     assert "trained on" not in capsys.readouterr().err

@@ -83,7 +83,7 @@ def _class_folders(tree: Folder) -> tuple[list[tuple[str | None, Folder]], list[
     """
     root, top = tree.path, tree.folders
     splits = [folder for folder in top if _split(folder)]
-    holding = [folder for folder in top if folder.pictures]
+    holding = [folder for folder in top if folder.holds_pictures]
     others = [folder for folder in holding if not _split(folder)]
     deep = [folder for folder in splits if _holds_folders(folder)]
     if not deep:
@@ -106,7 +106,7 @@ def _class_folders(tree: Folder) -> tuple[list[tuple[str | None, Folder]], list[
         )
         for folder in others
     ]
-    rest = [other for folder in top if not _split(folder) and not folder.pictures for other in _others(folder)]
+    rest = [other for folder in top if not _split(folder) and not folder.holds_pictures for other in _others(folder)]
     classes = [
         (split, inner) for split in NAMES for folder in splits if _split(folder) == split for inner in folder.folders
     ]
@@ -120,7 +120,7 @@ def _split(folder: Folder) -> str | None:
 
 def _holds_folders(folder: Folder) -> bool:
     """Whether pictures lie in folders inside; or folders alone do, which are empty classes then."""
-    return any(inner.pictures for inner in folder.folders) or bool(folder.folders and not folder.pictures)
+    return any(inner.holds_pictures for inner in folder.folders) or bool(folder.folders and not folder.holds_pictures)
 
 
 def _outside(folders: Sequence[Folder]) -> Iterator[Finding]:
@@ -141,7 +141,7 @@ def _named_as_splits(folders: Sequence[Folder]) -> Iterator[Finding]:
 
 def _splits_inside(folder: Folder) -> Iterator[Finding]:
     """Splits below the classes would be mixed in silence."""
-    holding = [inner for inner in folder.folders if inner.pictures]
+    holding = [inner for inner in folder.folders if inner.holds_pictures]
     if holding and all(map(_split, holding)):
         first = holding[0].path
         why = (
@@ -154,7 +154,7 @@ def _splits_inside(folder: Folder) -> Iterator[Finding]:
 def _wrapper(tree: Folder) -> Iterator[Finding]:
     """One folder around all classes, or folder in folder."""
     inner = tree
-    while len(holding := [folder for folder in inner.folders if folder.pictures]) == 1:
+    while len(holding := [folder for folder in inner.folders if folder.holds_pictures]) == 1:
         inner = holding[0]
     if inner is not tree and len(holding) > 1:
         path = inner.path.parent if _split(inner) else inner.path

@@ -76,9 +76,10 @@ def _report_seen(runs: Sequence[Run], data: HeldOut) -> None:
         if count := sum(shown in seen for shown in there):
             found.append(f"{count} by {run.folder}")
     if found:
+        count = sum(shown in every for shown in there)
         console.print(
-            f"{sum(shown in every for shown in there)} of the {len(there)} images of {data.name} were trained on, so "
-            f"the figures are too good: {', '.join(found)}. --leave-out takes a list of files not to count."
+            f"{count} of the {len(there)} images of {data.name} {'was' if count == 1 else 'were'} trained on, so the "
+            f"figures are too good: {', '.join(found)}. --leave-out takes a list of files not to count."
         )
 
 
