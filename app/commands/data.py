@@ -44,14 +44,14 @@ def check(
         from app.run_folder.data_name import is_prepared
     done = count = 0
 
-    def counted(items: Iterable[Any], of: int, what: str) -> Iterator[Any]:
+    def noted(items: Iterable[Any], of: int, what: str) -> Iterator[Any]:
         nonlocal done, count
         count = of
         for done, item in enumerate(watch(items, of, what), start=1):  # noqa: B007, it is read outside
             yield item
 
     try:
-        report = checking.check(data, counted, run, full)
+        report = checking.check(data, noted, run, full)
     except KeyboardInterrupt:
         then = "without --full the same command goes on from there" if full else "the same command goes on from there"
         if not done or is_prepared(data):

@@ -175,6 +175,13 @@ def _foreign(start: bytes) -> str | None:
     return next((kind for kind, marks in FOREIGN.items() if start.startswith(marks)), None)
 
 
+def without_pictures(folder: Folder) -> str:
+    """What is said of a folder that holds none."""
+    foreign = next((found for found in folder.others if found.kind == "not supported"), None)
+    named = f"; of {foreign.path.name}: {foreign.reason}" if foreign else ""
+    return f"has no images ({KINDS}){named}"
+
+
 def pictures(paths: Sequence[Path]) -> list[Path]:
     """The image files that paths stand for: files themselves, and those of folders, in order. What systems leave is
     passed over, also among several paths, as a shell's pattern gives them; what was not taken is said once.
@@ -190,7 +197,7 @@ def pictures(paths: Sequence[Path]) -> list[Path]:
         if path.is_dir():
             folder = look_into(path)
             if not folder.pictures:
-                raise UserError(f"The folder {path} has no images ({KINDS}).")
+                raise UserError(f"The folder {path} {without_pictures(folder)}.")
             files += folder.pictures
             others += folder.others
             left += folder.all_left

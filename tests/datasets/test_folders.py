@@ -309,6 +309,17 @@ def test_pictures_of_kinds_that_are_not_decoded_are_named(tmp_path: Path) -> Non
     assert reasons[1] == "it is a HEIC picture; save it as JPEG or PNG"
 
 
+def test_a_folder_of_such_alone_is_told_what_they_are(tmp_path: Path) -> None:
+    fill(tmp_path / "ant", range(10))
+    (tmp_path / "bee").mkdir()
+    (tmp_path / "bee" / "scan.tif").write_bytes(encoded("TIFF"))
+    words = r"/bee has no images \(JPEG, .*\); of scan.tif: it is a TIFF picture; save it as JPEG or PNG"
+    with pytest.raises(UserError, match=words + ": add some or remove it"):
+        load(str(tmp_path))
+    with pytest.raises(UserError, match=words):
+        pictures([tmp_path / "bee"])
+
+
 # ---- classes that are nearly one
 
 

@@ -7,7 +7,7 @@ from app.datasets.dataset import Finding, ImageFile, Listing, class_name
 from app.datasets.files import deciding, image_files
 from app.datasets.files.image_files import FileSplit
 from app.images import finding
-from app.images.finding import KINDS, Folder
+from app.images.finding import Folder
 from app.program.errors import UserError
 from app.program.progress import Watch, console
 
@@ -33,7 +33,8 @@ def listing(root: Path) -> Listing:
         if not any(other.kind == "folder around the classes" for other in found):
             found += _splits_inside(folder)
         if not pictures and not any(other.kind == "unreadable folder" for other in folder.others):
-            found.append(Finding(str(folder.path), "empty class", f"The class folder {folder.path} {_no_images()}"))
+            why = f"The class folder {folder.path} {finding.without_pictures(folder)}: add some or remove it."
+            found.append(Finding(str(folder.path), "empty class", why))
     found += deciding.merged((folder.path.name for _, folder in classes), "folders")
     return Listing(root, tuple(files), tuple(found), tuple(tree.all_left.most_common()))
 
@@ -50,7 +51,7 @@ def unlabelled(root: Path, watch: Watch) -> tuple[FileSplit, list[tuple[str, str
             raise UserError(other.reason)
     paths = tree.pictures
     if not paths:
-        raise UserError(f"The folder {root} {_no_images()}")
+        raise UserError(f"The folder {root} {finding.without_pictures(tree)}: add some or remove it.")
     for sentence in finding.passed_over(tree.all_left, tree.others):
         console.print(sentence)
     pictures, unreadable = image_files.read(root, [ImageFile(path, "", None) for path in paths], watch)
@@ -58,10 +59,6 @@ def unlabelled(root: Path, watch: Watch) -> tuple[FileSplit, list[tuple[str, str
         path, why = unreadable[0]
         raise UserError(f"None of the {len(unreadable)} images in {root} can be read. The first is {path}: {why}")
     return FileSplit(tuple(str(picture.file.path) for picture in pictures), (0,) * len(pictures)), unreadable
-
-
-def _no_images() -> str:
-    return f"has no images ({KINDS}): add some or remove it."
 
 
 def _check_readable(folder: Folder) -> None:
