@@ -1,6 +1,7 @@
 """A LiteRT file: decoded pixels in, scores out; resizing, scaling, labels and a description of it are inside.
 
-input   uint8 [N, height, width, 3], RGB, resized by the caller's `resize_tensor_input` to the pictures' own size
+input   uint8 [N, height, width, 3], RGB, resized by the caller's `resize_tensor_input` to the pictures' own size; of
+        the network's own size, and one, for those who never call it
 output  float32 [N, classes], probabilities in label order
 """
 
@@ -14,7 +15,8 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from ai_edge_litert.tools import flatbuffer_utils
 from numpy.typing import NDArray
 from tensorflow.lite.python.convert_phase import ConverterError
 
@@ -48,9 +50,25 @@ def write(model: keras.Model, preprocessing: Preprocessing, labels: Sequence[str
         except ConverterError as error:
             missing = ", ".join(sorted(set(re.findall(r"'(tf\.\w+)' op is neither", str(error))))) or "what it computes"
             raise ConversionError(f"LiteRT has no {missing}, which {model.name} needs") from error
-    file.write_bytes(content)
+    _write_of_size(content, (1, *model.input_shape[1:]), file)
     text = f"{model.name}: which of {len(labels)} classes a picture shows. Inside: {preprocessing.described()}."
     metadata.write(file, model.name, text, labels)
+
+
+def _write_of_size(content: bytes, shape: tuple[int, ...], file: Path) -> None:
+    """Writes the file with `shape` as the one of its input and with what follows for the other tensors, until somebody
+    resizes it. The converter leaves a single pixel there, to which MediaPipe, which never resizes, shrinks pictures."""
+    network = Interpreter(
+        model_content=content, experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    )
+    network.resize_tensor_input(network.get_input_details()[0]["index"], shape)
+    network.allocate_tensors()
+    shapes = {tensor["index"]: tensor["shape"].tolist() for tensor in network.get_tensor_details()}
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    for index, tensor in enumerate(model.subgraphs[0].tensors):
+        if tensor.shapeSignature is not None:  # of those that can be resized
+            tensor.shape = shapes[index]
+    flatbuffer_utils.write_model(model, file)
 
 
 class Network:

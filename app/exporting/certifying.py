@@ -13,7 +13,7 @@ import numpy as np
 
 from app.datasets import loading
 from app.datasets.dataset import Data, spread
-from app.exporting import model_card
+from app.exporting import model_card, on_gpu
 from app.program.errors import UserError
 from app.program.files import digest, write_json
 from app.program.progress import Watch
@@ -79,6 +79,7 @@ def certify(
         "held_out": len(held_out),
         "sha256": {"labels": _hash(labels), "files": hashes(folder)},
         "quantization": quantized,
+        "gpu_delegate": on_gpu.report(folder),
     }
     write_json(folder / CERTIFICATE, {**found, **details})
     return found
