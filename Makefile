@@ -58,6 +58,7 @@ bench: $(READY)
 	.venv/bin/python -m benchmarks.evaluation
 	.venv/bin/python -m benchmarks.quantization
 	.venv/bin/python -m benchmarks.inference
+	.venv/bin/python -m benchmarks.answer_per_row
 	.venv/bin/python -m benchmarks.deep_dream
 	.venv/bin/python -m benchmarks.ensemble
 	.venv/bin/python -m benchmarks.checkpoints

@@ -11,6 +11,10 @@ class Preprocessing(Protocol):
     def decode(self, encoded: Any) -> tf.Tensor:
         """Scalar string -> uint8 (height, width, 3)."""
 
+    def refusal(self, encoded: Any) -> tf.Tensor:
+        """Scalar string -> scalar string: why `decode` refuses this one, as its header tells; empty where that says
+        nothing. May fail."""
+
     def __call__(self, pixels: tf.Tensor) -> tf.Tensor:
         """uint8 (height, width, 3), any size -> float32 network input (H, W, 3)."""
 

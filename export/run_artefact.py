@@ -143,6 +143,8 @@ def saved_model(folder: str) -> dict[str, Answer]:
 
     def serving_default(file: Path) -> dict[str, float]:
         reply = loaded.signatures["serving_default"](image_bytes=tf.constant([file.read_bytes()]))
+        if "errors" in reply and (why := reply["errors"].numpy()[0].decode()):
+            raise ValueError(f"{file.name}: {why}")
         names = [name.decode() for name in reply["classes"].numpy()[0]]
         return dict(zip(names, reply["scores"].numpy()[0].tolist(), strict=True))
 
@@ -164,7 +166,9 @@ def warm_up(folder: str, loaded: Any) -> None:
     for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
         request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
         inputs = {name: tf.constant(tf.make_ndarray(proto)) for name, proto in request.inputs.items()}
-        loaded.signatures[request.model_spec.signature_name](**inputs)
+        reply = loaded.signatures[request.model_spec.signature_name](**inputs)
+        if "errors" in reply and (said := [why.decode() for why in reply["errors"].numpy() if why]):
+            raise ValueError(f"a warm-up request has an image that is none: {said[0]}")
 
 
 def tflite(artefact: str) -> dict[str, Answer]:

@@ -1,19 +1,22 @@
 """A SavedModel for TensorFlow Serving: bytes of image files in, names and scores out.
 
-    serving_default   image_bytes string [N]              -> classes string [N, k], scores float32 [N, k], best first
-    classify          inputs string [N]                   -> the same, of tf.train.Example with `image/encoded`
+    serving_default   image_bytes string [N]              -> classes string [N, k], scores float32 [N, k], best first,
+                                                             and errors string [N]
+    classify          inputs string [N]                   -> classes and scores, of tf.train.Example with
+                                                             `image/encoded`
     predict_pixels    images uint8 [N, height, width, 3]  -> probabilities float32 [N, classes], in label order
     features          image_bytes string [N]              -> embedding float32 [N, d]: what the classifier is given
 
-k is the smaller of 10 and the number of classes. Files of different formats and sizes may be in one batch. Of several
-networks, an ensemble, the probabilities are the arithmetic mean and the embeddings follow each other.
+k is the smaller of 10 and the number of classes. Files of different formats and sizes may be in one batch. A file that
+cannot be decoded has an answer of its own, since a server makes batches of the requests of several clients: the reason
+in `errors`, which are empty for all others, empty classes, and scores or an embedding of 0. Of several networks, an
+ensemble, the probabilities are the arithmetic mean and the embeddings follow each other.
 
 The weights are constants of the graph, which TensorFlow brings once into the order that its kernels want; variables it
 would bring there at every request.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,8 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from .preprocessing import Preprocessing
 
 TOP = 10
+PARALLEL = 10  # files decoded at a time
+DAMAGED = "This file is damaged or cut short."
 
 
 class Servable(tf.Module):
@@ -42,35 +47,54 @@ class Servable(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
     def serving_default(self, image_bytes: Any) -> dict[str, Any]:
-        probabilities, _ = self._on_files(image_bytes)
-        scores, indices = tf.math.top_k(probabilities, k=self.top)
-        return {"classes": tf.gather(self.labels, indices), "scores": scores}
+        probabilities, _, readable = self._on_files(image_bytes)
+        preprocessing = self.networks[0][1]
+        return {**self._best(probabilities, readable), "errors": _reasons(preprocessing, image_bytes, readable)}
 
-    # `inputs` is the name that TensorFlow Serving's :classify looks for.
+    # `inputs` is the name that TensorFlow Serving's :classify looks for, which takes no other output than these two.
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
     def classify(self, inputs: Any) -> dict[str, Any]:
-        features = {"image/encoded": tf.io.FixedLenFeature((), tf.string)}
-        return self.serving_default(tf.io.parse_example(inputs, features)["image/encoded"])
+        features = {"image/encoded": tf.io.FixedLenFeature((), tf.string, default_value="")}
+        probabilities, _, readable = self._on_files(tf.io.parse_example(inputs, features)["image/encoded"])
+        return self._best(probabilities, readable)
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")])
     def predict_pixels(self, images: Any) -> dict[str, Any]:
-        return {"probabilities": self._answers(images, lambda preprocessing, one: preprocessing(one))[0]}
+        return {"probabilities": self._answers(lambda preprocessing, shape: _each(preprocessing, images, shape))[0]}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
     def features(self, image_bytes: Any) -> dict[str, Any]:
-        return {"embedding": self._on_files(image_bytes)[1]}
+        _, embedding, readable = self._on_files(image_bytes)
+        return {"embedding": tf.where(readable[:, tf.newaxis], embedding, 0.0)}
 
-    def _on_files(self, image_bytes: Any) -> Any:
-        return self._answers(image_bytes, lambda preprocessing, one: preprocessing(preprocessing.decode(one)))
+    def _best(self, probabilities: tf.Tensor, readable: tf.Tensor) -> dict[str, Any]:
+        scores, indices = tf.math.top_k(probabilities, k=self.top)
+        answered = readable[:, tf.newaxis]
+        classes = tf.where(answered, tf.gather(self.labels, indices), "")
+        return {"classes": classes, "scores": tf.where(answered, scores, 0.0)}
 
-    def _answers(self, batch: Any, prepare: Callable[[Preprocessing, Any], tf.Tensor]) -> tuple[Any, Any]:
-        """Probabilities and embedding of a batch."""
+    def _on_files(self, image_bytes: tf.Tensor) -> tuple[Any, Any, tf.Tensor]:
+        """Probabilities and embedding of files, and whether each was one that can be decoded, (N,)."""
+        decoded = []
+
+        def images(preprocessing: Preprocessing, shape: tuple[int, ...]) -> tf.Tensor:
+            def prepare(file: tf.Tensor) -> tf.Tensor:
+                return preprocessing(preprocessing.decode(file))
+
+            images, readable = _each_that_can(prepare, image_bytes, tf.zeros(shape))
+            decoded.append(readable)
+            return images
+
+        return *self._answers(images), tf.reduce_all(decoded, axis=0)
+
+    def _answers(self, images_for: Callable[[Preprocessing, tuple[int, ...]], tf.Tensor]) -> tuple[Any, Any]:
+        """Probabilities and embedding of a batch, prepared for each network."""
         prepared: list[tuple[Preprocessing, tf.Tensor]] = []
         answers = []
         for network, preprocessing, shape in self.networks:
             images = next((images for known, images in prepared if known == preprocessing), None)
             if images is None:
-                images = _each(partial(prepare, preprocessing), batch, shape)
+                images = images_for(preprocessing, shape)
                 prepared.append((preprocessing, images))
             answers.append(network(images))
         if len(answers) == 1:
@@ -81,6 +105,40 @@ class Servable(tf.Module):
 def _each(prepare: Callable[[Any], tf.Tensor], batch: Any, shape: tuple[int, ...]) -> tf.Tensor:
     # Resized inside the map: only images of one size can be stacked.
     return tf.map_fn(prepare, batch, fn_output_signature=tf.TensorSpec(shape, tf.float32))
+
+
+def _each_that_can(
+    function: Callable[[tf.Tensor], tf.Tensor], batch: tf.Tensor, otherwise: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """What the function gives for each of the batch, `otherwise` where it fails, and where it did not, both (N, ...).
+
+    A graph cannot catch the error of an operation, but a data set can leave out the element that it befell.
+    """
+    count = tf.size(batch)
+    end = tf.data.Dataset.from_tensors((count, otherwise))  # so that there is one, if all others fail
+    row = tf.autograph.experimental.do_not_convert(lambda place, one: (place, function(one)))
+    rows = tf.data.Dataset.from_tensor_slices((tf.range(count), batch)).map(row, num_parallel_calls=PARALLEL)
+    whole = rows.ignore_errors().concatenate(end).batch(tf.cast(count, tf.int64) + 1)
+    places, values = whole.get_single_element()
+    # Of those left out the place is that of the last one, `otherwise`; nothing is copied where none was.
+    found = tf.tensor_scatter_nd_update(
+        tf.fill([count], tf.size(places) - 1), places[:-1, tf.newaxis], tf.range(tf.size(places) - 1)
+    )
+    succeeded = found < tf.size(places) - 1
+    values = tf.cond(tf.reduce_all(succeeded), lambda: values[:-1], lambda: tf.gather(values, found))
+    return tf.ensure_shape(values, (None, *otherwise.shape)), succeeded
+
+
+def _reasons(preprocessing: Preprocessing, files: tf.Tensor, readable: tf.Tensor) -> tf.Tensor:
+    """Why each file could not be decoded, in a sentence that is empty where it could."""
+
+    def told() -> tf.Tensor:
+        failed = tf.where(~readable)
+        reasons, _ = _each_that_can(preprocessing.refusal, tf.gather_nd(files, failed), tf.constant(""))
+        reasons = tf.where(tf.equal(reasons, ""), DAMAGED, reasons)
+        return tf.tensor_scatter_nd_update(tf.fill(tf.shape(files), ""), failed, reasons)
+
+    return tf.cond(tf.reduce_all(readable), lambda: tf.fill(tf.shape(files), ""), told)
 
 
 def _frozen(model: keras.Model) -> Any:

@@ -59,6 +59,9 @@ def _export(version: Path) -> Callable[[bytes], Answer]:
 
     def answer(encoded: bytes) -> Answer:
         reply = loaded.signatures["serving_default"](image_bytes=tf.constant([encoded]))
+        # Exports of before had no `errors`: their signature failed.
+        if "errors" in reply and (why := reply["errors"].numpy()[0].decode()):
+            raise tf.errors.InvalidArgumentError(None, None, why)
         names = [name.decode() for name in reply["classes"].numpy()[0]]
         return list(zip(names, reply["scores"].numpy()[0].tolist(), strict=True))
 

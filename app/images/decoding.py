@@ -5,18 +5,19 @@ Everything here is TensorFlow, so that it runs in input pipelines and travels in
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from app.images.formats import Limits, asserted, bmp, exif, gif, jpeg, png, webp
+from app.images.formats import Limits, asserted, bmp, exif, gif, jpeg, noting, png, webp
 from app.images.formats.canvas import on_white
 from app.images.formats.reading import case, is_at
 from app.images.formats.window import Window
 
 KINDS = (jpeg, png, gif, webp, bmp)
 LIMITS = Limits()
+UNKNOWN = "This is no JPEG, PNG, GIF, WebP or BMP file."
 
 
 def decode(encoded: Any, limits: Limits = LIMITS) -> tf.Tensor:
@@ -45,10 +46,34 @@ def decoded(encoded: tf.Tensor, limits: Limits, most: tf.Tensor) -> tf.Tensor:
         found = kind.decode(encoded, limits, most) if kind is jpeg else kind.decode(encoded, limits)
         return tf.ensure_shape(found[0], (None, None, None)), found[1]
 
-    is_kind = tf.stack([_is_kind(encoded, kind) for kind in KINDS])
-    encoded = asserted(encoded, tf.reduce_any(is_kind), ["This is no JPEG, PNG, GIF, WebP or BMP file."])
+    is_kind = _is_kind(encoded)
+    encoded = asserted(encoded, tf.reduce_any(is_kind), [UNKNOWN])
     pixels, segment = case(tf.argmax(is_kind), [functools.partial(by, kind) for kind in KINDS], encoded, most)
     return exif.upright(on_white(pixels), exif.orientation(segment))
+
+
+def refused(encoded: tf.Tensor, limits: Limits = LIMITS) -> tf.Tensor:
+    """Scalar string -> scalar string: why `decode` refuses it, as its header tells, inside a graph; empty where that
+    says nothing. What cannot even be looked for fails."""
+
+    def by(kind: Any, encoded: tf.Tensor) -> tf.Tensor:
+        with noting() as notes:
+            _ = kind.decode(encoded, limits, count(limits.pixels)) if kind is jpeg else kind.decode(encoded, limits)
+        # Those of inner ways cannot be seen from here.
+        own = [note for note in notes if note[0].graph is encoded.graph]
+        reason = tf.constant("")
+        for condition, words in reversed(own):
+            reason = tf.where(condition, reason, words)
+        return reason
+
+    is_kind = tf.concat([_is_kind(encoded), [True]], 0)
+    ways: list[Callable[..., tf.Tensor]] = [functools.partial(by, kind) for kind in KINDS]
+    (reason,) = case(tf.argmax(is_kind), [*ways, lambda encoded: tf.constant(UNKNOWN)], encoded)
+    return reason
+
+
+def _is_kind(encoded: tf.Tensor, kinds: Sequence[Any] = KINDS) -> tf.Tensor:
+    return tf.stack([is_at(encoded, webp.PLACE if kind is webp else 0, kind.MAGIC) for kind in kinds])
 
 
 def decoded_window(encoded: tf.Tensor, window: Window, limits: Limits, wanted: tuple[float, float]) -> tf.Tensor:
@@ -78,15 +103,11 @@ def orientation(encoded: bytes) -> int:
 
 def _orientation(encoded: tf.Tensor) -> tf.Tensor:
     said = (jpeg, png, webp)
-    is_kind = tf.stack([_is_kind(encoded, kind) for kind in said])
+    is_kind = _is_kind(encoded, said)
     which = tf.where(tf.reduce_any(is_kind), tf.argmax(is_kind), len(said))
     ways = [kind.segment for kind in said]
     (segment,) = case(which, [*ways, lambda encoded: tf.constant("")], encoded)
     return exif.orientation(segment)
-
-
-def _is_kind(encoded: tf.Tensor, kind: Any) -> tf.Tensor:
-    return is_at(encoded, webp.PLACE if kind is webp else 0, kind.MAGIC)
 
 
 def kind_of(encoded: bytes) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
-from app.images.decoding import LIMITS, answered, count, decoded, decoded_window
+from app.images.decoding import LIMITS, answered, count, decoded, decoded_window, refused
 from app.images.formats.window import Window
 
 LARGE = 4_000_000  # pixels of a JPEG beyond which it is reduced: one of 12 megapixels then has 3
@@ -60,6 +60,10 @@ class Preprocessing(BaseModel):
         """As `images.decode`, but a JPEG of more than `LARGE` pixels is reduced while decoding, by 2, 4 or 8, until it
         has no more. Pillow's `draft` gives the same pixels."""
         return answered(decoded, encoded, LIMITS, count(LARGE))
+
+    def refusal(self, encoded: Any) -> tf.Tensor:
+        """Why `decode` fails, inside a graph: see `decoding.refused`."""
+        return refused(encoded)
 
     def decode_window(self, encoded: Any, window: Window) -> tf.Tensor:
         """The window of the picture, uint8 (rows, columns, 3): for training, which sees another one every time.

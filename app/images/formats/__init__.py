@@ -5,9 +5,15 @@ channel opacity; and the Exif segment, a string that may be empty. It reads the 
 a kind has such a segment, `segment(encoded)` gives it alone.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NamedTuple
 
 import tensorflow as tf
+
+# Conditions and the words for what does not fulfil them, instead of errors.
+NOTES: ContextVar[list[tuple[tf.Tensor, tf.Tensor]] | None] = ContextVar("notes", default=None)
 
 
 class Limits(NamedTuple):
@@ -29,7 +35,23 @@ def accepted(encoded: tf.Tensor, kind: str, height: tf.Tensor, width: tf.Tensor,
 
 
 def asserted(encoded: tf.Tensor, condition: tf.Tensor, words: list[tf.Tensor | str]) -> tf.Tensor:
-    """`encoded`, if the condition holds; nothing that takes the result runs before."""
+    """`encoded`, if the condition holds; nothing that takes the result runs before. While `noting`, a note only."""
+    notes = NOTES.get()
+    if notes is not None:
+        said = [word if isinstance(word, str) else tf.strings.as_string(word) for word in words]
+        notes.append((condition, tf.strings.join(said, " ")))
+        return encoded
     # The bare operation: what TensorFlow builds around it costs more than it saves.
     with tf.control_dependencies([tf.raw_ops.Assert(condition=condition, data=words)]):
         return tf.identity(encoded)
+
+
+@contextmanager
+def noting() -> Iterator[list[tuple[tf.Tensor, tf.Tensor]]]:
+    """What is built in the block refuses nothing, but the list has every condition and the words for its failure."""
+    notes: list[tuple[tf.Tensor, tf.Tensor]] = []
+    token = NOTES.set(notes)
+    try:
+        yield notes
+    finally:
+        NOTES.reset(token)

@@ -8,6 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from app.images.formats import NOTES
+
 BYTES = [bytes([value]) for value in range(256)]
 
 
@@ -50,7 +52,9 @@ def case(which: tf.Tensor, ways: Sequence[Callable[..., Any]], *given: tf.Tensor
     specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in given]
     functions = [tf.function(way, input_signature=specs, autograph=False).get_concrete_function() for way in ways]
     outputs = list(zip(*(function.outputs for function in functions), strict=True))
-    return tf.raw_ops.Case(
+    # What is only noted has no effects; then what nobody asks for, the pixels, is not computed.
+    operation = tf.raw_ops.Case if NOTES.get() is None else tf.raw_ops.StatelessCase
+    return operation(
         branch_index=tf.cast(which, tf.int32),
         input=given,
         Tout=[output[0].dtype for output in outputs],
