@@ -13,14 +13,23 @@ def newest(path: Path) -> Path:
     """The version folder that `path` means: an export's root, its name or its version; the newest version counts.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or several networks have some; it does not exist.
     """
     if (path / "certificate.json").is_file():
         return path
-    for folder in (path, *(sorted(inner for inner in path.iterdir() if inner.is_dir()) if path.is_dir() else ())):
-        if versions := numbers(folder):
-            return folder / str(max(versions))
-    raise UserError(f"{path} is not an export: it holds no version folder. `export RUN --to FOLDER` makes one.")
+    if not path.exists():
+        raise UserError(f"{path} does not exist.")
+    named = [path] if numbers(path) else [inner for inner in _folders(path) if numbers(inner)]
+    if len(named) > 1:
+        listed = ", ".join(str(folder) for folder in named)
+        raise UserError(f"{path} holds the exports of {len(named)} networks; name one of them: {listed}.")
+    if not named:
+        raise UserError(f"{path} is not an export: it holds no version folder. `export RUN --to FOLDER` makes one.")
+    return named[0] / str(max(numbers(named[0])))
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(inner for inner in path.iterdir() if inner.is_dir()) if path.is_dir() else []
 
 
 def numbers(root: Path) -> list[int]:
