@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import scipy.stats
 from typer.testing import CliRunner
 
 from app import exporting, run_folder
@@ -142,13 +143,14 @@ def test_what_loses_too_much_gives_way_to_the_next_kind(
 ) -> None:
     source = tmp_path / "model.tflite"
     source.write_bytes((exported / "model.tflite").read_bytes())
-    seen = scripted(monkeypatch, {"model.int8.tflite": 2})
+    seen = scripted(monkeypatch, {"model.int8.tflite": 6})
     found = quantizing.quantize(data, trained, source, "int8", 1.0)
     assert seen == ["model.tflite", "model.int8.tflite", "model.int8.tflite", "model.float16.tflite"]
     assert (found["asked"], found["kind"], found["drop"]) == ("int8", "float16", 0)
-    lost = 100 * 2 / found["images"]
+    lost = 100 * 6 / found["images"]
     assert [one["drop"] for one in found["tried"]] == pytest.approx([lost, lost, 0])
     assert [one["agreement"] for one in found["tried"]] == pytest.approx([1 - lost / 100, 1 - lost / 100, 1])
+    assert [(one["lost"], one["won"]) for one in found["tried"]] == [(6, 0), (6, 0), (0, 0)]
     assert "in float32" in found["tried"][1]["what"]
     assert len(found["noisiest"]) > 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.float16.tflite", "model.tflite"]
@@ -159,10 +161,65 @@ def test_what_may_be_lost_is_kept(
 ) -> None:
     source = tmp_path / "model.tflite"
     source.write_bytes((exported / "model.tflite").read_bytes())
-    scripted(monkeypatch, {"model.dynamic.tflite": 1})
+    scripted(monkeypatch, {"model.dynamic.tflite": 6})
     images = quantizing.quantize(data, trained, source, "dynamic", 100)["images"]
-    assert quantizing.quantize(data, trained, source, "dynamic", 100 / images)["kind"] == "dynamic"
-    assert quantizing.quantize(data, trained, source, "dynamic", 99 / images)["kind"] == "float16"
+    assert quantizing.quantize(data, trained, source, "dynamic", 600 / images)["kind"] == "dynamic"
+    assert quantizing.quantize(data, trained, source, "dynamic", 599 / images)["kind"] == "float16"
+
+
+@pytest.mark.parametrize(("lost", "kind"), [(1, "dynamic"), (4, "dynamic"), (5, "float16")])
+def test_what_chance_may_have_lost_is_written_as_asked_and_what_it_cannot_is_not(
+    lost: int, kind: str, data: Data, trained: Trained, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(exported / "model.tflite", tmp_path)
+    scripted(monkeypatch, {"model.dynamic.tflite": lost})
+    found = quantizing.quantize(data, trained, tmp_path / "model.tflite", "dynamic", 0.5)
+    assert 100 * lost / found["images"] > 0.5
+    assert found["kind"] == kind
+    assert found["tried"][0]["p"] == 2**-lost
+
+
+def test_every_decision_is_said_with_its_figures(
+    data: Data,
+    trained: Trained,
+    exported: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copy(exported / "model.tflite", tmp_path)
+    scripted(monkeypatch, {"model.dynamic.tflite": 5})
+    images = quantizing.quantize(data, trained, tmp_path / "model.tflite", "dynamic", 0.5)["images"]
+    said = capsys.readouterr().err
+    assert (
+        f"One image of {images} is {100 / images:.2f} points, and it takes 5 that are lost to tell a loss from chance: "
+        "for --max-drop 0.5 the gate needs 1000 validation images."
+    ) in said
+    lost = f"{500 / images:.2f} points"
+    assert f"Quantised to dynamic: {lost} of accuracy lost on {images} validation images (5 lost, 0 won)" in said
+    assert f"Rejected dynamic: {lost} are more than --max-drop 0.5, and more than chance (p = 0.031)." in said
+    assert "Instead of dynamic, float16 is written." in said
+    scripted(monkeypatch, {"model.dynamic.tflite": 1})
+    quantizing.quantize(data, trained, tmp_path / "model.tflite", "dynamic", 0.5)
+    said = capsys.readouterr().err
+    assert "That is within chance (p = 0.50)." in said
+    assert "Instead of" not in said
+
+
+@pytest.mark.parametrize(("lost", "won"), [(0, 0), (1, 0), (5, 0), (3, 3), (9, 2), (2, 9), (40, 21)])
+def test_chance_is_what_the_binomial_test_says(lost: int, won: int) -> None:
+    right = scipy.stats.binomtest(lost, lost + won, 0.5, "greater").pvalue if lost + won else 1
+    assert quantizing.by_chance(lost, won) == pytest.approx(right)
+
+
+@pytest.mark.parametrize(("images", "max_drop", "enough"), [(153, 0.5, False), (999, 0.5, False), (1000, 0.5, True)])
+def test_the_gate_knows_how_many_images_it_needs(images: int, max_drop: float, enough: bool) -> None:
+    assert (quantizing.resolution(images, max_drop) is None) == enough
+
+
+def test_a_win_is_not_called_a_loss_below_zero() -> None:
+    assert quantizing._points(-0.653) == "0.65 points of accuracy won"
+    assert quantizing._points(0.0) == "0.00 points of accuracy lost"
 
 
 class Counting(Preprocessing):
@@ -192,7 +249,7 @@ def test_pictures_are_decoded_one_at_a_time(data: Data, trained: Trained, export
 def test_an_export_that_would_lose_too_much_writes_nothing(
     finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scripted(monkeypatch, {f"model.{kind}.tflite": 3 for kind in quantization.KINDS})
+    scripted(monkeypatch, {f"model.{kind}.tflite": 6 for kind in quantization.KINDS})
     with pytest.raises(UserError, match=r"loses more than --max-drop 0.5 points \(dynamic .*, float16 "):
         exporting.export(finished_run.folder, tmp_path, ["tflite"], quantize="dynamic")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
