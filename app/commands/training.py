@@ -36,6 +36,9 @@ def train(
             "host.",
         ),
     ] = None,
+    extend: Annotated[
+        bool, typer.Option("--extend", help="Give a finished run more epochs, as in --set epochs=20 --extend.")
+    ] = False,
     members: Annotated[
         int | None,
         typer.Option(
@@ -69,7 +72,7 @@ def train(
         from app.training.devices.devices import take
     try:
         taken = take(devices)
-        what = (data, network, to, wanted, watch, start, quarantine, deterministic, taken)
+        what = (data, network, to, wanted, watch, start, quarantine, deterministic, taken, extend)
         runs = ensemble.train(members, *what) if members else [training.train(*what)]
     except Stopped as stopped:
         typer.echo(f"\nStopped and saved after step {stopped.step}. The same command goes on.", err=True)

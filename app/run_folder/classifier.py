@@ -55,7 +55,9 @@ class Origin(BaseModel):
 class Classifier(BaseModel):
     """`classifier.json`: all that is needed to build the network again and to feed it.
 
-    An imported network has neither recipe nor data; one that began with random weights has no origin. `names` are the
+    An imported network has neither recipe nor data; one that began with random weights has no origin. `versions` are
+    those of its last steps, `versions_before` those that it was trained with until they changed, the oldest first.
+    `extended` are the numbers of epochs after which it had been finished when it was trained for longer. `names` are the
     English names of those `labels` that are synsets; a file that does not say has ImageNet's.
     """
 
@@ -70,6 +72,8 @@ class Classifier(BaseModel):
     seed: int
     data: DataRecord | None
     origin: Origin | None = None
+    versions_before: tuple[dict[str, str], ...] = ()
+    extended: tuple[int, ...] = ()
     names: dict[str, str] = {}
 
     @model_validator(mode="before")

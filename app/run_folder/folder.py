@@ -9,7 +9,8 @@ metrics.json      the figures on the test images, and the temperature that calib
 report.html       curves, confusion matrix, predictions; opens without a server
 batch_norm.json   how the statistics of batch normalisation were measured, where they were
 golden/           test images that exports are compared on
-checkpoints/      the last epoch, and the best where the recipe keeps that; until then, the states to go on from
+checkpoints/      the last epoch, and the best where the recipe keeps that; until then, the states to go on from; of a
+                  run that was trained for longer, the networks that it was finished with before
 unreadable.csv    images left out, where there were any
 quarantine.txt    images that were to be left out, where a list of them was given
 split.csv         which image is in which split, where images are files; a manifest to train on again

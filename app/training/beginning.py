@@ -17,7 +17,7 @@ from app.networks import cards
 from app.pipeline.input_pipeline import steps_per_epoch
 from app.program.errors import UserError
 from app.program.files import digest, whole, write_json
-from app.recipe import Recipe
+from app.recipe import Recipe, flat
 from app.run_folder import classifier
 from app.run_folder.classifier import Classifier, DataRecord, Origin
 from app.run_folder.data_name import real_name
@@ -121,13 +121,33 @@ def check_same(folder: Path, found: Classifier, wanted: Classifier) -> None:
     check_images(folder, found, wanted)
 
 
-def check_plan(folder: Path, found: Classifier, network: str, recipe: Recipe | None, origin: Origin | None) -> None:
-    """The part of `check_same` that needs no data."""
+def check_plan(
+    folder: Path, found: Classifier, network: str, recipe: Recipe | None, origin: Origin | None, extend: bool = False
+) -> None:
+    """The part of `check_same` that needs no data. To `extend` a run is to give it more epochs."""
     contents = (found.origin and found.origin.content, origin and origin.content)
     pairs = {"network": (found.network, network), "recipe": (found.recipe, recipe), "origin": contents}
     for what, (there, wanted) in pairs.items():
-        if there != wanted:
-            raise UserError(f"{folder} holds a run with another {what}; choose another --to, or remove the folder.")
+        if there == wanted:
+            continue
+        detail, way = f" ({there}, here {wanted})" if what == "network" else "", "choose another --to"
+        if found.recipe and recipe and what == "recipe":
+            before, now = (flat(each.model_dump()) for each in (found.recipe, recipe))
+            other = [key for key in now if before[key] != now[key]]
+            is_longer = other == ["epochs"] and recipe.epochs > found.recipe.epochs and recipe.steps is None
+            if is_longer and extend:
+                continue
+            detail = f" ({', '.join(f'{key} {_shown(before[key])}, here {_shown(now[key])}' for key in other)})"
+            way += f", or --from {folder} with another --to to begin with its weights"
+            way += ", or --extend to train it for longer" if is_longer else ""
+            if extend:
+                way = f"--extend is for more epochs of the same recipe; {way}"
+        raise UserError(f"{folder} holds a run with another {what}{detail}; {way}, or remove the folder.")
+
+
+def _shown(value: Any) -> str:
+    """As `--set` takes it."""
+    return "none" if value is None else str(value)
 
 
 def check_images(folder: Path, found: Classifier, wanted: Classifier) -> None:

@@ -1,4 +1,4 @@
-"""Going on with a training whose pictures are fewer than they were when it began."""
+"""Going on with a training: where pictures or versions are not what they were when it began."""
 
 import dataclasses
 import itertools
@@ -11,6 +11,8 @@ from app.datasets.dataset import Data, Picture
 from app.datasets.files import image_files, manifests
 from app.datasets.files.image_files import FileSplit
 from app.program.errors import UserError
+from app.program.progress import console
+from app.run_folder.classifier import Classifier
 from app.run_folder.folder import Run
 
 
@@ -42,6 +44,21 @@ def as_begun(run: Run, data: Data, quarantine: Path | None) -> Data:
     raise UserError(
         f"The images of {data.name} are not those that {run.folder} was begun with: {found}. To go on, {way}."
     )
+
+
+def carried(folder: Path, begun: Classifier, wanted: Classifier) -> Classifier:
+    """The description of a training that goes on, with what it was before. Says once where it goes on under other
+    versions, which may compute other bits."""
+    before = begun.versions_before
+    if begun.versions != wanted.versions:
+        before = (*before, begun.versions)
+        others = (
+            f"{name} {version} (before: {begun.versions.get(name, 'none')})"
+            for name, version in wanted.versions.items()
+            if version != begun.versions.get(name)
+        )
+        console.print(f"{folder} goes on under other versions, and may end with other figures: {', '.join(others)}")
+    return wanted.model_copy(update={"versions_before": before, "extended": begun.extended})
 
 
 def pictures(data: Data) -> list[Picture]:

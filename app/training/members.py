@@ -18,10 +18,10 @@ DROPOUT = (0.05, 0.1)
 INITIAL_WEIGHTS = (1.0, 1.5)
 
 
-def recipes(recipe: Recipe, count: int) -> list[Recipe]:
+def recipes(recipe: Recipe, count: int, random: bool = True) -> list[Recipe]:
     """A recipe for each member: seeds that count up from the recipe's, all pairs of dropout and of initial weights in
-    turn."""
-    pairs = [(dropout, weights) for weights in INITIAL_WEIGHTS for dropout in DROPOUT]
+    turn; where these are not `random`, they are what they are."""
+    pairs = [(dropout, weights) for weights in (INITIAL_WEIGHTS if random else (1.0,)) for dropout in DROPOUT]
     return [
         recipe.model_copy(
             update={
@@ -45,6 +45,7 @@ def train(
     quarantine: Path | None = None,
     deterministic: bool = False,
     devices: Devices | None = None,
+    extend: bool = False,
 ) -> list[Run]:
     """Trains so many members, one after the other, in the run folders `to`/1, `to`/2 ...; the same call again goes on.
     The data is loaded once. All else is as for `training.train`.
@@ -55,11 +56,11 @@ def train(
     if Run(to).classifier.exists():
         raise UserError(f"{to} is a run; choose another --to for {count} of them.")
     devices = devices or Devices()
-    members = {to / str(number): each for number, each in enumerate(recipes(recipe, count), start=1)}
+    members = {to / str(number): each for number, each in enumerate(recipes(recipe, count, start is None), start=1)}
     for folder, each in members.items():
-        training.check(network, folder, each, start, devices)
+        training.check(network, folder, each, start, devices, extend)
     loaded = loading.load(data, watch, quarantine) if isinstance(data, str) else data
     return [
-        training.train(loaded, network, folder, each, watch, start, quarantine, deterministic, devices)
+        training.train(loaded, network, folder, each, watch, start, quarantine, deterministic, devices, extend)
         for folder, each in members.items()
     ]

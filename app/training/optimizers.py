@@ -34,9 +34,7 @@ def build(
             "Take more epochs or smaller batches."
         )
     arguments: dict[str, Any] = {
-        "learning_rate": Rate(
-            options.rate, recipe.schedule, steps / options.accumulate, total // options.accumulate, options.accumulate
-        ),
+        "learning_rate": rate(recipe, steps, total),
         "weight_decay": options.weight_decay or None,
         "global_clipnorm": options.clip,
         "gradient_accumulation_steps": options.accumulate if options.accumulate > 1 else None,
@@ -62,6 +60,12 @@ def build(
     apart = [weight for weight, rate in zip(weights, rates, strict=True) if rate != (1, 0)] if rates else []
     optimizer.exclude_from_weight_decay(var_list=[*apart, *filter(_is_vector, weights)])
     return optimizer
+
+
+def rate(recipe: Recipe, steps: int, total: int) -> "Rate":
+    """The learning rate of a run of `total` batches, `steps` of them to an epoch."""
+    accumulate = recipe.optimizer.accumulate
+    return Rate(recipe.optimizer.rate, recipe.schedule, steps / accumulate, total // accumulate, accumulate)
 
 
 @register

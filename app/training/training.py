@@ -18,7 +18,7 @@ from app.recipe import FineTuning, Recipe
 from app.run_folder import lock
 from app.run_folder.classifier import Classifier
 from app.run_folder.folder import Run
-from app.training import continuing, failures, fine_tuning, finishing
+from app.training import continuing, extending, failures, fine_tuning, finishing
 from app.training.beginning import begin, build, check_images, check_plan, describe, end, origin_of, scale_kernels
 from app.training.checkpoints import checkpoint
 from app.training.devices import faults
@@ -37,6 +37,7 @@ def train(
     quarantine: Path | None = None,
     deterministic: bool = False,
     devices: Devices | None = None,
+    extend: bool = False,
 ) -> Run:
     """Trains, evaluates on the test images and writes the run folder `to`. The same call again goes on after the last
     checkpoint, wherever that was, and ends as if nothing had happened; of a finished run it makes only what is missing.
@@ -48,7 +49,8 @@ def train(
     of the data.
     `deterministic` has TensorFlow compute the same bits every time, for the rest of the process; on CPUs it does so
     anyway, as far as was seen. `devices` are those that train (see `devices.take`), without it the one that TensorFlow
-    takes. Of several workers only the chief writes and evaluates; the others return when the last step is done.
+    takes. Of several workers only the chief writes and evaluates; the others return when the last step is done. To
+    `extend` a finished run is to give it more epochs (see `extending`).
 
     Raises:
         UserError: what `check` raises; bad data (see `loading.load`), or other data than the run was begun with; an
@@ -58,7 +60,7 @@ def train(
         Stopped: SIGTERM or Ctrl-C came while it trained; the checkpoint is written.
     """
     devices = devices or Devices()
-    network = check(network, to, recipe, start, devices)
+    network = check(network, to, recipe, start, devices, extend)
     source = Run(start).read_finished() if start else None
     run = Run(to)
     keras.utils.set_random_seed(recipe.seed)  # TensorFlow forgets what it has set up, so before the decoder is
@@ -72,7 +74,10 @@ def train(
         if run.classifier.is_file():
             begun = run.read_classifier()
             check_images(run.folder, begun, classifier)
-            if run.is_finished:
+            if begun.recipe != recipe:
+                classifier = extending.extend(run, begun, classifier, loaded)
+                begun = begun.model_copy(update={"extended": classifier.extended})
+            elif run.is_finished:
                 if devices.is_chief and finishing.complete(loaded, begun, run, watch):
                     console.print(f"{to} was trained; what was missing beside its network is there now.")
                 else:
@@ -80,6 +85,7 @@ def train(
                 if devices.is_chief:
                     _clear(run)
                 return run
+            classifier = continuing.carried(run.folder, begun, classifier)
         report_data(loaded)
         console.print(devices.described())
         random.seed(recipe.seed)  # again: preparing a data set draws from it, and so do the initial weights
@@ -90,7 +96,9 @@ def train(
     return run
 
 
-def check(network: str | None, to: Path, recipe: Recipe, start: Path | None, devices: Devices) -> str:
+def check(
+    network: str | None, to: Path, recipe: Recipe, start: Path | None, devices: Devices, extend: bool = False
+) -> str:
     """What can be wrong with a training before any data is read (see `train`). Returns the network's name.
 
     Raises:
@@ -106,14 +114,37 @@ def check(network: str | None, to: Path, recipe: Recipe, start: Path | None, dev
         raise UserError(f"{start} holds {source.network}, not {network}; leave --network out.")
     if recipe.fine_tuning != FineTuning() and not source:
         raise UserError("fine_tuning.* is for a run that begins with trained weights: add --from with a run.")
+    if source:
+        _check_taken_over(source.arguments.get("width", 1.0), recipe, start)
     run = Run(to)
     if devices.is_chief:
         if to.exists() and not (to.is_dir() and (run.classifier.is_file() or {*_names(to)} <= {lock.NAME})):
             raise UserError(f"{to} exists and is not a run folder; choose another --to. Nothing in it was touched.")
         lock.check(to)
     if run.classifier.is_file():
-        check_plan(run.folder, run.read_classifier(), network, recipe, origin_of(start))
+        check_plan(run.folder, run.read_classifier(), network, recipe, origin_of(start), extend)
+        if extend and devices.workers > 1:
+            raise UserError("--extend is for one host; once it has begun there, the command without it goes on on all.")
+    elif extend:
+        raise UserError(f"{to} is no run that could be extended; without --extend a new one begins there.")
     return network
+
+
+def _check_taken_over(width: float, recipe: Recipe, start: Path | None) -> None:
+    """Raises:
+    UserError: the recipe asks for what a network that begins with trained weights has already.
+    """
+    asked = {
+        "width": recipe.width if recipe.width not in (1.0, width) else None,
+        "initial_weights": recipe.initial_weights if recipe.initial_weights != 1.0 else None,
+    }
+    for key, value in asked.items():
+        if value is not None:
+            has = f"it has the width {width:g}" if key == "width" else "it has its weights"
+            raise UserError(
+                f"{key}={value:g} is for a network that begins with random weights, not for one that begins with "
+                f"{start}: {has}. Leave {key} out, or leave --from out."
+            )
 
 
 def _names(folder: Path) -> list[str]:

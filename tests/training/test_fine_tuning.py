@@ -15,8 +15,9 @@ from app.program.progress import unwatched
 from app.recipe import FineTuning, Recipe
 from app.run_folder import folder
 from app.run_folder.folder import Run
-from app.training import fine_tuning, optimizers
+from app.training import fine_tuning, members, optimizers
 from models import NETWORKS, BatchNormalization
+from tests.makers.untrained_runs import untrained
 
 Array = np.ndarray[Any, Any]
 
@@ -187,3 +188,29 @@ def test_auxiliary_heads_train_beside_the_predictions_and_stay_behind(pictures: 
     heads = 0.3 * (row["auxiliary_1_loss"] + row["auxiliary_2_loss"])
     assert row["total_loss"] == pytest.approx(row["loss"] + heads, rel=1e-5)
     assert {"accuracy", "val_loss", "val_accuracy"} <= set(row)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (("width=0.5",), "width=0.5 is for a network that begins with random weights, .*: it has the width 1. Leave"),
+        (("initial_weights=1.5",), "initial_weights=1.5 is for a network that .*: it has its weights. Leave init"),
+    ],
+)
+def test_what_trained_weights_leave_no_choice_of_is_refused(
+    settings: tuple[str, ...], words: str, tmp_path: Path
+) -> None:
+    start = untrained(tmp_path / "start", 32, ("a", "b"))
+    with pytest.raises(UserError, match=words):
+        training.train("photos", None, tmp_path / "run", recipe.load("default", settings), start=start.folder)
+    assert not (tmp_path / "run").exists()
+
+
+def test_members_that_begin_with_trained_weights_differ_in_seed_and_dropout_alone() -> None:
+    found = members.recipes(Recipe(seed=3), 4, random=False)
+    assert [(each.seed, each.dropout, each.initial_weights) for each in found] == [
+        (3, 0.05, 1.0),
+        (4, 0.1, 1.0),
+        (5, 0.05, 1.0),
+        (6, 0.1, 1.0),
+    ]

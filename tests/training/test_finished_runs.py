@@ -138,7 +138,18 @@ def test_golden_images_are_there_before_the_network(
 @pytest.mark.usefixtures("unread")
 @pytest.mark.parametrize(
     ("network", "settings", "words"),
-    [("resnet18", {}, "another network"), ("lenet_bn", {"seed": 7}, "another recipe"), ("lenet_bn", {}, None)],
+    [
+        ("resnet18", {}, r"another network \(lenet_bn, here resnet18\); choose another --to, or remove the folder\.$"),
+        (
+            "lenet_bn",
+            {"seed": 7, "dropout": 0.5},
+            r"another recipe \(seed 1, here 7, dropout none, here 0.5\); choose another --to, or --from \S+ with "
+            r"another --to to begin with its weights, or remove the folder\.$",
+        ),
+        ("lenet_bn", {"epochs": 8}, r"another recipe \(epochs 6, here 8\); .* or --extend to train it for longer, or"),
+        ("lenet_bn", {"epochs": 5}, r"another recipe \(epochs 6, here 5\); .* its weights, or remove the folder\.$"),
+        ("lenet_bn", {}, None),
+    ],
 )
 def test_another_network_or_recipe_is_found_before_any_data_is_read(
     network: str, settings: dict[str, Any], words: str | None, finished_run: Run
@@ -146,6 +157,25 @@ def test_another_network_or_recipe_is_found_before_any_data_is_read(
     wanted = recipe_of(finished_run).model_copy(update=settings)
     with pytest.raises(UserError if words else ReadError, match=words):
         training.train("photos", network, finished_run.folder, wanted)
+
+
+@pytest.mark.usefixtures("unread")
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"epochs": 8}, None),
+        ({}, None),
+        ({"epochs": 8, "seed": 7}, "seed 1, here 7, epochs 6, here 8.*--extend is for more epochs of the same recipe"),
+        ({"epochs": 5}, "--extend is for more epochs"),
+        ({"epochs": 8, "steps": 99}, "--extend is for more epochs"),
+    ],
+)
+def test_only_more_epochs_extend_a_run(settings: dict[str, Any], words: str | None, finished_run: Run) -> None:
+    wanted = recipe_of(finished_run).model_copy(update=settings)
+    with pytest.raises(UserError if words else ReadError) as caught:
+        training.train("photos", "lenet_bn", finished_run.folder, wanted, extend=True)
+    for word in (words or "").split(".*"):
+        assert word in str(caught.value)
 
 
 @pytest.mark.usefixtures("unread")
@@ -272,6 +302,36 @@ def test_data_that_is_loaded_is_not_loaded_again(
         training.train(
             Data(**{**vars(others), "fingerprint": "other"}), "lenet_bn", finished_run.folder, recipe_of(finished_run)
         )
+
+
+@pytest.mark.usefixtures("untrainable")
+def test_other_versions_are_said_once_and_kept(
+    finished_run: Run, data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copied(finished_run, tmp_path / "run", "metrics.json", "model.keras")
+    now = run.read_classifier().versions
+    older = {**now, "keras": "3.1", "tensorflow": "2.16"}
+    begun = run.read_classifier().model_copy(update={"versions": older, "versions_before": ({"keras": "3.0"},)})
+    run.classifier.write_text(begun.model_dump_json())
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    said = []
+    for _ in range(2):
+        with monkeypatch.context() as patched:
+            patched.setattr(finishing, "keep_network", killed)
+            with pytest.raises(KeyboardInterrupt):
+                training.train(data, "lenet_bn", run.folder, recipe_of(run))
+        said.append(capsys.readouterr().err)
+    assert (
+        f"{run.folder} goes on under other versions, and may end with other figures: keras {now['keras']} "
+        f"(before: 3.1), tensorflow {now['tensorflow']} (before: 2.16)\n"
+    ) in said[0]
+    assert "other versions" not in said[1]
+    found = run.read_classifier()
+    assert found.versions == now
+    assert found.versions_before == ({"keras": "3.0"}, older)
 
 
 # ---- what fails after the last epoch

@@ -365,7 +365,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(unbroken: Run, pictures: Path
     other = recipe.load("default", [*LONG, "seed=3"])
     described = run.read_classifier().model_copy(update={"recipe": other})
     checkpoint.write(run.checkpoints, model, State(classifier=described, step=3))
-    with pytest.raises(UserError, match="step-00000003 holds a run with another recipe; choose another --to"):
+    with pytest.raises(UserError, match=r"step-00000003 holds a run with another recipe \(seed 3, here 0\); choose"):
         train(pictures, run.folder, *LONG)
 
 

@@ -62,11 +62,7 @@ class Checkpoint:
 
     def restore_metrics(self, model: keras.Model) -> None:
         """After Keras has reset them for the epoch: then its means are those of all its steps."""
-        if not all(metric.variables for metric in model.metrics):
-            # Keras makes them within the first step, which would be too late.
-            answers = keras.tree.map_structure(lambda answer: np.zeros((1, *answer.shape[1:])), model.output)
-            model.compute_loss(y=answers, y_pred=answers)
-            model.compute_metrics(None, answers, answers)
+        build_metrics(model)
         self._restore(model, "metrics")
 
     def _restore(self, model: keras.Model, *parts: str) -> None:
@@ -80,6 +76,14 @@ class Checkpoint:
             )
         for name, variable in variables.items():
             variable.assign(arrays[name])
+
+
+def build_metrics(model: keras.Model) -> None:
+    """Makes the variables that Keras makes within the first step."""
+    if not all(metric.variables for metric in model.metrics):
+        answers = keras.tree.map_structure(lambda answer: np.zeros((1, *answer.shape[1:])), model.output)
+        model.compute_loss(y=answers, y_pred=answers)
+        model.compute_metrics(None, answers, answers)
 
 
 def write(folder: Path, model: keras.Model, state: State, of_metrics: bool = True) -> None:
