@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from app.commands.options import JsonOption
-from app.commands.printing import answer, output, print_json
+from app.commands.printing import answer, going_on, output, print_json
 from app.inside import methods as names
 from app.program import paths, quiet
 from app.program.errors import UserError
@@ -140,7 +140,10 @@ def dream(
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same picture.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """DeepDream: a picture that makes more of what a layer sees, by gradient ascent; its recipe is stored in it."""
+    """DeepDream: a picture that makes more of what a layer sees, by gradient ascent; its recipe is stored in it.
+
+    Ctrl-C and SIGTERM keep what there is after the step; the same command again goes on with it.
+    """
     paths.check_run(model)
     paths.check_exists(image, guide)
     if not listing:
@@ -178,7 +181,8 @@ def dream(
         scale=scale,
         seed=seed,
     )
-    values = dreaming.dream(recipe, to, watch)
+    with going_on():
+        values = dreaming.dream(recipe, to, watch)
     if as_json:
         print_json({"file": str(to), "objective": values})
         return

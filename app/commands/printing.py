@@ -2,12 +2,16 @@
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import typer
 from rich.console import Console
 
 from app.networks.english import named
+from app.program.stopping import Stopped
 
 # Not 80 columns into a file or a pipe: a table that wraps is hard to read and harder to search.
 output = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 140)
@@ -29,6 +33,16 @@ def answer(row: dict[str, Any]) -> str:
     return "  ".join(
         f"{named(label, names)} {score:.3f}" for label, score in zip(row["classes"], row["scores"], strict=True)
     )
+
+
+@contextmanager
+def going_on(what: str = "step") -> Iterator[None]:
+    """Around work that keeps where it was when it is asked to stop."""
+    try:
+        yield
+    except Stopped as stopped:
+        typer.echo(f"\nStopped and saved after {what} {stopped.step:,}. The same command goes on.", err=True)
+        raise typer.Exit(stopped.code) from None
 
 
 def print_preprocessing(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,17 +16,19 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, V
 from app import images, run_folder
 from app.images import decoding
 from app.images.decoding import reason
-from app.inside.dreams import objectives, transformations
+from app.inside.dreams import objectives, transformations, unfinished
 from app.inside.dreams.ascent import Gradient, ascend, octave_sizes
 from app.inside.dreams.laplacian import equalized, resized
 from app.inside.dreams.objectives import Objective
 from app.inside.dreams.parametrizations import PARAMETRIZATIONS, Array, noise, rounded
 from app.inside.dreams.tiles import TiledGradient
+from app.inside.dreams.unfinished import Point
 from app.networks.cards import CARDS
-from app.program import paths
+from app.program import paths, stopping
 from app.program.errors import UserError, nearest
 from app.program.files import digest, whole
 from app.program.progress import Watch, unwatched
+from app.program.stopping import Stopped
 from app.run_folder.folder import Run, versions
 from app.run_folder.trained import Trained
 
@@ -98,9 +100,11 @@ def recipe(**choices: Any) -> Dream:
 
 
 def dream(recipe: Dream, to: Path, watch: Watch = unwatched) -> list[float]:
-    """Writes the picture to `to`, a PNG; returns the objective before every step.
+    """Writes the picture to `to`, a PNG; returns the objective before every step. The same call goes on with what was
+    stopped, and makes the same bytes.
 
     Raises:
+        Stopped: SIGTERM or Ctrl-C asked for it; the step that it goes on from is written beside `to`.
         UserError: `to` exists or is no .png; not a finished run; a picture that cannot be read; a layer or channel that
             the network does not have.
     """
@@ -119,18 +123,26 @@ def dream(recipe: Dream, to: Path, watch: Watch = unwatched) -> list[float]:
         smallest=CARDS[classifier.network].minimum,
         multiple=CADENE if classifier.arguments.get("ported_from") == "cadene" else 1,
     )
-    picture, values = drawn(gradient, recipe, start, watch)
     about = {
         "recipe": recipe.model_dump(mode="json"),
         "network": classifier.network,
         "sha256": {name: digest(Path(file)) for name, file in files.items() if file is not None},
         "versions": versions(),
     }
+    with stopping.requests() as request:
+
+        def leave(point: Point) -> None:
+            if request.signal is not None:
+                unfinished.keep(to, about, point)
+                raise Stopped(request.signal, point.step)
+
+        picture, values = drawn(gradient, recipe, start, watch, unfinished.kept(to, about), leave)
     text = PngImagePlugin.PngInfo()
     text.add_text(KEYWORD, json.dumps(about))
     to.parent.mkdir(parents=True, exist_ok=True)
     with whole(to) as beside:
         Image.fromarray(picture).save(beside, "PNG", pnginfo=text)
+    unfinished.forget(to)
     return values
 
 
@@ -174,9 +186,15 @@ def gradient_of(
 
 
 def drawn(
-    gradient: Gradient, recipe: Dream, start: tf.Tensor | None = None, watch: Watch = unwatched
+    gradient: Gradient,
+    recipe: Dream,
+    start: tf.Tensor | None = None,
+    watch: Watch = unwatched,
+    begun: Point | None = None,
+    after: Callable[[Point], None] | None = None,
 ) -> tuple[NDArray[np.uint8], list[float]]:
-    """The picture, uint8 (height, width, 3), and the objective before every step; from `start`, or from noise."""
+    """The picture, uint8 (height, width, 3), and the objective before every step; from `start`, or from noise. For
+    `begun` and `after` see `ascend`."""
     rng = np.random.default_rng(recipe.seed)
     parametrization = PARAMETRIZATIONS[recipe.parametrization]
     if start is None:
@@ -189,7 +207,7 @@ def drawn(
         return parametrization(equalized(by_pixels, recipe.laplacian) if recipe.laplacian else by_pixels)
 
     sizes = octave_sizes(pixels.shape[0], pixels.shape[1], recipe.octaves, recipe.octave_scale)
-    picture, values = ascend(pixels, sizes, recipe.steps, recipe.rate, gradient, direction, rng, watch)
+    picture, values = ascend(pixels, sizes, recipe.steps, recipe.rate, gradient, direction, rng, watch, begun, after)
     return rounded(picture), values
 
 

@@ -4,6 +4,7 @@ recipe."""
 import inspect
 import json
 import math
+import signal
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,17 @@ from app.commands.inside import dream as command
 from app.images.preprocessing import Preprocessing
 from app.inside import dreaming
 from app.inside.dreaming import PRESETS, Dream, convolutions, drawn, gradient_of, recipe_of
-from app.inside.dreams import laplacian, objectives, parametrizations, transformations
+from app.inside.dreams import laplacian, objectives, parametrizations, transformations, unfinished
 from app.inside.dreams.ascent import ascend, octave_sizes
 from app.inside.dreams.parametrizations import COLOURS, Array, fourier, noise, root_mean_square
 from app.inside.dreams.tiles import Span, TiledGradient
+from app.inside.dreams.unfinished import Point
 from app.networks import feature_maps
 from app.networks.cards import CARDS
 from app.program.errors import UserError
 from app.program.files import digest, write_json
 from app.program.progress import unwatched
+from app.program.stopping import Stopped
 from app.recipe import load as load_recipe
 from app.run_folder.classifier import Classifier
 from app.run_folder.folder import Run, versions
@@ -649,3 +652,43 @@ def test_the_command_needs_to_know_where_to_write(small: Dream) -> None:
 def test_a_large_picture_takes_hardly_more_memory_than_a_small_one() -> None:
     found = deep_dream.memory("inception_v3", "plain", rounds=1)
     assert found["ratio"] <= deep_dream.LARGEST, found
+
+
+@pytest.mark.parametrize("asked", [1, 3, 7], ids=lambda step: f"after step {step}")
+def test_a_dream_that_was_stopped_goes_on_to_the_same_bytes(
+    asked: int, small: Dream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = small.model_copy(update={"octaves": 2, "steps": 4, "laplacian": 2})
+    whole = dreaming.dream(recipe, tmp_path / "whole.png")
+    assert len(whole) == 8
+    real, calls = TiledGradient.__call__, []
+
+    def counted(self: TiledGradient, *arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == asked:
+            signal.raise_signal(signal.SIGINT)
+        return real(self, *arguments)
+
+    monkeypatch.setattr(TiledGradient, "__call__", counted)
+    to = tmp_path / "deep" / "dream.png"
+    with pytest.raises(Stopped) as stopped:
+        dreaming.dream(recipe, to)
+    assert (stopped.value.code, stopped.value.step, len(calls)) == (130, asked, asked)
+    assert [path.name for path in to.parent.iterdir()] == ["dream.png.unfinished"]
+    assert dreaming.dream(recipe, to) == whole
+    assert len(calls) == 8, "no step is taken twice"
+    assert to.read_bytes() == (tmp_path / "whole.png").read_bytes()
+    assert [path.name for path in to.parent.iterdir()] == ["dream.png"]
+
+
+def test_another_dream_does_not_go_on_with_what_was_stopped(small: Dream, tmp_path: Path) -> None:
+    to = tmp_path / "a.png"
+    point = Point(1, np.zeros((2, 2, 3), np.float32), [0.5], np.random.default_rng(0).bit_generator.state)
+    unfinished.keep(to, {"recipe": 1}, point)
+    found = unfinished.kept(to, {"recipe": 1})
+    assert found is not None
+    assert found[2:] == point[2:]
+    assert unfinished.kept(to, {"recipe": 2}) is None
+    for content in (b"", b"years of work", unfinished.place(to).read_bytes()[:-40]):
+        unfinished.place(to).write_bytes(content)
+        assert unfinished.kept(to, {"recipe": 1}) is None

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from app.inside.dreams.laplacian import resized
 from app.inside.dreams.parametrizations import Array, root_mean_square
+from app.inside.dreams.unfinished import Point
 from app.program.errors import UserError
 from app.program.progress import Watch
 
@@ -30,8 +31,12 @@ def ascend(
     direction: Direction,
     rng: np.random.Generator,
     watch: Watch,
+    begun: Point | None = None,
+    after: Callable[[Point], None] | None = None,
 ) -> tuple[Array, list[float]]:
     """The picture after `steps` steps in each of `sizes`, 0 to 255, and the value before every step.
+
+    It goes on from `begun`, where that is given; `after` is called after every step, and may end it by raising.
 
     A step changes the picture by `rate` grey levels, root mean square. What an octave has added to the start is
     enlarged and goes into the next.
@@ -41,8 +46,11 @@ def ascend(
     """
     values: list[float] = []
     picture = np.zeros(0, np.float32)
+    if begun:
+        values, picture, rng.bit_generator.state = [*begun.values], begun.picture, begun.random
     plan = [(i, step) for i in range(len(sizes)) for step in range(steps)]
-    for i, step in watch(plan, len(plan), "Dreaming"):
+    left = plan[len(values) :]
+    for i, step in watch(left, len(left), "Dreaming"):
         if step == 0:
             added = picture - resized(start, *sizes[i - 1]) if i else None
             picture = np.require(resized(start, *sizes[i]), requirements="W")
@@ -60,4 +68,6 @@ def ascend(
         picture += change
         np.clip(picture, 0, 255, out=picture)
         del change  # the next gradient is to have its memory
+        if after:
+            after(Point(len(values), picture, values, rng.bit_generator.state))
     return picture, values
