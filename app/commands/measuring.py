@@ -10,7 +10,7 @@ from app.commands.options import (
     JsonOption,
     RunsArgument,
 )
-from app.commands.printing import answer, output, print_json, print_preprocessing, scores
+from app.commands.printing import answer, going_on, output, print_json, print_preprocessing, scores
 from app.networks.english import named
 from app.program import paths, quiet
 from app.program.shown import counted
@@ -46,6 +46,7 @@ def evaluate(
 
     Several runs answer together, by the mean of their probabilities.
     The calibration error is how far these are from the share that is right.
+    Ctrl-C and SIGTERM keep the answers so far; the same command again goes on with them.
     """
     runs = paths.runs(runs)
     paths.check_exists(leave_out)
@@ -58,7 +59,8 @@ def evaluate(
     if data is None:
         for run in runs:
             finishing.complete_later(run, watch)
-    figures = evaluation.evaluate(runs[0], data, watch, others=runs[1:], crops=crops, leave_out=leave_out)
+    with going_on("image"):
+        figures = evaluation.evaluate(runs[0], data, watch, others=runs[1:], crops=crops, leave_out=leave_out)
     if as_json:
         print_json(figures)
         return

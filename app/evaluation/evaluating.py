@@ -3,6 +3,7 @@
 import gc
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ from app.datasets.dataset import Split
 from app.datasets.loading import held_out
 from app.datasets.loading.held_out import HeldOut
 from app.evaluation import calibration
+from app.evaluation.kept_answers import Answers, KeptAnswers
 from app.images.preprocessing import Preprocessing
 from app.networks import english, synsets
 from app.pipeline.crops import COUNTS
 from app.pipeline.input_pipeline import FEW, evaluation_batches, few_batches
+from app.program import stopping
 from app.program.errors import UserError
 from app.program.progress import Watch, unwatched
+from app.program.stopping import Request, Stopped
 from app.run_folder import classifier, ensembles
 from app.run_folder.folder import Run
 
@@ -45,7 +49,10 @@ def evaluate(
     mean of (see `crops`). The run's temperature belongs to the answers that it was measured on: `calibrated` is None
     for an ensemble and for many crops. `names` are English ones of labels that are synsets, where any is.
 
+    A long evaluation that was stopped goes on with the same call (see `kept_answers`).
+
     Raises:
+        Stopped: SIGTERM or Ctrl-C asked for it, and the answers so far are kept.
         UserError: not a finished run; runs with different labels, or other labels than the data; bad data; a number of
             crops that nobody defined.
     """
@@ -60,12 +67,17 @@ def evaluate(
         _check_data(data, run)
     mean = np.zeros((data.split.count, len(data.labels)))
     members = []
-    for run in runs:
-        probabilities, truth = _answers(run, data, crops, watch)
+    is_long = data.split.count * crops * len(runs) > FEW
+    kept = [KeptAnswers.of(run, data.split, data.labels, crops) for run in runs] if is_long else [None] * len(runs)
+    for run, place in zip(runs, kept, strict=True):
+        probabilities, truth = _answers(run, data, crops, watch, place)
         mean += probabilities / len(runs)
         temperature = _temperature(run) if crops == 1 and len(runs) == 1 else None
         figures = metrics(probabilities, truth, data.labels, temperature)
         members.append({"run": str(run.folder), **{key: figures[key] for key in ("top_1", "top_5", "loss")}})
+    for place in kept:
+        if place:
+            place.forget()
     if others:
         figures = {**metrics(mean, truth, data.labels), "members": members}
     names = english.names_of(data.labels)
@@ -79,10 +91,12 @@ def _check_data(data: HeldOut, run: Run) -> None:
         raise UserError(f"{data.name} has other labels than {run.folder} was trained on ({difference}).")
 
 
-def _answers(run: Run, data: HeldOut, crops: int, watch: Watch) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _answers(
+    run: Run, data: HeldOut, crops: int, watch: Watch, kept: KeptAnswers | None
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Probabilities in the order of the data's labels, and true labels. Nothing of the network stays in memory."""
     trained = run_folder.load(run.folder)
-    probabilities, truth = predict(trained.model, data.split, trained.preprocessing, watch, crops)
+    probabilities, truth = predict(trained.model, data.split, trained.preprocessing, watch, crops, kept)
     columns = [trained.labels.index(label) for label in data.labels]
     del trained
     gc.collect()  # layers and the functions compiled of them refer to each other
@@ -96,31 +110,48 @@ def _temperature(run: Run) -> float | None:
 
 
 def predict(
-    model: keras.Model, split: Split, preprocessing: Preprocessing, watch: Watch = unwatched, crops: int = 1
+    model: keras.Model,
+    split: Split,
+    preprocessing: Preprocessing,
+    watch: Watch = unwatched,
+    crops: int = 1,
+    kept: KeptAnswers | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Probabilities (count, classes) and true labels (count,) of every image of a split, in order. With many crops, the
-    arithmetic mean of their probabilities.
+    arithmetic mean of their probabilities. It goes on after what is `kept`, and keeps all in the end.
 
     Raises:
+        Stopped: with `kept` alone, when SIGTERM or Ctrl-C asked for it.
         UserError: probabilities that are not numbers, which no figure can be made of.
     """
     total = split.count * crops
     answers = np.zeros((split.count, model.output_shape[-1]))
     truth = np.zeros(split.count, np.int64)
-    seen = 0
+    begun = kept.read() if kept else None
+    first = len(begun.truth) if begun else 0
+    if begun:
+        answers[:first], truth[:first] = begun
+    seen = first * crops
     if total <= FEW and crops == 1:
-        batches = few_batches(split.in_order(), preprocessing, BATCH)
+        batches = few_batches(split.in_order().skip(first), preprocessing, BATCH)
     else:
-        batches = evaluation_batches(split, preprocessing, BATCH, crops).as_numpy_iterator()
-    for images, labels in watch(batches, -(-total // BATCH), "Evaluating"):
-        count = len(labels)
-        # The last batch is filled up, and what fills it is not counted: another shape would be compiled anew.
-        filling = np.zeros((BATCH - count, *images.shape[1:]), np.float32)
-        found = model.predict_on_batch(np.concatenate([images, filling]) if count < BATCH else images)[:count]
-        owners = np.arange(seen, seen + count) // crops
-        np.add.at(answers, owners, found)
-        truth[owners] = labels
-        seen += count
+        batches = evaluation_batches(split, preprocessing, BATCH, crops, first=first).as_numpy_iterator()
+    with stopping.requests() if kept else nullcontext(Request()) as request:
+        for images, labels in watch(batches, -(-(total - seen) // BATCH), "Evaluating"):
+            count = len(labels)
+            # The last batch is filled up, and what fills it is not counted: another shape would be compiled anew.
+            filling = np.zeros((BATCH - count, *images.shape[1:]), np.float32)
+            found = model.predict_on_batch(np.concatenate([images, filling]) if count < BATCH else images)[:count]
+            owners = np.arange(seen, seen + count) // crops
+            np.add.at(answers, owners, found)
+            truth[owners] = labels
+            seen += count
+            if kept and request.signal is not None:
+                done = seen // crops  # of the next image some crops may have been seen
+                kept.write(Answers(answers[:done], truth[:done]))
+                raise Stopped(request.signal, done)
+    if kept:
+        kept.write(Answers(answers, truth))
     assert seen == total, f"{seen} crops came, of {split.count} images times {crops}"
     if broken := int(np.isnan(answers).any(axis=1).sum()):
         raise UserError(

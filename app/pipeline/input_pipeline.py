@@ -110,11 +110,11 @@ def training_batches(
 
 
 def evaluation_batches(
-    split: Split, preprocessing: Preprocessing, batch_size: int, crops: int = 1, share: Share = ALL
+    split: Split, preprocessing: Preprocessing, batch_size: int, crops: int = 1, share: Share = ALL, first: int = 0
 ) -> tf.data.Dataset:
-    """Batches (images, labels as integers), each image once, in order; or so many crops of each, one after the other
-    (see `crops.crops`): batches do not end where images do. Or those of every so many images that are a worker's share,
-    in its share of a batch."""
+    """Batches (images, labels as integers) from the image `first` on, each image once, in order; or so many crops of
+    each, one after the other (see `crops.crops`): batches do not end where images do. Or those of every so many images
+    that are a worker's share, in its share of a batch."""
 
     def prepared(encoded: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return preprocessing(preprocessing.decode(encoded)), label
@@ -122,7 +122,7 @@ def evaluation_batches(
     def cropped(encoded: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return many_crops(preprocessing.decode(encoded), preprocessing, crops), tf.fill((crops,), label)
 
-    examples, size = split.in_order().shard(share.workers, share.worker), batch_size // share.workers
+    examples, size = split.in_order().skip(first).shard(share.workers, share.worker), batch_size // share.workers
     if crops == 1:
         images = examples.map(prepared, num_parallel_calls=tf.data.AUTOTUNE).batch(size)
     else:

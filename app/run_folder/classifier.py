@@ -57,8 +57,8 @@ class Classifier(BaseModel):
 
     An imported network has neither recipe nor data; one that began with random weights has no origin. `versions` are
     those of its last steps, `versions_before` those that it was trained with until they changed, the oldest first.
-    `extended` are the numbers of epochs after which it had been finished when it was trained for longer. `names` are the
-    English names of those `labels` that are synsets; a file that does not say has ImageNet's.
+    `extended` are the numbers of epochs after which it had been finished when it was trained for longer. `names` are
+    the English names of those `labels` that are synsets; a file that does not say has ImageNet's.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -654,7 +654,9 @@ def test_a_large_picture_takes_hardly_more_memory_than_a_small_one() -> None:
     assert found["ratio"] <= deep_dream.LARGEST, found
 
 
-@pytest.mark.parametrize("asked", [1, 3, 7], ids=lambda step: f"after step {step}")
+@pytest.mark.parametrize(
+    "asked", [pytest.param(1, marks=pytest.mark.slow), 4, pytest.param(7, marks=pytest.mark.slow)], ids=str
+)
 def test_a_dream_that_was_stopped_goes_on_to_the_same_bytes(
     asked: int, small: Dream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

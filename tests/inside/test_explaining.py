@@ -338,7 +338,7 @@ def test_a_photograph_is_explained_at_its_own_size(
     assert np.corrcoef(beside.mean(axis=-1).ravel(), shown.mean(axis=-1).ravel())[0, 1] > 0.3, "under the heat"
 
 
-@pytest.mark.parametrize("shape", [(8, 8), (120, 300), (3000, 1000)], ids=str)
+@pytest.mark.parametrize("shape", [(8, 8), (120, 300), pytest.param((3000, 1000), marks=pytest.mark.slow)], ids=str)
 def test_a_tiny_picture_is_enlarged_in_whole_pixels_and_a_huge_one_reduced(shape: tuple[int, int]) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
     heat = np.zeros((32, 32))
