@@ -1,6 +1,7 @@
 """Files that programs read in different ways: what the decoder makes of them, and what a certificate does about it."""
 
 import re
+import struct
 import subprocess
 import sys
 import time
@@ -204,6 +205,13 @@ def test_what_a_packing_leaves_out_or_repeats_too_often() -> None:
 def test_a_packing_that_is_damaged_is_refused(stored: tuple[int, ...], words: str) -> None:
     with pytest.raises(tf.errors.InvalidArgumentError, match=words):
         decode(packed(*stored))
+
+
+def test_a_packed_picture_that_would_take_much_memory_is_refused() -> None:
+    content = packed(4, 5, 0, 0, 4, 6, 0, 1)
+    content = content[:18] + struct.pack("<ii", 5000, 4001) + content[26:]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="packed and claims 5000 x 4001 pixels; at most 20000000 "):
+        decode(content)
 
 
 def test_a_large_packed_picture_is_unpacked_fast() -> None:

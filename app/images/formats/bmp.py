@@ -41,6 +41,8 @@ def decode(encoded: tf.Tensor, limits: Limits) -> tuple[tf.Tensor, tf.Tensor]:
     unknown = ["This BMP has", bits, "bits a pixel in packing", packing, "which is not decoded; save it as PNG."]
     packed = tf.reduce_any(tf.equal(bits, [8, 4]) & tf.equal(packing, [RUNS_OF_8, RUNS_OF_4]))
     encoded = asserted(encoded, is_plain | masked | packed, unknown)
+    large = ["This BMP is packed and claims", width, "x", height, f"pixels; at most {runs.MOST} of such are decoded."]
+    encoded = asserted(encoded, ~packed | (width * height <= runs.MOST), large)
     unknown = ["This BMP has the masks", *tf.unstack(masks), "which leave out a colour or have holes; save it as PNG."]
     encoded = asserted(encoded, tf.reduce_all(_are_masks(masks)), unknown)
     row = (width * bits + 31) // 32 * 4  # bytes: whole groups of four

@@ -7,6 +7,7 @@ import tensorflow as tf
 from app.images.formats import asserted
 from app.images.formats.reading import octets
 
+MOST = 20_000_000  # pixels, each of which takes 28 bytes on the way
 LINE, END, MOVE = 0, 1, 2  # what a pair that begins with 0 means; with a higher number, so many pixels follow it
 
 
