@@ -682,8 +682,11 @@ def test_evaluate_prints_the_figures_of_the_run(outcome: Outcome) -> None:
 def test_check_prints_and_writes_what_it_found(outcome: Outcome) -> None:
     found = only_json(outcome)
     assert outcome.code == 1, "there is a fault"
-    broken = str(outcome.stage.folder / "data" / "flower" / "text.jpg")
-    assert [(row["file"], row["kind"]) for row in found["findings"] if row["fault"]] == [(broken, "undecodable")]
+    data = outcome.stage.folder / "data"
+    assert [(row["file"], row["kind"]) for row in found["findings"] if row["fault"]] == [
+        (str(data), "too many unreadable"),
+        (str(data / "flower" / "text.jpg"), "undecodable"),
+    ]
     assert found["images"] == 13
     folder = outcome.stage.folder / "found"
     assert json.loads((folder / "check.json").read_text()) == found
