@@ -6,14 +6,17 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from app.datasets import loading
 from app.datasets.changes import changes
 from app.datasets.dataset import Data, Picture
 from app.datasets.files import image_files, manifests
 from app.datasets.files.image_files import FileSplit
 from app.program.errors import UserError
-from app.program.progress import console
+from app.program.progress import Watch, console
+from app.recipe import Recipe
 from app.run_folder.classifier import Classifier
 from app.run_folder.folder import Run
+from app.training.beginning import describe, end
 
 
 def as_begun(run: Run, data: Data, quarantine: Path | None) -> Data:
@@ -44,6 +47,35 @@ def as_begun(run: Run, data: Data, quarantine: Path | None) -> Data:
     raise UserError(
         f"The images of {data.name} are not those that {run.folder} was begun with: {found}. To go on, {way}."
     )
+
+
+def still_there(
+    run: Run, data: Data, classifier: Classifier, quarantine: Path | None, watch: Watch
+) -> tuple[Data, Classifier]:
+    """`data` and its description after the last step, without the pictures that can be read no more: figures can be
+    made of the others, and a trained network is not to be lost for one."""
+    if all(map(_is_as_it_was, pictures(data))):
+        return data, classifier
+    try:
+        now = loading.load(data.name, watch, quarantine, run.split)
+    except UserError:
+        return data, classifier  # whoever reads it says what is wrong
+    kept = {_key(picture) for picture in pictures(now)}
+    lost = [picture for picture in pictures(data) if _key(picture) not in kept]
+    if not lost or len(now.files) + len(lost) != len(data.files) or now.labels != data.labels:
+        return data, classifier
+    console.print(f"Figures and golden images are of the rest: {changes(lost, [])}")
+    record = describe(now, classifier.network, classifier.recipe or Recipe()).data
+    classifier = classifier.model_copy(update={"data": record})
+    end(run, classifier, now)
+    return now, classifier
+
+
+def _is_as_it_was(picture: Picture) -> bool:
+    try:
+        return picture.known.is_of(os.stat(picture.file.path))
+    except OSError:
+        return False
 
 
 def carried(folder: Path, begun: Classifier, wanted: Classifier) -> Classifier:

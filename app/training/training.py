@@ -180,6 +180,7 @@ def _train(
             record = describe(there, classifier.network, recipe).data
             data, classifier = there, classifier.model_copy(update={"data": record})
             end(run, classifier, data)
+        data, classifier = continuing.still_there(run, data, classifier, quarantine, watch)
         finishing.keep_network(data, classifier, recipe, run)
         _clear(run)
         finishing.complete(data, classifier, run, watch)

@@ -391,6 +391,28 @@ def test_an_error_after_the_last_epoch_leaves_a_run_that_evaluate_completes(
     assert "Confusion" in run.report.read_text()
 
 
+@pytest.mark.usefixtures("untrainable")
+def test_pictures_that_vanish_before_the_figures_are_made_cost_nothing_but_themselves(
+    finished_run: Run, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = copied(finished_run, tmp_path / "run", "model.keras", "metrics.json", "golden", "split.csv")
+    shutil.copytree(pictures, tmp_path / "photos")
+    data = loading.load(str(tmp_path / "photos"))
+    lost = [next(file.path for file in data.files if file.split == split) for split in ("train", "test")]
+    lost[0].unlink()
+    lost[1].write_bytes(lost[1].read_bytes()[:99])
+    training.train(data, "lenet_bn", run.folder, recipe_of(run))
+    said = capsys.readouterr().err
+    assert f"are of the rest: 2 images were removed: {lost[0]}, {lost[1]}\n" in said
+    assert json.loads(run.metrics.read_text())["count"] == data.test.count - 1
+    record = run.read_classifier().data
+    assert record
+    assert (record.train, record.test) == (data.train.count - 1, data.test.count - 1)
+    assert evaluating.evaluate(run.folder, str(tmp_path / "photos"))["count"] == data.test.count - 1
+    training.train(str(tmp_path / "photos"), "lenet_bn", run.folder, recipe_of(run))
+    assert "is finished; nothing to do" in capsys.readouterr().err
+
+
 def test_evaluate_completes_what_a_training_left_and_nothing_else(
     finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
