@@ -11,7 +11,7 @@ from app.commands.options import DataArgument, JsonOption, QuarantineOption, Set
 from app.commands.printing import output, print_json, print_preprocessing, scores
 from app.program import paths, quiet
 from app.program.errors import UserError
-from app.program.shown import command, counted
+from app.program.shown import brief, command, counted
 
 
 def train(
@@ -135,7 +135,7 @@ def compare(
     else:
         table = Table("network", "image", "parameters", "multiply-adds", "training", "top-1", "ms / image", "MB")
         for row in sorted((row for row in found["rows"] if "error" not in row), key=lambda row: -row["top_1"]):
-            counts = (f"{row['parameters']:,}", f"{row['multiply_adds'] / 1e6:.3g} M")
+            counts = (f"{row['parameters']:,}", f"{brief(row['multiply_adds'] / 1e6)} M")
             costs = (f"{row['milliseconds']:.2f}", f"{row['bytes'] / 1e6:.1f}")
             side, seconds_ = str(row["image_size"]), f"{row['training_seconds']:.0f} s"
             table.add_row(row["network"], side, *counts, seconds_, f"{row['top_1']:.2%}", *costs)

@@ -7,7 +7,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from app.program.files import whole
-from app.program.shown import counted
+from app.program.shown import brief, counted
 from app.reports import made_by, page
 from app.reports.page import COLOURS
 
@@ -69,8 +69,8 @@ def _markdown(rows: Sequence[dict[str, Any]]) -> str:
         cells = (
             row["network"],
             f"{row['image_size']} px",
-            f"{row['parameters'] / 1e6:.3g} M",
-            f"{row['multiply_adds'] / 1e6:.3g} M",
+            f"{brief(row['parameters'] / 1e6)} M",
+            f"{brief(row['multiply_adds'] / 1e6)} M",
             f"{row['training_seconds']:.0f} s",
             f"{row['top_1']:.1%}",
             f"{row['milliseconds']:.2f} ms",
@@ -154,7 +154,7 @@ def _curves(
             "title": f"{title} over {by}",
             "xaxis": {"title": by},
             "yaxis": _scale(histories, key),
-            "height": 420 + 20 * (len(styles) // 3),  # the legend takes a line for every three, or fewer
+            "height": 340 + 20 * len(styles),  # on a telephone the legend takes a line for each
         }
     )
     for network, (colour, variant) in styles.items():

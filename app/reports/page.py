@@ -11,7 +11,7 @@ import plotly.offline
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from app.program.files import whole
-from app.program.shown import counted
+from app.program.shown import brief, counted
 
 # Okabe and Ito's, for colour-blind readers: blue, vermilion, green, purple, orange, sky blue.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -22,7 +22,7 @@ def write(path: Path, template: str, **content: Any) -> None:
     environment = Environment(
         loader=PackageLoader("app.reports", "."), autoescape=select_autoescape(default=True), undefined=StrictUndefined
     )
-    environment.filters["counted"] = counted
+    environment.filters |= {"counted": counted, "brief": brief}
     page = environment.get_template(template).render(plotly=plotly.offline.get_plotlyjs(), **content)
     with whole(path) as beside:
         beside.write_text(page)
@@ -80,6 +80,6 @@ def short(name: str, most: int = 18) -> str:
     return name if len(name) <= most else f"{name[: most // 2].rstrip()}…{name[-(most - most // 2 - 1) :].lstrip()}"
 
 
-def some(names: Sequence[str], most: int = 40) -> list[str]:
+def some(names: Sequence[str], most: int) -> list[str]:
     """Of many names so many, evenly spread, as there is room for beside a plot."""
     return list(names[:: max(1, math.ceil(len(names) / most))])

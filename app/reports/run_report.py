@@ -92,8 +92,10 @@ def _confusion(figures: dict[str, Any], classifier: Classifier) -> str:
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     few = len(classifier.labels) <= 20
     labels = _named(classifier)
-    named = page.some(labels)
-    ticks = {"type": "category", "tickvals": named, "ticktext": [page.short(label) for label in named]}
+    across, down = (
+        {"type": "category", "tickvals": named, "ticktext": [page.short(label) for label in named]}
+        for named in (page.some(labels, 20), page.some(labels, 40))  # a telephone has no room for more
+    )
     figure = go.Figure(
         go.Heatmap(
             z=shares,
@@ -109,8 +111,8 @@ def _confusion(figures: dict[str, Any], classifier: Classifier) -> str:
         ),
         layout={
             "title": "Confusion: rows are true, columns predicted",
-            "xaxis": ticks,
-            "yaxis": ticks | {"autorange": "reversed"},
+            "xaxis": across,
+            "yaxis": down | {"autorange": "reversed"},
             "height": min(900, 240 + 28 * len(classifier.labels)),
         },
     )

@@ -15,6 +15,7 @@ import pytest
 from app import evaluation
 from app.datasets.files.image_files import FileSplit
 from app.images.preprocessing import Preprocessing
+from app.program.shown import brief
 from app.recipe import Recipe
 from app.reports import page, run_report
 from app.run_folder.classifier import Classifier, DataRecord
@@ -116,9 +117,17 @@ def test_a_long_name_is_shortened_in_plots_and_told_from_others(report: Path) ->
     assert json.loads(shown) == ["Lasius_ni…l_Europe", "Apis mell…oney bee"]
 
 
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(12253.9, "12,300"), (999.9, "1,000"), (998.7, "999"), (0.0629, "0.0629"), (1.5e7, "15,000,000")],
+)
+def test_a_large_number_has_no_exponent(number: float, text: str) -> None:
+    assert brief(number) == text
+
+
 def test_of_a_thousand_classes_some_are_named() -> None:
-    assert len(page.some([str(i) for i in range(1000)])) == 40
-    assert page.some(["a", "b"]) == ["a", "b"]
+    assert page.some([str(i) for i in range(1000)], 40) == [str(i) for i in range(0, 1000, 25)]
+    assert page.some(["a", "b"], 2) == ["a", "b"]
 
 
 @pytest.mark.slow
