@@ -97,10 +97,12 @@ def complete(data: Data, classifier: Classifier, run: Run, watch: Watch) -> bool
 
 def complete_later(folder: Path, watch: Watch) -> None:
     """The same, of the data that the run was trained on, for whoever evaluates it on that; nothing where nothing is
-    missing, or nobody knows how it was trained. What cannot be made is said, and no more."""
+    missing, it is not finished, or nobody knows how it was trained. What cannot be made is said, and no more."""
     run = Run(folder)
+    if not run.is_finished or run.metrics.is_file() or not run.history.is_file():
+        return
     classifier = run.read_finished()
-    if classifier.data is None or not run.history.is_file() or run.metrics.is_file():
+    if classifier.data is None:
         return
     try:
         complete(loading.of_run(run, watch), classifier, run, watch)
