@@ -15,6 +15,7 @@ from app.commands.options import (
 )
 from app.commands.printing import output, print_json
 from app.program import paths, quiet
+from app.program.shown import counted
 
 SHOWN = 10  # findings of a kind
 
@@ -92,9 +93,9 @@ def _print_check(found: dict[str, Any], faults: dict[str, str], notes: dict[str,
     for sentence in passed_over(Counter(found["left_by_systems"])):
         output.print(sentence, soft_wrap=True)
     count = sum(finding["fault"] for finding in found["findings"])
-    output.print(
-        f"{found['images']} images, {len(found['classes'])} classes: {count} faults, {kinds.total() - count} notes"
-    )
+    images, classes = counted(found["images"], "image", "images"), counted(len(found["classes"]), "class", "classes")
+    ends = counted(count, "fault", "faults"), counted(kinds.total() - count, "note", "notes")
+    output.print(f"{images}, {classes}: {', '.join(ends)}")
 
 
 def records(
