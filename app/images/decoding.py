@@ -24,9 +24,12 @@ def decode(encoded: Any, limits: Limits = LIMITS) -> tf.Tensor:
     """Bytes, or a scalar string tensor, of a JPEG, PNG, GIF, WebP or BMP file -> uint8 RGB (height, width, 3), upright.
 
     The first bytes tell the kind, whatever the file is called. The pixels are those of Pillow's
-    `ImageOps.exif_transpose` and `convert("RGB")`, except that what is transparent is laid on white, that of 16 grey
-    bits the upper eight count, and that CMYK differs by up to one level (without Adobe's mark by more: Pillow takes it
-    for its negative all the same). Of an animation the first frame is taken, white where it covers nothing.
+    `ImageOps.exif_transpose` and `convert("RGB")`, except that
+    - what is transparent is laid on white, and so is what the first frame of an animation leaves uncovered;
+    - of 16 grey bits the upper eight count;
+    - CMYK differs by up to one level, and without Adobe's mark is no negative, for which Pillow takes it all the same;
+    - Exif before the pixels is what turns a picture: not XMP, nor a text, nor Exif behind them;
+    - a progressive JPEG that ends before its last scan is smoothed by another release of libjpeg-turbo.
 
     Raises:
         tf.errors.InvalidArgumentError: what is no such file, is damaged or cut short, or exceeds `limits`; with the

@@ -1,4 +1,6 @@
-"""JPEG: baseline and progressive; grey, colour, and CMYK, which becomes RGB."""
+"""JPEG: baseline and progressive; grey, colour, and CMYK, which becomes RGB. One that ends, with its mark of the end,
+before its last scan is a picture, coarser than it was to be, as browsers show it.
+"""
 
 import functools
 from typing import Any
