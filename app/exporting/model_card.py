@@ -34,7 +34,8 @@ def write(
     )
     card = environment.get_template("model_card.md.jinja").render(
         name=name,
-        golden=sorted(path.name for path in (version / "golden").iterdir())[0],
+        # Read with Pillow in an example, so one that Pillow reads.
+        golden=min({path.name for path in (version / "golden").iterdir()} - rows[-1]["not_compared"].keys()),
         classifiers=classifiers,
         figures=figures,
         rows=rows,

@@ -1,6 +1,7 @@
 """From training to a verified export with test images that a second decoder refuses, or reads in its own way."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,9 @@ def test_what_the_scan_accepts_ends_neither_a_training_nor_an_export(odd: Path, 
     assert again["ok"]
     written = json.loads((version / "certificate.json").read_text())
     assert written["rows"] == found["rows"]
+    example = re.search(r"Image\.open\(\"golden/(.*?)\"\)", (version / "README.md").read_text())
+    assert example
+    assert example[1] not in found["rows"][-1]["not_compared"]
     assert f"From their pixels {2 * len(NOT_COMPARED)} of these images were not compared" in (
         (version / "README.md").read_text()
     )

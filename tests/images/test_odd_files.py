@@ -85,6 +85,14 @@ def test_a_progressive_jpeg_is_complete_with_its_last_scan_alone() -> None:
     assert not run_artefact.incomplete(encoded(PHOTO.convert("L"), "JPEG", progressive=True))
 
 
+def test_a_graph_that_decodes_has_names_that_tensorflow_reads_without_a_warning() -> None:
+    graph = tf.function(decode, input_signature=[tf.TensorSpec([], tf.string)]).get_concrete_function().graph
+    arguments = [one for function in graph.as_graph_def().library.function for one in function.arg_attr.values()]
+    names = {argument.attr["_user_specified_name"].s.decode() for argument in arguments} - {""}
+    assert {"encoded", "rows"} < names
+    assert not [name for name in names if not re.match("[A-Za-z0-9.]", name)]
+
+
 # ---- BMP
 
 DRAWN = np.random.default_rng(5)

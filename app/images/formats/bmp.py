@@ -106,20 +106,26 @@ def _colours(encoded: tf.Tensor, second: tf.Tensor, bits: tf.Tensor | int) -> tu
     return tf.where((named > 0) & (named < most), named, most), tf.where(tf.equal(second, OLD), 3, 4)
 
 
-def _of_24_bits(rows: tf.Tensor, width: tf.Tensor, encoded: tf.Tensor, *_: tf.Tensor) -> tf.Tensor:
+def _of_24_bits(rows: tf.Tensor, width: tf.Tensor, encoded: tf.Tensor, *unused: tf.Tensor) -> tf.Tensor:
     return tf.reshape(rows[:, : 3 * width], (-1, width, 3))[..., ::-1]
 
 
-def _opaque(rows: tf.Tensor, width: tf.Tensor, encoded: tf.Tensor, *_: tf.Tensor) -> tf.Tensor:
+def _opaque(rows: tf.Tensor, width: tf.Tensor, encoded: tf.Tensor, *unused: tf.Tensor) -> tf.Tensor:
     return tf.reshape(rows, (-1, width, 4))[..., 2::-1]
 
 
-def _transparent(rows: tf.Tensor, width: tf.Tensor, encoded: tf.Tensor, *_: tf.Tensor) -> tf.Tensor:
+def _transparent(rows: tf.Tensor, width: tf.Tensor, encoded: tf.Tensor, *unused: tf.Tensor) -> tf.Tensor:
     return tf.gather(tf.reshape(rows, (-1, width, 4)), (2, 1, 0, 3), axis=2)
 
 
 def _of_masks(
-    kind: tf.DType, count: int, rows: tf.Tensor, width: tf.Tensor, encoded: tf.Tensor, masks: tf.Tensor, *_: tf.Tensor
+    kind: tf.DType,
+    count: int,
+    rows: tf.Tensor,
+    width: tf.Tensor,
+    encoded: tf.Tensor,
+    masks: tf.Tensor,
+    *unused: tf.Tensor,
 ) -> tf.Tensor:
     """What lies under each of the first `count` masks, as a share of the most that fits there, rounded down."""
     stored = tf.reshape(rows[:, : width * kind.size], (-1, width, kind.size))
@@ -133,7 +139,7 @@ def _of_masks(
     return tf.stack([channel(i) for i in range(count)], axis=2)
 
 
-def _of_palette(bits: int, rows: tf.Tensor, width: tf.Tensor, encoded: tf.Tensor, *_: tf.Tensor) -> tf.Tensor:
+def _of_palette(bits: int, rows: tf.Tensor, width: tf.Tensor, encoded: tf.Tensor, *unused: tf.Tensor) -> tf.Tensor:
     """Numbers of colours, the first in the highest bits."""
     shifts = tf.constant([*range(8 - bits, -1, -bits)], tf.uint8)
     numbers = tf.bitwise.bitwise_and(tf.bitwise.right_shift(rows[..., tf.newaxis], shifts), 2**bits - 1)
