@@ -13,7 +13,7 @@ import numpy as np
 
 from app.datasets import loading
 from app.datasets.dataset import Data, spread
-from app.exporting import model_card, on_gpu
+from app.exporting import failures, model_card, on_gpu
 from app.program.errors import UserError
 from app.program.files import digest, write_json
 from app.program.progress import Watch
@@ -49,7 +49,8 @@ def certify(
     first = networks[0].preprocessing.decode(pictures[0][1]).numpy()
     pictures += [({"file": name, "label": None}, made) for name, made in specimens(first).items()]
     for image, encoded in pictures:
-        (folder / "golden" / image["file"]).write_bytes(encoded)
+        with failures.writing(folder / "golden" / image["file"]):
+            (folder / "golden" / image["file"]).write_bytes(encoded)
     reply = ask(networks, [encoded for _, encoded in pictures])
     kept = [image | {"probabilities": answer} for (image, _), answer in zip(pictures, reply["answers"], strict=True)]
     write_json(folder / "golden" / "golden.json", kept)
@@ -105,18 +106,14 @@ def test_images(
     found = []
     for place, (encoded, label) in zip(places, data.test.at(places).as_numpy_iterator(), strict=True):
         file = folder / f"{place}"
-        file.write_bytes(encoded)
-        found.append({"file": str(file), "label": data.labels[int(label)], "name": _name(data, place)})
+        with failures.writing(file):
+            file.write_bytes(encoded)
+        name = failures.picture(data, "test", place)
+        found.append({"file": str(file), "label": data.labels[int(label)], "name": name})
     for image in watch(found, len(found), "Asking the network"):
-        image["probabilities"] = _probabilities(networks, Path(image["file"]).read_bytes())
+        with failures.decoding_of(image["name"]):
+            image["probabilities"] = _probabilities(networks, Path(image["file"]).read_bytes())
     return found
-
-
-def _name(data: Data, place: int) -> str:
-    """What a person knows this test image by."""
-    if data.files:  # split after split, of which the last is the test's
-        return str(data.files[len(data.files) - data.test.count + place].path)
-    return f"test image {place}"
 
 
 def ask(networks: Sequence[Trained], pictures: Sequence[bytes]) -> dict[str, Any]:

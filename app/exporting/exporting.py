@@ -9,12 +9,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from app.exporting import certifying, quantizing
+from app.exporting import certifying, failures, quantizing
 from app.exporting.version_folders import clear, numbers
-from app.images.decoding import reason
 from app.program.errors import UserError
 from app.program.files import whole
 from app.program.progress import Watch, console, unwatched
+from app.program.shown import counted
 from app.run_folder import ensembles
 from app.run_folder.folder import Run
 from app.run_folder.golden import read_golden
@@ -78,8 +78,9 @@ def export(
     for run, trained in zip(runs, networks, strict=True):
         if trained.model.output_shape[-1] != len(trained.labels):
             raise UserError(
-                f"{run.classifier} names {len(trained.labels)} labels, and the network in {run.model} has "
-                f"{trained.model.output_shape[-1]} outputs; put the right labels there, in the order of the training."
+                f"{run.classifier} names {counted(len(trained.labels), 'label', 'labels')}, and the network in "
+                f"{run.model} has {counted(trained.model.output_shape[-1], 'output', 'outputs')}; put the right labels "
+                "there, in the order of the training."
             )
     root = to / (name or ("ensemble" if others else runs[0].folder.resolve().name))
     for place in (to, root):
@@ -119,7 +120,7 @@ def export(
     except (certificate.ArtefactError, tflite.ConversionError) as error:
         raise UserError(f"Nothing was exported: {error}.") from error
     except (OSError, tf.errors.OpError) as error:
-        raise UserError(f"Nothing was exported, {root} could not be written: {reason(error)}.") from error
+        raise UserError(f"Nothing was exported: {failures.told(error, beside, target)}.") from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return target, found
@@ -130,7 +131,11 @@ def _steps(
 ) -> tuple[list[Callable[[], None]], int]:
     """What writes the artefacts into the folder, one after the other, and how many steps these are; `run` is the one
     with the golden images."""
-    pictures = [(run.golden / image["file"]).read_bytes() for image in read_golden(run)]
+    pictures = []
+    for image in read_golden(run):
+        pictures.append((run.golden / image["file"]).read_bytes())
+        with failures.decoding_of(run.golden / image["file"]):
+            networks[0].preprocessing.decode(pictures[-1])
     folded: list[keras.Model] = []
 
     def write_saved_model() -> None:
@@ -145,7 +150,10 @@ def _steps(
     folding_steps = [
         lambda trained=trained: folded.append(_folded(trained, pictures[:COMPARED])) for trained in networks
     ]
-    writers = {"saved_model": write_saved_model, "tflite": convert}
+    writers = {
+        "saved_model": failures.writing(folder)(write_saved_model),
+        "tflite": failures.writing(folder / "model.tflite")(convert),
+    }
     steps = [*folding_steps, *(writers[name] for name in dict.fromkeys(formats))]
     if precision == "bfloat16" and half_precision.machine_has_it() is False:
         console.print("This machine has no bfloat16 instructions: the SavedModel will be slow here.")
@@ -165,8 +173,8 @@ def _folded(trained: Trained, pictures: Sequence[bytes]) -> keras.Model:
         apart = folding.largest_difference(trained.model, folded, prepared)
         remaining = f"; {left} became a scale and a shift" if left else ""
         console.print(
-            f"Folded {vanished} batch normalisations into the layers before them{remaining}. Largest difference of a "
-            f"probability: {apart:.1e}"
+            f"Folded {counted(vanished, 'batch normalisation', 'batch normalisations')} into the layers before"
+            f"{remaining}. Largest difference of a probability: {apart:.1e}"
         )
     return folded
 

@@ -7,6 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from app.program.files import whole
+from app.program.shown import counted
 from app.run_folder.classifier import Classifier
 
 # Under what the projects publish that imported files come from; the photographs of ImageNet have terms of their own.
@@ -32,6 +33,7 @@ def write(
     environment = Environment(
         loader=PackageLoader("app.exporting", "."), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.globals["counted"] = counted
     card = environment.get_template("model_card.md.jinja").render(
         name=name,
         # Read with Pillow in an example, so one that Pillow reads.

@@ -4,9 +4,10 @@ Both files answer the same images, so a loss is judged by those that one of them
 images the share alone says little, since one of 153 is 0.65 points.
 """
 
+import functools
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from app.datasets.dataset import Data
+from app.exporting import failures
 from app.images.preprocessing import Preprocessing
 from app.program import progress, quiet
 from app.program.errors import UserError
@@ -45,17 +47,22 @@ class Pictures:
     examples: tf.data.Dataset
     preprocessing: Preprocessing
     count: int
+    name: Callable[[int], str]  # what the picture at a place is called
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         """One at a time, uint8 (height, width, 3)."""
-        for encoded, _ in self.examples.as_numpy_iterator():
-            yield self.preprocessing.decode(encoded).numpy()
+        for place, (encoded, _) in enumerate(self.examples.as_numpy_iterator()):
+            yield self._decoded(place, encoded)
+
+    def _decoded(self, place: int, encoded: bytes) -> NDArray[np.uint8]:
+        with failures.decoding_of(self.name(place)):
+            return self.preprocessing.decode(encoded).numpy()
 
     def labels(self) -> NDArray[np.int64]:
         return np.array([label for _, label in self.examples.as_numpy_iterator()])
 
     def first(self, count: int) -> "Pictures":
-        return Pictures(self.examples.take(count), self.preprocessing, min(count, self.count))
+        return replace(self, examples=self.examples.take(count), count=min(count, self.count))
 
 
 def quantize(
@@ -75,9 +82,10 @@ def quantize(
     if not data.validation.count:
         raise UserError(f"{data.name} has no validation images to measure a quantised file on; leave --quantize out.")
     shuffled = data.train.shuffled(0, tf.constant(0, tf.int64))
-    samples = Pictures(shuffled, trained.preprocessing, data.train.count).first(SAMPLES)
-    in_order = data.validation.in_order()
-    validation = Pictures(in_order, trained.preprocessing, data.validation.count).first(VALIDATION)
+    anyone = f"a training image of {data.name}"
+    samples = Pictures(shuffled, trained.preprocessing, data.train.count, lambda _: anyone).first(SAMPLES)
+    in_order, named = data.validation.in_order(), functools.partial(failures.picture, data, "validation")
+    validation = Pictures(in_order, trained.preprocessing, data.validation.count, named).first(VALIDATION)
     network = trained.model.name
     ranges, noisiest = None, []
     if asked == "int8":
@@ -97,7 +105,8 @@ def quantize(
     for kind, mixed in LADDER[asked]:
         in_float = [tensor for tensor, _ in noisiest[: max(1, int(IN_FLOAT * len(noisiest)))]] if mixed else []
         file = source.with_name(f"model.{kind}.tflite")
-        quantization.write(source, kind, file, network, ranges, in_float)
+        with failures.writing(file):
+            quantization.write(source, kind, file, network, ranges, in_float)
         best = _best(file, validation, watch)
         lost, won = (int(np.sum(one)) for one in _changed(reference == truth, best == truth))
         drop, p = 100 * (lost - won) / validation.count, by_chance(lost, won)

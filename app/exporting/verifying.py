@@ -31,9 +31,12 @@ def verify(path: Path, watch: Watch = unwatched) -> tuple[Path, dict[str, Any]]:
         golden = certificate.golden(version)
         hashes, labels, precision, members = (written[key] for key in ("sha256", "labels", "precision", "networks"))
         certified, (network, *artefacts) = hashes["files"], written["rows"]
-        found = certifying.hashes(version)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{version} has no readable certificate: {error}. Export the run again.") from error
+    try:
+        found = certifying.hashes(version)
+    except OSError as error:
+        raise UserError(f"{error.filename} of this export cannot be read: {error.strerror}.") from error
     if "golden/golden.json" not in certified:
         raise UserError(f"The certificate of {version} does not name all of its files. Export the run again.")
     changed = [name for name, value in certified.items() if found.get(name, value) != value]

@@ -27,7 +27,7 @@ def whole(path: Path) -> Iterator[Path]:
         _flush(beside)
         beside.replace(path)
     except OSError as error:
-        raise _unwritten(path, error) from error
+        raise _unwritten(path, beside, error) from error
     finally:
         beside.unlink(missing_ok=True)
 
@@ -52,7 +52,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         beside.replace(path)
         _flush(path.parent)
     except OSError as error:
-        raise _unwritten(path, error) from error
+        raise _unwritten(path, beside, error) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -76,7 +76,7 @@ def exchanged(folder: Path, last: str) -> Iterator[Path]:
         beside.rename(folder / EXCHANGE)
         _flush(folder)
     except OSError as error:
-        raise _unwritten(folder, error) from error
+        raise _unwritten(folder, beside, error) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     settle(folder, last)
@@ -127,8 +127,11 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _unwritten(path: Path, error: OSError) -> UserError:
+def _unwritten(path: Path, beside: Path, error: OSError) -> UserError:
     why = "no space left on the device" if "No space left" in str(error) else error.strerror or str(error)
+    other = None if error.filename is None else Path(os.fsdecode(error.filename))
+    if other is not None and other != path and not other.is_relative_to(beside):  # it was read, while this was written
+        return UserError(f"{other}: {why}. {path} was not written, and what was there before is unchanged.")
     return UserError(f"{path} could not be written: {why}. What was there before is unchanged.")
 
 
