@@ -43,6 +43,9 @@ def going_on(what: str = "step") -> Iterator[None]:
     except Stopped as stopped:
         typer.echo(f"\nStopped and saved after {what} {stopped.step:,}. The same command goes on.", err=True)
         raise typer.Exit(stopped.code) from None
+    except KeyboardInterrupt:
+        typer.echo("\nInterrupted before there was anything to save. The same command begins again.", err=True)
+        raise typer.Exit(130) from None
 
 
 def print_preprocessing(folder: Path) -> None:

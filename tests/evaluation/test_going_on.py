@@ -8,9 +8,11 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import typer
 
 from app import evaluation
 from app.__main__ import main
+from app.commands.printing import going_on
 from app.datasets.files.image_files import FileSplit
 from app.evaluation import evaluating
 from app.evaluation.kept_answers import Answers, KeptAnswers
@@ -114,3 +116,10 @@ def test_answers_are_those_of_one_network_on_these_files(
     assert len({place.file, *(other.file for other in others)}) == 6
     place.file.write_bytes(place.file.read_bytes()[:-50])
     assert place.read() is None
+
+
+def test_an_interruption_before_anything_is_kept_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as ended, going_on():
+        raise KeyboardInterrupt
+    assert ended.value.exit_code == 130
+    assert "before there was anything to save" in capsys.readouterr().err
