@@ -41,7 +41,8 @@ def export(
         ),
     ] = None,
     max_drop: Annotated[
-        float, typer.Option("--max-drop", min=0, help="Points of accuracy that the smaller file may lose.")
+        float,
+        typer.Option("--max-drop", min=0, help="Points of accuracy that the smaller file may lose, chance apart."),
     ] = 0.5,
     precision: Annotated[
         str, typer.Option(help="What the SavedModel computes in: float32, or bfloat16 for processors that have it.")
