@@ -18,13 +18,21 @@ ENTRY = b"TFLITE_METADATA"
 IDENTIFIER = b"M001"
 PARSER = "1.0.0"  # the first version of the schema has all that is used here
 LABELS = "labels.txt"
+ENGLISH, LANGUAGE = "labels_en.txt", "en"
 AXIS_LABELS, FEATURE, IMAGE, RGB = 2, 1, 2, 1  # TENSOR_AXIS_LABELS; FeatureProperties and ImageProperties; colours
 
 
-def write(file: Path, name: str, text: str, labels: Sequence[str]) -> None:
+def write(file: Path, name: str, text: str, labels: Sequence[str], english: Sequence[str] = ()) -> None:
     """Writes into the LiteRT file, of one image and one tensor of probabilities, what it is called, what it does, what
-    goes in and comes out, and the labels."""
-    _put(file, _metadata(name, text), "".join(f"{label}\n" for label in labels))
+    goes in and comes out, and the labels; with their `english` names, which MediaPipe gives as `display_name` where it
+    is asked for `display_names_locale="en"`."""
+    files = {LABELS: labels} | ({ENGLISH: english} if english else {})
+    _put(file, _metadata(name, text, english), {each: lines(content) for each, content in files.items()})
+
+
+def lines(content: Sequence[str]) -> str:
+    """One a line, as files of labels are."""
+    return "".join(f"{line}\n" for line in content)
 
 
 def carry(source: Path, file: Path) -> None:
@@ -32,21 +40,22 @@ def carry(source: Path, file: Path) -> None:
     model = flatbuffer_utils.read_model_from_bytearray(source.read_bytes())
     (entry,) = (entry for entry in model.metadata if entry.name == ENTRY)
     with zipfile.ZipFile(source) as archive:
-        labels = archive.read(LABELS).decode()
-    _put(file, bytes(model.buffers[entry.buffer].data), labels)
+        files = {each: archive.read(each).decode() for each in archive.namelist()}
+    _put(file, bytes(model.buffers[entry.buffer].data), files)
 
 
-def _put(file: Path, metadata: bytes, labels: str) -> None:
+def _put(file: Path, metadata: bytes, files: Mapping[str, str]) -> None:
     model = flatbuffer_utils.read_model_from_bytearray(file.read_bytes())
     entry = MetadataT(ENTRY, len(model.buffers))
     model.buffers.append(BufferT(np.frombuffer(metadata, np.uint8)))
     model.metadata = [*(other for other in model.metadata or () if other.name != ENTRY), entry]
     flatbuffer_utils.write_model(model, file)
     with zipfile.ZipFile(file, "a") as archive:
-        archive.writestr(LABELS, labels)
+        for each, content in files.items():
+            archive.writestr(each, content)
 
 
-def _metadata(name: str, text: str) -> bytes:
+def _metadata(name: str, text: str, english: Sequence[str]) -> bytes:
     to = _Tables()
     image = to.table(
         {
@@ -56,14 +65,17 @@ def _metadata(name: str, text: str) -> bytes:
             5: to.table({0: to.numbers([255.0]), 1: to.numbers([0.0])}),
         }
     )
-    labels = to.table({0: to.text(LABELS), 1: to.text("The classes, one a line.")}, {2: AXIS_LABELS})
+    labels = [to.table({0: to.text(LABELS), 1: to.text("The classes, one a line.")}, {2: AXIS_LABELS})]
+    if english:
+        said = to.text("The classes in English, one a line.")
+        labels.append(to.table({0: to.text(ENGLISH), 1: said, 3: to.text(LANGUAGE)}, {2: AXIS_LABELS}))
     probabilities = to.table(
         {
             0: to.text("probability"),
             1: to.text("Of each class, in the order of the labels; their sum is 1."),
             3: to.table({1: to.table({})}, {0: FEATURE}),
             5: to.table({0: to.numbers([1.0]), 1: to.numbers([0.0])}),
-            6: to.tables([labels]),
+            6: to.tables(labels),
         }
     )
     graph = to.table({2: to.tables([image]), 3: to.tables([probabilities])})

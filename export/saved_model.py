@@ -24,6 +24,7 @@ import keras
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from . import metadata
 from .preprocessing import Preprocessing
 
 TOP = 10
@@ -35,12 +36,12 @@ class Servable(tf.Module):
     """Networks that give probabilities, each with its preprocessing, and their labels as one TensorFlow module."""
 
     def __init__(
-        self, networks: Sequence[tuple[keras.Model, Preprocessing]], labels: Sequence[str], labels_file: Path
+        self, networks: Sequence[tuple[keras.Model, Preprocessing]], labels: Sequence[str], assets: Sequence[Path]
     ) -> None:
         super().__init__()
         self.labels = tf.constant(labels)
         self.top = min(TOP, len(labels))
-        self.labels_file = tf.saved_model.Asset(str(labels_file))
+        self.assets = [tf.saved_model.Asset(str(file)) for file in assets]
         self.networks = [
             (_frozen(model), preprocessing, model.inputs[0].shape[1:]) for model, preprocessing in networks
         ]
@@ -158,16 +159,24 @@ def _before_the_classifier(model: keras.Model) -> Any:
     return next(layer for layer in reversed(model.layers) if isinstance(layer, keras.layers.Dense)).input
 
 
-def write(networks: Sequence[tuple[keras.Model, Preprocessing]], labels: Sequence[str], folder: Path) -> None:
-    """Writes the SavedModel `folder`, with the labels inside the graph and as `assets/labels.txt`, one a line.
+def write(
+    networks: Sequence[tuple[keras.Model, Preprocessing]],
+    labels: Sequence[str],
+    folder: Path,
+    english: Sequence[str] = (),
+) -> None:
+    """Writes the SavedModel `folder`, with the labels inside the graph and as `assets/labels.txt`, one a line, and
+    their English names, where they have such, as `assets/labels_en.txt`.
 
     Each network takes images of its preprocessing and gives probabilities (batch, len(labels)).
     """
     folder.mkdir(parents=True, exist_ok=True)
-    labels_file = folder / "labels.txt"
-    labels_file.write_text("".join(f"{label}\n" for label in labels))
-    servable = Servable(networks, labels, labels_file)
+    assets = {folder / metadata.LABELS: labels} | ({folder / metadata.ENGLISH: english} if english else {})
+    for file, content in assets.items():
+        file.write_text(metadata.lines(content), encoding="utf-8")
+    servable = Servable(networks, labels, [*assets])
     names = ("serving_default", "classify", "predict_pixels", "features")
     signatures = {name: getattr(servable, name) for name in names}
     tf.saved_model.save(servable, str(folder), signatures=signatures)
-    labels_file.unlink()
+    for file in assets:
+        file.unlink()

@@ -28,8 +28,11 @@ class ConversionError(Exception):
     """A network that LiteRT cannot take: the operations, in one sentence."""
 
 
-def write(model: keras.Model, preprocessing: Preprocessing, labels: Sequence[str], file: Path) -> None:
-    """Writes the float32 LiteRT file of `model`, which takes preprocessed images and gives probabilities.
+def write(
+    model: keras.Model, preprocessing: Preprocessing, labels: Sequence[str], file: Path, english: Sequence[str] = ()
+) -> None:
+    """Writes the float32 LiteRT file of `model`, which takes preprocessed images and gives probabilities; with the
+    English names of the labels, where they have such.
 
     Raises:
         ConversionError: it has operations that LiteRT has not.
@@ -52,7 +55,7 @@ def write(model: keras.Model, preprocessing: Preprocessing, labels: Sequence[str
             raise ConversionError(f"LiteRT has no {missing}, which {model.name} needs") from error
     _write_of_size(content, (1, *model.input_shape[1:]), file)
     text = f"{model.name}: which of {len(labels)} classes a picture shows. Inside: {preprocessing.described()}."
-    metadata.write(file, model.name, text, labels)
+    metadata.write(file, model.name, text, labels, english)
 
 
 def _write_of_size(content: bytes, shape: tuple[int, ...], file: Path) -> None:

@@ -137,15 +137,17 @@ def _steps(
         with failures.decoding_of(run.golden / image["file"]):
             networks[0].preprocessing.decode(pictures[-1])
     folded: list[keras.Model] = []
+    labels, names = networks[0].labels, networks[0].names
+    english = [names.get(label, label) for label in labels] if names else []
 
     def write_saved_model() -> None:
         served = map(half_precision.in_bfloat16, folded) if precision == "bfloat16" else folded
         prepared = [trained.preprocessing for trained in networks]
-        saved_model.write(list(zip(served, prepared, strict=True)), networks[0].labels, folder)
+        saved_model.write(list(zip(served, prepared, strict=True)), labels, folder, english)
         serving.write_warmup(folder, folder.parent.name, min(pictures, key=len))
 
     def convert() -> None:
-        tflite.write(folded[0], networks[0].preprocessing, networks[0].labels, folder / "model.tflite")
+        tflite.write(folded[0], networks[0].preprocessing, labels, folder / "model.tflite", english)
 
     folding_steps = [
         lambda trained=trained: folded.append(_folded(trained, pictures[:COMPARED])) for trained in networks

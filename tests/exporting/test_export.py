@@ -51,7 +51,7 @@ from app.run_folder.classifier import Classifier
 from app.run_folder.folder import Run, versions
 from app.run_folder.golden import read_golden
 from app.run_folder.trained import Trained
-from export import certificate, folding, half_precision, run_artefact, saved_model, serving, tflite
+from export import certificate, folding, half_precision, metadata, run_artefact, saved_model, serving, tflite
 from models import NETWORKS, BatchNormalization
 from tests import ROOT
 from tests.makers.exports import SAVED_MODEL, certify_again, without
@@ -625,6 +625,32 @@ def test_the_device_file_describes_itself(exported: Path) -> None:
     assert (image.child(5).numbers(0), image.child(5).numbers(1)) == ([255], [0])
     (labels,) = probability.children(6)
     assert (labels.text(0), labels.byte(2)) == ("labels.txt", 2)  # TENSOR_AXIS_LABELS
+
+
+def described_labels(file: Path) -> list[Described]:
+    (graph,) = description(file).children(3)
+    (probability,) = graph.children(3)
+    return probability.children(6)
+
+
+def test_labels_that_are_synsets_have_their_english_names_beside_them(tmp_path: Path) -> None:
+    labels, english = ["n01440764", "n01443537"], ["tench", "goldfish"]
+    model = NETWORKS["lenet_bn"](input_shape=(32, 32, 3), classes=2)
+    preprocessing = Preprocessing(height=32, width=32)
+    saved_model.write([(model, preprocessing)], labels, tmp_path / "1", english)
+    assert (tmp_path / "1" / "assets" / "labels_en.txt").read_text() == "tench\ngoldfish\n"
+    assert sorted(path.name for path in (tmp_path / "1" / "assets").iterdir()) == ["labels.txt", "labels_en.txt"]
+    named, carried = tmp_path / "named.tflite", tmp_path / "carried.tflite"
+    tflite.write(model, preprocessing, labels, named, english)
+    tflite.write(model, preprocessing, labels, carried)
+    assert [one.text(0) for one in described_labels(carried)] == ["labels.txt"]
+    metadata.carry(named, carried)
+    for file in (named, carried):
+        with zipfile.ZipFile(file) as archive:
+            assert archive.read("labels.txt").decode() == "n01440764\nn01443537\n"
+            assert archive.read("labels_en.txt").decode() == "tench\ngoldfish\n"
+        plain, other = described_labels(file)
+        assert (plain.text(0), other.text(0), other.byte(2), other.text(3)) == ("labels.txt", "labels_en.txt", 2, "en")
 
 
 def every_sort() -> dict[str, bytes]:
