@@ -45,6 +45,7 @@ SETTINGS: dict[str, tuple[str, Any]] = {
     "schedule.staircase": ("no", False),
     "batch_norm.momentum": ("0.99", 0.99),
     "batch_norm.recalibrate": ("epoch", "epoch"),
+    "batch_norm.early": ("false", False),
     "augmentation.flip": ("yes", True),
     "augmentation.crop_area": ("0.3", 0.3),
     "augmentation.colour": ("full", "full"),

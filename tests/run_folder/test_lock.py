@@ -34,7 +34,6 @@ def other() -> Iterator[int]:
 
 @pytest.fixture(autouse=True)
 def _sooner(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "SILENCE", 1.0)
     monkeypatch.setattr(lock, "LOOK", 0.05)
     monkeypatch.setattr(lock, "BEAT", 0.1)
 
@@ -65,7 +64,10 @@ def test_a_process_of_this_host_that_runs_keeps_its_lock_and_is_named(other: int
     assert path.read_bytes() == before
 
 
-def test_what_a_process_of_this_host_left_that_runs_no_more_is_taken_over_at_once(other: int, tmp_path: Path) -> None:
+def test_what_a_process_of_this_host_left_that_runs_no_more_is_taken_over_at_once(
+    other: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "SILENCE", 60.0)
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     unasked = subprocess.Popen([sys.executable, "-c", ""])
@@ -78,14 +80,17 @@ def test_what_a_process_of_this_host_left_that_runs_no_more_is_taken_over_at_onc
         started = time.monotonic()
         with lock.held(tmp_path):
             assert owner_in(tmp_path) == vars(Owner.here())
-        assert time.monotonic() - started < 0.9, "it waits"
+        assert time.monotonic() - started < 30, "it waits"
         assert list(tmp_path.iterdir()) == []
     unasked.wait()
 
 
 @pytest.mark.parametrize("elsewhere", [{"host": "node7"}, {"system": "another container"}])
-def test_on_another_host_only_a_lock_that_is_renewed_counts(elsewhere: dict[str, Any], tmp_path: Path) -> None:
+def test_on_another_host_only_a_lock_that_is_renewed_counts(
+    elsewhere: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its process has a number that runs here as well."""
+    monkeypatch.setattr(lock, "SILENCE", 60.0)
     path = left_by(tmp_path, os.getpid(), **elsewhere)
     over = threading.Event()
     renewing = threading.Thread(target=lock._beat, args=(path, over))
@@ -96,12 +101,14 @@ def test_on_another_host_only_a_lock_that_is_renewed_counts(elsewhere: dict[str,
     finally:
         over.set()
         renewing.join()
+    monkeypatch.setattr(lock, "SILENCE", 0.5)
     with lock.held(tmp_path):  # nobody renews it any more
         assert owner_in(tmp_path) == vars(Owner.here())
 
 
 def test_an_old_lock_of_another_host_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "SILENCE", 60.0)
+    monkeypatch.setattr(time, "sleep", None)
     left_by(tmp_path, 1, age=61, host="node7")
     with lock.held(tmp_path):
         assert owner_in(tmp_path)["host"] == socket.gethostname()
