@@ -102,6 +102,7 @@ class Recalibrate(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         if self.when == "early" and self._is_early(self.epoch):
             self.steps %= self.epoch  # each of the epochs before ended with a measurement
+            self.batches = list(self.batches)  # now, so that no validation fails for a picture that is gone by then
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self.steps += 1
