@@ -114,6 +114,7 @@ def test_a_session_as_serving_opens_it_answers_the_good_rows(exported: Path, sig
     assert found["classes"][1] == found["classes"][3] == ["", "", ""]
 
 
+@pytest.mark.slow
 def test_an_ensemble_whose_networks_want_other_sizes_has_an_answer_for_every_row(tmp_path: Path) -> None:
     def network(side: int) -> tuple[Any, Preprocessing]:
         image = keras.Input((side, side, 3))

@@ -1170,7 +1170,7 @@ def hollow(monkeypatch: pytest.MonkeyPatch) -> None:
         return {"ok": True, "rows": []}
 
     monkeypatch.setattr(certifying, "certify", certify)
-    monkeypatch.setattr(tflite, "write", lambda model, preprocessing, labels, file: file.write_text(str(time.time())))
+    monkeypatch.setattr(tflite, "write", lambda *given: given[3].write_text(str(time.time())))
 
 
 def test_versions_count_up_and_none_is_written_twice(hollow: None, finished_run: Run, tmp_path: Path) -> None:
@@ -1220,16 +1220,16 @@ def test_what_holds_no_version_is_no_export(tmp_path: Path, place: str) -> None:
     assert str(tmp_path / place) in str(caught.value)
 
 
-def another_network(model: keras.Model, preprocessing: Any, labels: Any, file: Path) -> None:
+def another_network(model: keras.Model, preprocessing: Any, labels: Any, file: Path, english: Any) -> None:
     keras.utils.set_random_seed(9)
     tflite.write(keras.models.clone_model(model), preprocessing, labels, file)
 
 
-def no_artefact(model: keras.Model, preprocessing: Any, labels: Any, file: Path) -> None:
+def no_artefact(model: keras.Model, preprocessing: Any, labels: Any, file: Path, english: Any) -> None:
     file.write_bytes(b"not a FlatBuffer")
 
 
-def full_disk(model: keras.Model, preprocessing: Any, labels: Any, file: Path) -> None:
+def full_disk(model: keras.Model, preprocessing: Any, labels: Any, file: Path, english: Any) -> None:
     file.write_bytes(b"half")
     raise OSError(28, "No space left on device")
 

@@ -228,6 +228,8 @@ def test_an_error_that_nobody_foresaw_is_a_sentence_with_the_file_of_its_trace(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(evaluating, "evaluate", fail)
     monkeypatch.setattr("app.evaluation.evaluate", fail)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "classifier.json").write_text("{}")  # a run at first sight
     with pytest.raises(SystemExit) as ended:
         main(["evaluate", str(tmp_path / "run"), "--data", "digits"])
     said = str(ended.value.code)

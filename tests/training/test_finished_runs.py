@@ -349,7 +349,9 @@ def traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("untrainable")
-@pytest.mark.parametrize("what", ["evaluation", "report", "golden pictures", "statistics"])
+@pytest.mark.parametrize(
+    "what", ["evaluation", pytest.param("report", marks=pytest.mark.slow), "golden pictures", "statistics"]
+)
 def test_an_error_after_the_last_epoch_leaves_a_run_that_evaluate_completes(
     what: str,
     finished_run: Run,
