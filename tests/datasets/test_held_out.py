@@ -8,46 +8,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app.datasets.dataset import Data
-from app.datasets.files import manifests, scanning
+from app.datasets.files import scanning
 from app.datasets.index import Known
 from app.datasets.loading import held_out, load, of_run
-from app.images.preprocessing import Preprocessing
 from app.program.errors import UserError
 from app.program.progress import unwatched
-from app.run_folder.classifier import Classifier, DataRecord, Origin
-from app.run_folder.data_name import real_name
-from app.run_folder.folder import Run
 from tests.makers.image_folders import fill
-
-
-def trained(folder: Path, data: Data, origin: Path | None = None) -> Run:
-    """A run folder, as far as its data matters."""
-    record = DataRecord(
-        name=data.name,
-        place=real_name(data.name),
-        fingerprint=data.fingerprint,
-        train=data.train.count,
-        validation=data.validation.count,
-        test=data.test.count,
-        unreadable=0,
-    )
-    classifier = Classifier(
-        network="lenet_bn",
-        arguments={},
-        labels=data.labels,
-        preprocessing=Preprocessing(height=16, width=16),
-        recipe=None,
-        versions={},
-        seed=0,
-        data=record,
-        origin=Origin(path=str(origin), sha256="0") if origin else None,
-    )
-    folder.mkdir()
-    run = Run(folder)
-    run.classifier.write_text(classifier.model_dump_json())
-    manifests.write(run.split, data.files, data.known)
-    return run
+from tests.makers.untrained_runs import trained_on
 
 
 def divided(root: Path, first: int) -> Path:
@@ -62,7 +29,7 @@ def divided(root: Path, first: int) -> Path:
 def test_what_one_of_the_runs_was_trained_on_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """By what it shows, also in another format; not what was only validated or tested on."""
     mine, other = divided(tmp_path / "mine", 0), divided(tmp_path / "other", 1000)
-    runs = [trained(tmp_path / "a", load(str(mine))), trained(tmp_path / "b", load(str(other)))]
+    runs = [trained_on(tmp_path / "a", load(str(mine))), trained_on(tmp_path / "b", load(str(other)))]
     held_out.load(runs, str(other), unwatched)
     assert "trained on" not in capsys.readouterr().err
     for number in range(3):
@@ -82,8 +49,8 @@ def test_what_the_run_was_trained_on_that_it_began_with_counts_too(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mine, other = divided(tmp_path / "mine", 0), divided(tmp_path / "other", 1000)
-    first = trained(tmp_path / "first", load(str(mine)))
-    run = trained(tmp_path / "tuned", load(str(other)), origin=first.folder)
+    first = trained_on(tmp_path / "first", load(str(mine)))
+    run = trained_on(tmp_path / "tuned", load(str(other)), origin=first.folder)
     shutil.copy(mine / "train" / "ant" / "0000.png", other / "test" / "ant" / "seen.png")
     held_out.load([run], str(other), unwatched)
     assert f"1 of the 13 images of {other} was trained on" in capsys.readouterr().err
@@ -95,7 +62,7 @@ def test_what_the_run_was_trained_on_that_it_began_with_counts_too(
 def test_only_test_images_are_read_where_the_folders_say_which_they_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = trained(tmp_path / "run", load(str(divided(tmp_path / "mine", 0))))
+    run = trained_on(tmp_path / "run", load(str(divided(tmp_path / "mine", 0))))
     other = divided(tmp_path / "other", 1000)
     (other / "train" / "ant" / "1000.png").write_bytes(b"no picture")
     opened: list[str] = []
@@ -114,7 +81,7 @@ def test_only_test_images_are_read_where_the_folders_say_which_they_are(
 def test_the_runs_own_test_images_are_those_of_its_training(tmp_path: Path) -> None:
     mine = divided(tmp_path / "mine", 0)
     data = load(str(mine))
-    run = trained(tmp_path / "run", data)
+    run = trained_on(tmp_path / "run", data)
     own, named = held_out.load([run], None, unwatched), held_out.load([run], str(mine), unwatched)
     assert own.split == named.split == data.test
     assert json.loads(run.classifier.read_text())["data"]["test"] == own.split.count
@@ -122,7 +89,7 @@ def test_the_runs_own_test_images_are_those_of_its_training(tmp_path: Path) -> N
 
 def test_data_that_changed_is_refused_with_what_changed(tmp_path: Path) -> None:
     mine = divided(tmp_path / "mine", 0)
-    run = trained(tmp_path / "run", load(str(mine)))
+    run = trained_on(tmp_path / "run", load(str(mine)))
     (mine / "test" / "ant" / "0200.png").unlink()
     with pytest.raises(UserError, match=r"\(1 image was removed: .*/test/ant/0200.png\), so some test images may"):
         held_out.load([run], None, unwatched)

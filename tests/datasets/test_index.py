@@ -14,18 +14,15 @@ from PIL import Image
 
 from app.commands import data as commands
 from app.datasets.checks import check
-from app.datasets.dataset import Data
 from app.datasets.files import looking, manifests, scanning
 from app.datasets.files.manifests import read_known
 from app.datasets.index import SETTLED, Index, Known
 from app.datasets.loading import load, of_run
 from app.datasets.prepared import records
-from app.images.preprocessing import Preprocessing
 from app.program.progress import unwatched
-from app.run_folder.classifier import Classifier, DataRecord
 from app.run_folder.data_name import real_name
-from app.run_folder.folder import Run
 from tests.makers.image_folders import age, animals, picture
+from tests.makers.untrained_runs import trained_on
 
 
 @pytest.fixture
@@ -292,37 +289,11 @@ def test_a_data_set_has_one_real_name(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [real_name(name) for name in ("digits", "tfds:dots")] == ["digits", "tfds:dots"]
 
 
-def run_on(data: Data, folder: Path) -> Run:
-    """A run folder, as far as its data matters."""
-    record = DataRecord(
-        name=data.name,
-        place=real_name(data.name),
-        fingerprint=data.fingerprint,
-        train=data.train.count,
-        validation=data.validation.count,
-        test=data.test.count,
-        unreadable=0,
-    )
-    classifier = Classifier(
-        network="lenet_bn",
-        arguments={},
-        labels=data.labels,
-        preprocessing=Preprocessing(height=16, width=16),
-        recipe=None,
-        versions={},
-        seed=0,
-        data=record,
-    )
-    folder.mkdir()
-    Run(folder).classifier.write_text(classifier.model_dump_json())
-    return Run(folder)
-
-
 def test_the_data_of_a_run_is_found_from_another_working_directory(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(photos.parent)
-    run = run_on(load("photos"), tmp_path / "run")
+    run = trained_on(tmp_path / "run", load("photos"))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert of_run(run).name == str(photos.resolve())
@@ -340,7 +311,7 @@ def test_a_run_has_its_quarantine_whatever_its_data_is_called(
     Path("link").symlink_to("photos")
     quarantine = tmp_path / "list.txt"
     quarantine.write_text("ant/0200.png\n")
-    run = run_on(load("photos", quarantine=quarantine), tmp_path / "run")
+    run = trained_on(tmp_path / "run", load("photos", quarantine=quarantine))
     run.quarantine.write_text(quarantine.read_text())
     assert run.quarantine_of(name.format(photos)) == run.quarantine
     assert run.quarantine_of(str(photos / "ant")) is None

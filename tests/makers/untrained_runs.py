@@ -1,11 +1,14 @@
-"""Run folders of networks with random weights."""
+"""Run folders that no training made: of networks with random weights, or of none."""
 
 from pathlib import Path
 
 import keras
 
+from app.datasets.dataset import Data
+from app.datasets.files import manifests
 from app.images.preprocessing import Preprocessing
-from app.run_folder.classifier import Classifier
+from app.run_folder.classifier import Classifier, DataRecord, Origin
+from app.run_folder.data_name import real_name
 from app.run_folder.folder import Run
 
 
@@ -26,4 +29,33 @@ def untrained(folder: Path, side: int, labels: tuple[str, ...], like: Run | None
     run.folder.mkdir()
     run.classifier.write_text(classifier.model_dump_json())
     classifier.build().save(run.model)
+    return run
+
+
+def trained_on(folder: Path, data: Data, origin: Path | None = None) -> Run:
+    """A run folder, as far as its data matters: without a network."""
+    record = DataRecord(
+        name=data.name,
+        place=real_name(data.name),
+        fingerprint=data.fingerprint,
+        train=data.train.count,
+        validation=data.validation.count,
+        test=data.test.count,
+        unreadable=0,
+    )
+    classifier = Classifier(
+        network="lenet_bn",
+        arguments={},
+        labels=data.labels,
+        preprocessing=Preprocessing(height=16, width=16),
+        recipe=None,
+        versions={},
+        seed=0,
+        data=record,
+        origin=Origin(path=str(origin), sha256="0") if origin else None,
+    )
+    folder.mkdir()
+    run = Run(folder)
+    run.classifier.write_text(classifier.model_dump_json())
+    manifests.write(run.split, data.files, data.known)
     return run
