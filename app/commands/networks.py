@@ -86,11 +86,13 @@ def import_(
     as_json: JsonOption = False,
 ) -> None:
     """Published weights as a run folder: ready for evaluate, predict, export, and train --from."""
+    from app.networks import synsets
     from app.networks.cards import check_name, check_source
 
     check_name(network)
     check_source(source)
-    paths.check_exists(labels)
+    if labels != synsets.IN_PLACE_OF_A_FILE:
+        paths.check_exists(labels)
     # TensorFlow's checkpoints are named by what their files begin with.
     if not file.exists() and not any(file.parent.glob(f"{glob.escape(file.name)}.*")):
         paths.check_exists(file)

@@ -1,7 +1,9 @@
 """ImageNet's thousand classes, and what TensorFlow Datasets lists about its images."""
 
 import importlib.resources
+from pathlib import Path
 
+IN_PLACE_OF_A_FILE = Path("imagenet")  # what stands for these labels where a file of labels is wanted
 BACKGROUND = "background"  # class 0 of the 1001 that TF-slim trains: no image has it
 
 

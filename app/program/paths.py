@@ -43,10 +43,12 @@ def check_run(folder: Path) -> None:
 
 
 def runs_in(folder: Path) -> list[Path]:
-    """The run folders in a folder that is none, as `train --members` leaves them: by number, others by name."""
+    """The run folders in a folder that is none, as `train --members` leaves them: by number, others by name. What a
+    command that was killed has left unfinished has a name that begins with a dot, and is none."""
     if not folder.is_dir() or (folder / "classifier.json").is_file():
         return []
-    found = (inner for inner in folder.iterdir() if (inner / "classifier.json").is_file())
+    inside = (inner for inner in folder.iterdir() if not inner.name.startswith("."))
+    found = (inner for inner in inside if (inner / "classifier.json").is_file())
     return sorted(found, key=lambda inner: (not inner.name.isdecimal(), inner.name.zfill(9)))
 
 

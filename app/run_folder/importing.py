@@ -56,7 +56,6 @@ PREPROCESSING: dict[tuple[str, str], dict[str, Any]] = {
     ("cadene", "inception_v4"): {"side": 299, "aspect": "keep", "crop": 0.875},
     ("cadene", "inception_resnet_v2"): {"side": 299, "aspect": "keep", "crop": 0.8975},
 }
-IMAGENETS_LABELS = Path("imagenet")  # what stands for them in place of a file
 GOLDEN_SIDE, GOLDEN_STEP = 320, 64  # windows of the sample photographs, in pixels
 
 
@@ -96,7 +95,7 @@ def import_weights(
         if checkpoint.classes is None:
             raise UserError(f"{file} has no classifier; import the file that has one.")
         arguments["classes"] = checkpoint.classes - drop_background
-        of_imagenet = labels == IMAGENETS_LABELS
+        of_imagenet = labels == synsets.IN_PLACE_OF_A_FILE
         if labels is None:
             of_imagenet = _is_of_imagenet(file, source, checkpoint.classes)
         names = _synsets(arguments["classes"]) if of_imagenet else _labels(labels, arguments["classes"])
@@ -168,7 +167,7 @@ def _labels(file: Path | None, classes: int) -> tuple[str, ...]:
     if classes in (1000, 1001):
         console.print(
             f"The labels are {names[0]} to {names[-1]}, since the file does not say that its classes are ImageNet's; "
-            f"if they are, import it with --labels {IMAGENETS_LABELS}."
+            f"if they are, import it with --labels {synsets.IN_PLACE_OF_A_FILE}."
         )
     return names
 

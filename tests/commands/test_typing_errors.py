@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.datasets.files import manifests
-from app.networks import cards
+from app.networks import cards, synsets
 from app.program import paths
 from app.program.errors import UserError
 from app.run_folder.folder import Run
@@ -60,6 +60,10 @@ ERRORS: list[tuple[list[str], str]] = [
     (
         ["import", "a.txt", "--network", "inceptio", "--source", "keras", "--to", "new"],
         "There is no network 'inceptio'",
+    ),
+    (
+        ["import", "a.txt", "--network", "inception_v3", "--source", "keras", "--to", "new", "--labels", "imagenets"],
+        "imagenets does not exist",
     ),
     (["evaluate", "nosuch"], "nosuch does not exist; `train --to` makes a run folder"),
     (["evaluate", "photos"], "photos is not a run folder: it has no classifier.json"),
@@ -140,6 +144,30 @@ def test_a_folder_of_members_stands_for_all_of_them_in_their_order(place: Path, 
     assert paths.runs([six / "2"]) == [six / "2"]
     with pytest.raises(UserError, match=f"{tmp_path} is not a run folder: it has no classifier.json"):
         paths.runs([tmp_path])
+
+
+def test_what_a_killed_import_left_is_no_member(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "six", tmp_path / "six")
+    shutil.copytree(place / "six" / "2", tmp_path / "six" / ".incomplete-3-4711")
+    assert paths.runs([tmp_path / "six"]) == [tmp_path / "six" / "2", tmp_path / "six" / "10"]
+
+
+def test_the_word_imagenet_is_no_file_of_labels(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from app.__main__ import main
+    from app.run_folder import importing
+
+    asked: list[Any] = []
+
+    def ask(*arguments: Any) -> Any:
+        asked.append(arguments[4])
+        raise UserError("enough")
+
+    monkeypatch.setattr(importing, "import_weights", ask)
+    arguments = ["import", str(place / "a.txt"), "--network", "inception_v3", "--source", "keras", "--to", "new"]
+    for labels in ("imagenet", str(place / "a.txt")):
+        with pytest.raises(SystemExit, match="enough"):
+            main([*arguments, "--labels", labels])
+    assert asked == [synsets.IN_PLACE_OF_A_FILE, place / "a.txt"]
 
 
 def test_evaluate_and_export_take_the_folder_as_an_ensemble(
