@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -32,7 +33,7 @@ LOOK = 1.0  # seconds between two looks at the lock of another host
 @dataclass(frozen=True)
 class Owner:
     """`host` is its name; `system` tells two hosts or containers of one name apart, and a host from itself before it
-    was started again; `began` is in seconds since 1970, by that host's clock."""
+    was started again; `began` is in seconds, see `_began`."""
 
     host: str
     system: str
@@ -41,7 +42,7 @@ class Owner:
 
     @classmethod
     def here(cls) -> "Owner":
-        return cls(socket.gethostname(), _system(), os.getpid(), psutil.Process().create_time())
+        return cls(socket.gethostname(), _system(), os.getpid(), _began(os.getpid()))
 
     @property
     def is_alive(self) -> bool | None:
@@ -50,11 +51,17 @@ class Owner:
         if (self.host, self.system) != (here.host, here.system):
             return None
         try:
-            found = psutil.Process(self.process)
-            ended = found.status() == psutil.STATUS_ZOMBIE  # and nobody has asked how
-            return not ended and bool(abs(found.create_time() - self.began) < 1)
-        except psutil.NoSuchProcess:
+            ended = psutil.Process(self.process).status() == psutil.STATUS_ZOMBIE  # and nobody has asked how
+            return not ended and abs(_began(self.process) - self.began) < 1
+        except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
             return False
+
+
+class Seen(NamedTuple):
+    """A lock as it was found: its owner, None where it names none, and its time of change, None where it is gone."""
+
+    owner: Owner | None
+    changed: float | None
 
 
 @contextmanager
@@ -70,51 +77,63 @@ def held(folder: Path) -> Iterator[None]:
     if not os.access(folder, os.W_OK):  # a finished run can be looked at; nothing can be trained there
         yield
         return
-    while not _created(path):
-        check(folder)
-        _remove(path, _read(path))
+    mine = Owner.here()
+    while not _created(path, mine):
+        if stale := check(folder):
+            _remove(path, stale)
     over = threading.Event()
     threading.Thread(target=_beat, args=(path, over), daemon=True).start()
     try:
         yield
     finally:
         over.set()
-        if _read(path) == Owner.here():
+        if _read(path) == mine:
             path.unlink(missing_ok=True)
         if is_new:
             with contextlib.suppress(OSError):
                 folder.rmdir()
 
 
-def check(folder: Path) -> None:
-    """Waits where it takes a while to tell whether anybody is there.
+def check(folder: Path) -> Seen | None:
+    """The lock that nobody holds any more, where there is one. Waits where it takes a while to tell whether anybody is
+    there.
 
     Raises:
         UserError: another process trains in the run folder.
     """
     path = folder / NAME
     if not path.exists():
-        return
-    owner = _read(path)
-    alive = owner.is_alive if owner else None
+        return None
+    seen = _seen(path)
+    alive = seen.owner.is_alive if seen.owner else None
     if alive is None:
-        alive = _shows_life(path, owner)
+        alive = _shows_life(path, seen)
     if alive:
-        who = f"process {owner.process} on {owner.host}" if owner else "another process"
-        raise UserError(f"{folder} is being trained by {who}: wait until that has ended, or choose another --to.")
+        raise UserError(
+            f"{folder} is being trained by {_who(seen.owner)}: wait until that has ended, or choose another --to."
+        )
+    return seen
 
 
-def _created(path: Path) -> bool:
+def _created(path: Path, mine: Owner) -> bool:
     """Whether the lock was free, and is this process' now."""
+    descriptor = None
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         with os.fdopen(descriptor, "w") as file:
-            json.dump(vars(Owner.here()), file)
+            json.dump(vars(mine), file)
     except FileExistsError:
         return False
     except OSError as error:
+        if descriptor is not None:  # a full disk takes the name of a file, and nothing of what is in it
+            path.unlink(missing_ok=True)
         raise UserError(f"{path} could not be written: {error.strerror}.") from error
     return True
+
+
+def _seen(path: Path) -> Seen:
+    changed = _changed(path)
+    return Seen(_read(path), changed)
 
 
 def _read(path: Path) -> Owner | None:
@@ -125,9 +144,9 @@ def _read(path: Path) -> Owner | None:
         return None
 
 
-def _shows_life(path: Path, owner: Owner | None) -> bool:
+def _shows_life(path: Path, seen: Seen) -> bool:
     """Whether the lock changes. One that has not for long is told by the clock of its own file system."""
-    first = _changed(path)
+    first = seen.changed
     probe = path.with_name(f".{os.getpid()}-{NAME}")
     try:
         probe.touch()
@@ -136,8 +155,9 @@ def _shows_life(path: Path, owner: Owner | None) -> bool:
         probe.unlink(missing_ok=True)
     until = time.monotonic() + SILENCE - age
     if first is not None and age < SILENCE:
-        who = f"process {owner.process} on {owner.host}" if owner else "another process"
-        console.print(f"{path} is of {who}: looking for up to {SILENCE - age:.0f} s whether that still runs")
+        console.print(
+            f"{path} is of {_who(seen.owner)}: looking for up to {SILENCE - age:.0f} s whether that still runs"
+        )
     while first is not None and time.monotonic() < until:
         time.sleep(LOOK)
         if _changed(path) not in (first, None):
@@ -154,12 +174,13 @@ def _changed(path: Path) -> float | None:
         return None
 
 
-def _remove(path: Path, stale: Owner | None) -> None:
-    """Takes a lock away that nobody holds; one that somebody else has put there in this moment goes back."""
+def _remove(path: Path, stale: Seen) -> None:
+    """Takes a lock away that nobody holds, as it was `stale`; one that somebody else has put there since, or renewed,
+    goes back."""
     aside = path.with_name(f".{os.getpid()}-stale-{NAME}")
     with contextlib.suppress(OSError):
         path.rename(aside)
-        if _read(aside) != stale:
+        if _seen(aside) != stale:
             os.link(aside, path)
     aside.unlink(missing_ok=True)
 
@@ -168,6 +189,20 @@ def _beat(path: Path, over: threading.Event) -> None:
     while not over.wait(BEAT):
         with contextlib.suppress(OSError):
             os.utime(path)
+
+
+def _began(process: int) -> float:
+    """When a process began, in seconds: on Linux since the system was started, elsewhere since 1970. A clock that is
+    set moves the second, and a training would seem to be another process."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()  # names may hold anything
+    except FileNotFoundError:
+        return psutil.Process(process).create_time()
+    return int(fields[19]) / os.sysconf("SC_CLK_TCK")  # field 22 of `man proc_pid_stat`, after two that end in ")"
+
+
+def _who(owner: Owner | None) -> str:
+    return f"process {owner.process} on {owner.host}" if owner else "another process"
 
 
 def _system() -> str:

@@ -1,5 +1,6 @@
 """The lock of a run folder: who trains there, on this host or another, and whether that still runs."""
 
+import errno
 import json
 import os
 import re
@@ -41,7 +42,7 @@ def _sooner(monkeypatch: pytest.MonkeyPatch) -> None:
 def left_by(folder: Path, process: int, age: float = 0.0, **owner: Any) -> Path:
     """A lock as that process would have made it, and last renewed so many seconds ago."""
     folder.mkdir(exist_ok=True)
-    began = psutil.Process(process).create_time() if psutil.pid_exists(process) else 1.0
+    began = lock._began(process) if psutil.pid_exists(process) else 1.0
     path = folder / "training.lock"
     path.write_text(json.dumps({**vars(Owner.here()), "process": process, "began": began, **owner}))
     os.utime(path, (time.time() - age,) * 2)
@@ -126,10 +127,58 @@ def test_the_lock_is_renewed_while_it_is_held(tmp_path: Path) -> None:
 
 def test_a_lock_that_somebody_was_faster_to_take_over_goes_back(tmp_path: Path) -> None:
     path = left_by(tmp_path, os.getpid())
-    lock._remove(path, Owner("node7", "", 1, 1.0))
-    assert owner_in(tmp_path) == vars(Owner.here())
-    assert [file.name for file in tmp_path.iterdir()] == ["training.lock"]
-    lock._remove(path, Owner.here())
+    as_it_is = lock._seen(path)
+    for other in (as_it_is._replace(owner=Owner("node7", "", 1, 1.0)), as_it_is._replace(changed=1.0)):
+        lock._remove(path, other)
+        assert owner_in(tmp_path) == vars(Owner.here())
+        assert [file.name for file in tmp_path.iterdir()] == ["training.lock"]
+    lock._remove(path, as_it_is)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_two_that_take_over_a_lock_the_slower_one_leaves_it(
+    other: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left_by(tmp_path, os.getpid(), began=1.0)
+    check, judged = lock.check, []
+
+    def slowly(folder: Path) -> Any:
+        judged.append(check(folder))
+        left_by(folder, other)  # which has judged it as well, and begun
+        return judged[-1]
+
+    monkeypatch.setattr(lock, "check", slowly)
+    with pytest.raises(UserError, match=f"is being trained by process {other} on "), lock.held(tmp_path):
+        pass
+    assert len(judged) == 1
+    assert owner_in(tmp_path)["process"] == other
+
+
+def test_a_clock_that_is_set_makes_no_other_process_of_a_training(
+    other: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    created = psutil.Process.create_time
+
+    def set_the_clock() -> None:  # what psutil computes from the clock and from how long the system runs
+        monkeypatch.setattr(psutil.Process, "create_time", lambda self: created(self) + 3600)
+
+    with lock.held(tmp_path / "mine"):
+        (tmp_path / "mine" / "split.csv").touch()
+        left_by(tmp_path / "run", other)
+        set_the_clock()
+    assert not (tmp_path / "mine" / "training.lock").exists()
+    if sys.platform == "linux":  # elsewhere nothing else tells
+        with pytest.raises(UserError, match=f"is being trained by process {other} on "), lock.held(tmp_path / "run"):
+            pass
+
+
+def test_a_lock_that_could_not_be_written_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(json, "dump", full)
+    with pytest.raises(UserError, match=r"training\.lock could not be written: No space left on device"):
+        lock.held(tmp_path).__enter__()
     assert list(tmp_path.iterdir()) == []
 
 
