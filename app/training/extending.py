@@ -9,6 +9,7 @@ from app.datasets.dataset import Data
 from app.pipeline.input_pipeline import steps_per_epoch
 from app.program.errors import UserError
 from app.program.progress import console
+from app.program.shown import counted
 from app.recipe import Recipe
 from app.run_folder.classifier import Classifier
 from app.run_folder.folder import Run, read_history
@@ -24,7 +25,8 @@ def extend(run: Run, begun: Classifier, wanted: Classifier, data: Data) -> Class
     of before is kept beside the checkpoints. What is interrupted here is done by the next call.
 
     Raises:
-        UserError: it was not trained to its end, or has not kept its last epoch.
+        UserError: it was not trained to its end, or has not kept its last epoch; or its epochs had another number of
+            steps, before pictures were lost.
     """
     before, now = begun.recipe, wanted.recipe
     assert before
@@ -36,6 +38,7 @@ def extend(run: Run, begun: Classifier, wanted: Classifier, data: Data) -> Class
             model = keras.models.load_model(last)
         except (ValueError, OSError) as error:
             raise UserError(f"{last} is damaged; `--from {run.folder}` with another --to begins anew.") from error
+        _check_steps(run, model, steps_per_epoch(data.train, now))
         _set_seeds(model, wanted, now, done)
         checkpoint.build_metrics(model)
         model.reset_metrics()
@@ -55,6 +58,21 @@ def extend(run: Run, begun: Classifier, wanted: Classifier, data: Data) -> Class
         + " ".join(_differences(begun, wanted, before, now, data))
     )
     return wanted
+
+
+def _check_steps(run: Run, model: keras.Model, steps: int) -> None:
+    """Raises:
+    UserError: the epochs that `model` was trained for did not have so many steps: its optimizer has counted others, and
+        seeds, rates and the ends of epochs would not be those of one run.
+    """
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # within one that scales the loss
+    rate = optimizer.get_config()["learning_rate"]["config"]
+    before = round(rate["epoch"] * rate["accumulate"])
+    if before != steps:
+        raise UserError(
+            f"{run.folder} was trained in epochs of {counted(before, 'step', 'steps')}, and its images are enough for "
+            f"{steps} now, so it cannot be extended: begin with its weights by --from {run.folder} and another --to."
+        )
 
 
 def _set_seeds(model: keras.Model, wanted: Classifier, recipe: Recipe, done: int) -> None:

@@ -1,5 +1,6 @@
 """A finished run that is trained for longer."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -10,9 +11,12 @@ import numpy as np
 import pytest
 
 from app import recipe, training
+from app.datasets import loading
+from app.datasets.files.image_files import FileSplit
 from app.program.errors import UserError
 from app.recipe import Schedule
 from app.run_folder.folder import Run, read_history
+from app.training import extending
 from app.training.callbacks import epochs
 from app.training.optimizers import Rate
 
@@ -136,6 +140,24 @@ def test_a_momentum_that_was_chosen_from_the_length_is_said(
     said = capsys.readouterr().err
     assert "The momentum of batch normalisation, chosen from the length, was 0.8148 and is 0.9074.\n" in said
     assert "schedule had ended" not in said
+
+
+def test_a_run_whose_epochs_had_other_steps_cannot_be_extended(
+    finished_run: Run, pictures: Path, tmp_path: Path
+) -> None:
+    """Pictures were lost at its end: eight are the batch that was the last of an epoch."""
+    run, data = copied(finished_run, tmp_path / "run"), loading.load(str(pictures))
+    assert isinstance(data.train, FileSplit)
+    fewer = dataclasses.replace(data, train=FileSplit(data.train.paths[8:], data.train.labels[8:]))
+    begun = run.read_classifier()
+    assert begun.recipe
+    wanted = begun.model_copy(update={"recipe": begun.recipe.model_copy(update={"epochs": 7})})
+    words = f"{run.folder} was trained in epochs of {STEPS} steps, and its images are enough for {STEPS - 1} now"
+    with pytest.raises(UserError, match=f"^{words}, so it cannot be extended: begin with its weights by --from "):
+        extending.extend(run, begun, wanted, fewer)
+    assert run.is_finished
+    assert run.metrics.is_file()
+    assert not list(run.checkpoints.glob("step-*"))
 
 
 def test_what_has_no_last_epoch_cannot_be_extended(finished_run: Run, pictures: Path, tmp_path: Path) -> None:
