@@ -38,6 +38,13 @@ class Known(NamedTuple):
     def is_of(self, status: os.stat_result) -> bool:
         return (self.size, self.changed) == (status.st_size, status.st_mtime_ns)
 
+    def is_at(self, path: Path) -> bool:
+        """Whether this file is there, and still the same."""
+        try:
+            return self.is_of(os.stat(path))
+        except OSError:
+            return False
+
 
 class Index:
     """The index of the data in the folder `root`, or named by a manifest in it."""

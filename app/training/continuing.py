@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from app.datasets import loading
-from app.datasets.changes import changes
+from app.datasets.changes import changes, pictures
 from app.datasets.dataset import Data, Picture
 from app.datasets.files import image_files, manifests
 from app.datasets.files.image_files import FileSplit
@@ -54,7 +54,7 @@ def still_there(
 ) -> tuple[Data, Classifier]:
     """`data` and its description after the last step, without the pictures that can be read no more: figures can be
     made of the others, and a trained network is not to be lost for one."""
-    if all(map(_is_as_it_was, pictures(data))):
+    if all(picture.known.is_at(picture.file.path) for picture in pictures(data)):
         return data, classifier
     try:
         now = loading.load(data.name, watch, quarantine, run.split)
@@ -71,13 +71,6 @@ def still_there(
     return now, classifier
 
 
-def _is_as_it_was(picture: Picture) -> bool:
-    try:
-        return picture.known.is_of(os.stat(picture.file.path))
-    except OSError:
-        return False
-
-
 def carried(folder: Path, begun: Classifier, wanted: Classifier) -> Classifier:
     """The description of a training that goes on, with what it was before. Says once where it goes on under other
     versions, which may compute other bits."""
@@ -91,10 +84,6 @@ def carried(folder: Path, begun: Classifier, wanted: Classifier) -> Classifier:
         )
         console.print(f"{folder} goes on under other versions, and may end with other figures: {', '.join(others)}")
     return wanted.model_copy(update={"versions_before": before, "extended": begun.extended})
-
-
-def pictures(data: Data) -> list[Picture]:
-    return [Picture(file, known) for file, known in zip(data.files, data.known, strict=True)]
 
 
 def _filled(train: Sequence[Picture], kept: set[tuple[str, ...]], labels: Sequence[str]) -> FileSplit:

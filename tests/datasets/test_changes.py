@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from app.datasets.changes import changes, spoiled
-from app.datasets.dataset import Data, ImageFile, Picture
+from app.datasets.changes import changes, pictures, spoiled
+from app.datasets.dataset import ImageFile, Picture
 from app.datasets.files import manifests
 from app.datasets.index import Known
 from app.datasets.loading import load
@@ -19,10 +19,6 @@ def photos(tmp_path: Path) -> Path:
     root = animals(tmp_path / "photos")
     age(root)
     return root
-
-
-def pictures(data: Data) -> list[Picture]:
-    return [Picture(file, known) for file, known in zip(data.files, data.known, strict=True)]
 
 
 def test_what_was_added_removed_or_changed_is_named(photos: Path, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Reading image files: each is decoded once, and what was learnt of it is remembered."""
 
 import hashlib
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,7 +36,7 @@ def scan(
     missing: list[tuple[int, Path, Known | None]] = []
     for place, file in enumerate(files):
         before = known.get(index.name_of(file.path))
-        is_same = before is not None and _is_same(file.path, before)
+        is_same = before is not None and before.is_at(file.path)
         found.append(before if is_same else None)
         if not is_same:
             missing.append((place, file.path, before))
@@ -58,13 +57,6 @@ def scan(
         finally:
             index.add(fresh)
     return [one for one in found if one]
-
-
-def _is_same(path: Path, before: Known) -> bool:
-    try:
-        return before.is_of(os.stat(path))
-    except OSError:
-        return False
 
 
 def _read(item: tuple[int, Path, Known | None]) -> Known:
