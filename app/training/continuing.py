@@ -22,7 +22,8 @@ from app.training.beginning import describe, end
 def as_begun(run: Run, data: Data, quarantine: Path | None) -> Data:
     """`data` with the order that the training in `run` began with, where pictures are missing that `quarantine` names:
     the place of each in the training split is taken by the next of its class, so that all others come in the steps, and
-    augmented, as they would have come. Its fingerprint is that of the beginning. Other data is returned as it is.
+    augmented, as they would have come. Its fingerprint is that of the beginning. Other data is returned as it is. A
+    finished run needs none of its pictures any more, once it has its figures.
 
     Raises:
         UserError: pictures are missing, added or changed that no list names.
@@ -35,7 +36,8 @@ def as_begun(run: Run, data: Data, quarantine: Path | None) -> Data:
     lost = [picture for picture in before if _key(picture) not in kept]
     named = image_files.named_in(quarantine, data.name) if quarantine else frozenset()
     only_lost = lost and len(before) - len(lost) == len(now)
-    if not run.is_finished and only_lost and all(os.path.abspath(picture.file.path) in named for picture in lost):
+    can_do_without = not run.is_finished or run.metrics.is_file()
+    if can_do_without and only_lost and all(os.path.abspath(picture.file.path) in named for picture in lost):
         train = [picture for picture in before if picture.file.split == "train"]
         return dataclasses.replace(data, train=_filled(train, kept, data.labels), fingerprint=record.fingerprint)
     found = changes(before, now)

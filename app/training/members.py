@@ -59,7 +59,8 @@ def train(
     members = {to / str(number): each for number, each in enumerate(recipes(recipe, count, start is None), start=1)}
     for folder, each in members.items():
         training.check(network, folder, each, start, devices, extend)
-    loaded = loading.load(data, watch, quarantine) if isinstance(data, str) else data
+    told = next((split for folder in members if (split := Run(folder).split).is_file()), None)
+    loaded = loading.load(data, watch, quarantine, told) if isinstance(data, str) else data
     return [
         training.train(loaded, network, folder, each, watch, start, quarantine, deterministic, devices, extend)
         for folder, each in members.items()

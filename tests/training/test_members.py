@@ -1,5 +1,6 @@
 """The recipes of an ensemble's members, and what they begin with."""
 
+import shutil
 from pathlib import Path
 
 import keras
@@ -11,6 +12,7 @@ from app import recipe
 from app.__main__ import app
 from app.datasets import loading
 from app.datasets.dataset import Data
+from app.datasets.files import manifests
 from app.datasets.files.image_files import FileSplit
 from app.program.errors import UserError
 from app.recipe import Recipe
@@ -65,6 +67,29 @@ def test_members_are_trained_one_after_the_other_in_folders_of_their_numbers(
     recipes = members.recipes(Recipe(seed=3), 3)
     assert trained == [(data, run.folder, each) for run, each in zip(found, recipes, strict=True)]
     assert loads == ["photos"], "once for all"
+
+
+def test_a_picture_that_vanished_while_members_were_trained_can_be_left_out(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos, members_, listed = tmp_path / "photos", tmp_path / "members", tmp_path / "list.txt"
+    shutil.copytree(pictures, photos)
+    before = loading.load(str(photos))
+    (members_ / "2").mkdir(parents=True)
+    manifests.write(members_ / "2" / "split.csv", before.files, before.known)
+    lost = before.files[0].path
+    lost.unlink()
+    listed.write_text(f"{lost}\n")
+    trained: list[Data] = []
+
+    def train_one(data: Data, network: str, folder: Path, *_: object) -> Run:
+        trained.append(data)
+        return Run(folder)
+
+    monkeypatch.setattr(training, "check", lambda *_: "lenet_bn")
+    monkeypatch.setattr(training, "train", train_one)
+    members.train(2, str(photos), "lenet_bn", members_, Recipe(), quarantine=listed)
+    assert [len(data.files) for data in trained] == [len(before.files) - 1] * 2
 
 
 def test_a_member_of_another_recipe_is_found_before_any_data_is_read(
