@@ -45,14 +45,14 @@ def pictures(data: Data) -> list[Picture]:
     return [Picture(file, known) for file, known in zip(data.files, data.known, strict=True)]
 
 
-def spoiled(data: Data, watch: Watch = unwatched) -> list[tuple[str, str]]:
+def spoiled(data: Data, watch: Watch = unwatched, contents: bool = True) -> list[tuple[str, str]]:
     """The files of a data set that are not any more what they were when it was loaded, each with what became of it: for
-    whoever met a picture that cannot be read. Their contents are read where size and time of change tell nothing.
+    whoever met a picture that cannot be read. Their `contents` are read where size and time of change tell nothing.
 
     Empty where the images are no files of their own, or all of them are as they were.
     """
     files = [(file.path, known) for file, known in zip(data.files, data.known, strict=True)]
-    return _those(_status, files, watch) or _those(_content, files, watch)
+    return _those(_status, files, watch) or (_those(_content, files, watch) if contents else [])
 
 
 def _those(

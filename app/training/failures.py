@@ -12,17 +12,28 @@ from app.datasets.dataset import Data
 from app.program import unexpected
 from app.program.errors import UserError
 from app.program.files import whole
+from app.program.progress import Watch, unwatched
+from app.program.shown import counted
 from app.run_folder.folder import Run
 from app.training.checkpoints import checkpoint
 from app.training.devices.faults import OF_OTHERS
 
 LIST = "quarantine.txt"  # in the folder of the checkpoints, until the run is finished
+# What a picture can be the cause of though its size and time of change are what they were. All are read for that, which
+# takes long, and would tell nothing of a fault of the device.
+OF_PICTURES = (
+    tf.errors.InvalidArgumentError,
+    tf.errors.NotFoundError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.DataLossError,
+    tf.errors.OutOfRangeError,
+)
 
 
 @contextmanager
-def named(data: Data, run: Run, workers: int = 1) -> Iterator[None]:
-    """Around what reads the pictures of `data`. Errors of memory pass, and of several workers those that say nothing of
-    pictures: see `faults`.
+def named(data: Data, run: Run, workers: int = 1, watch: Watch = unwatched) -> Iterator[None]:
+    """Around what reads the pictures of `data`; `watch` shows how they are looked through afterwards. Errors of memory
+    pass, and of several workers those that say nothing of pictures: see `faults`.
 
     Raises:
         UserError: an error of TensorFlow; with the pictures that are not any more what they were when they were looked
@@ -33,11 +44,11 @@ def named(data: Data, run: Run, workers: int = 1) -> Iterator[None]:
     except tf.errors.OpError as error:
         if unexpected.is_of_memory(error) or (workers > 1 and OF_OTHERS.search(str(error))):
             raise
-        if lost := changes.spoiled(data):
+        if lost := changes.spoiled(data, watch, contents=isinstance(error, OF_PICTURES)):
             raise UserError(_without(lost, run)) from error
         if workers > 1:
             raise
-        raise UserError(f"{unexpected.sentence(error)} {_state(run)} The same command goes on.") from error
+        raise UserError(f"{unexpected.sentence(error)} {_state(run)} The same command {_further(run)}.") from error
 
 
 def _without(lost: list[tuple[str, str]], run: Run) -> str:
@@ -48,10 +59,12 @@ def _without(lost: list[tuple[str, str]], run: Run) -> str:
         lines = [*before.splitlines(), *(os.fsencode(os.path.abspath(file)) for file, _ in lost)]
         beside.write_bytes(b"\n".join(lines) + b"\n")
     (file, why), *others = lost
-    more = f", and {len(others)} more images are not what they were" if others else ""
+    number = counted(len(others), "more image is not what it was", "more images are not what they were")
+    more = f", and {number}" if others else ""
+    further = _further(run)
     return (
-        f"{file} {why}{more}. {_state(run)} Bring back what was there, and the same command goes on; with --quarantine "
-        f"{listed} it goes on without."
+        f"{file} {why}{more}. {_state(run)} Bring back what was there, and the same command {further}; with "
+        f"--quarantine {listed} it {further} without."
     )
 
 
@@ -62,6 +75,13 @@ def _state(run: Run) -> str:
     return f"The state after step {step} is saved." if step else "No step was saved yet."
 
 
-def forget(checkpoints: Path) -> None:
-    """Removes the list of a run that is finished."""
-    (checkpoints / LIST).unlink(missing_ok=True)
+def _further(run: Run) -> str:
+    is_saved = (run.checkpoints / "last.keras").is_file() or checkpoint.newest_step(run.checkpoints)
+    return "goes on" if is_saved else "begins again"
+
+
+def forget(checkpoints: Path, given: Path | None) -> None:
+    """Removes the list of a run that is finished, but where it was `given`: the same command finds it again."""
+    listed = checkpoints / LIST
+    if listed.is_file() and not (given and given.exists() and given.samefile(listed)):
+        listed.unlink()

@@ -83,7 +83,7 @@ def train(
                 else:
                     console.print(f"{to} is finished; nothing to do.")
                 if devices.is_chief:
-                    _clear(run)
+                    _clear(run, quarantine)
                 return run
             classifier = continuing.carried(run.folder, begun, classifier)
         report_data(loaded)
@@ -173,7 +173,7 @@ def _train(
         fine_tuning.report(model, fresh, recipe.fine_tuning)
     if devices.is_chief:
         begin(run, classifier, data, quarantine)
-    with devices.watched(attempt), failures.named(data, run, devices.workers):
+    with devices.watched(attempt), failures.named(data, run, devices.workers, watch):
         fit(model, data, classifier, recipe, run, fresh, devices, attempt)
     if devices.is_chief:
         if there is not data:
@@ -182,12 +182,12 @@ def _train(
             end(run, classifier, data)
         data, classifier = continuing.still_there(run, data, classifier, quarantine, watch)
         finishing.keep_network(data, classifier, recipe, run)
-        _clear(run)
+        _clear(run, quarantine)
         finishing.complete(data, classifier, run, watch)
 
 
-def _clear(run: Run) -> None:
+def _clear(run: Run, quarantine: Path | None) -> None:
     """What only a training that goes on needs."""
     checkpoint.clear(run.checkpoints)
     faults.forget(run.checkpoints)
-    failures.forget(run.checkpoints)
+    failures.forget(run.checkpoints, quarantine)

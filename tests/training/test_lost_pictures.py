@@ -1,9 +1,10 @@
 """Pictures that vanish or are damaged after they were looked at, and other errors of TensorFlow within a training."""
 
 import json
+import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from app.pipeline import held_pictures, input_pipeline
 from app.program.errors import UserError
 from app.program.progress import unwatched
 from app.run_folder.folder import Run
-from app.training import continuing
+from app.training import beginning, continuing, failures
 from app.training.callbacks import epochs
 from app.training.checkpoints import checkpoint
 from tests.makers.image_folders import age
@@ -129,7 +130,7 @@ def test_a_training_goes_on_without_a_picture_that_was_cut(photos: Path, tmp_pat
 
 @pytest.mark.slow
 def test_a_picture_of_the_validation_that_vanishes_costs_no_more_than_the_last_minute(
-    photos: Path, tmp_path: Path
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lost, run = of_split(photos, "validation"), Run(tmp_path / "run")
     content = lost.read_bytes()
@@ -137,9 +138,12 @@ def test_a_picture_of_the_validation_that_vanishes_costs_no_more_than_the_last_m
         at_step(12, lost.unlink, monkeypatch)
         with pytest.raises(UserError, match=r"is gone\. The state after step 9 is saved."):
             train(photos, run.folder)
-    listed = tmp_path / "list.txt"
-    shutil.copy(run.checkpoints / "quarantine.txt", listed)
-    train(photos, run.folder, listed)
+    given, listed = run.checkpoints / "quarantine.txt", tmp_path / "list.txt"
+    shutil.copy(given, listed)
+    train(photos, run.folder, given)
+    assert given.read_bytes() == listed.read_bytes(), "the command that was advised, again"
+    train(photos, run.folder, given)
+    assert "is finished; nothing to do" in capsys.readouterr().err
     assert run.quarantine.read_bytes() == b"", "nobody could find what is gone"
     assert evaluation.evaluate(run.folder, None)["count"] == 16
     lost.write_bytes(content)
@@ -193,11 +197,85 @@ def test_what_tensorflow_cannot_read_of_a_published_data_set_is_one_sentence(
         training.train(set_, "lenet_bn", tmp_path / "run", recipe.load("default", SETTINGS))
     said = re.fullmatch(
         r"InvalidArgumentError: .*This is no JPEG, PNG, GIF, WebP or BMP file.* The full trace is in (\S+)\. "
-        r"(No step was saved yet|The state after step \d+ is saved)\. The same command goes on\.",
+        r"(No step was saved yet\. The same command begins again"
+        r"|The state after step \d+ is saved\. The same command goes on)\.",
         str(caught.value),
     )
     assert said, str(caught.value)
     assert "Traceback" in Path(said[1]).read_text()
+
+
+@pytest.mark.parametrize("kind", [tf.errors.InternalError, tf.errors.InvalidArgumentError, tf.errors.DataLossError])
+def test_all_pictures_are_read_only_for_an_error_that_one_can_cause(
+    kind: type[tf.errors.OpError], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    data, run, shown = loading.load(str(photos)), Run(tmp_path / "run"), []
+    run.checkpoints.mkdir(parents=True)
+    lost = data.files[0].path
+    before = lost.stat()
+    lost.write_bytes(bytes(before.st_size))
+    os.utime(lost, ns=(before.st_atime_ns, before.st_mtime_ns))  # its content alone tells
+
+    def watch(items: Iterable[Any], count: int, what: str) -> Iterable[Any]:
+        shown.append((count, what))
+        return items
+
+    with pytest.raises(UserError) as caught, failures.named(data, run, watch=watch):
+        raise kind(None, None, "cuDNN launch failure")
+    looks = (count := len(data.files), "Looking through the images again")
+    if kind is tf.errors.InternalError:
+        assert shown == [looks]
+        assert str(caught.value).startswith("InternalError: cuDNN launch failure. ")
+        assert str(caught.value).endswith(" No step was saved yet. The same command begins again.")
+        return
+    assert shown == [looks, looks]
+    assert count == 99
+    listed = run.checkpoints / "quarantine.txt"
+    assert str(caught.value) == (
+        f"{lost} was changed. No step was saved yet. Bring back what was there, and the same command begins again; "
+        f"with --quarantine {listed} it begins again without."
+    )
+
+
+def test_a_list_of_a_training_may_name_what_is_gone_and_stays_where_it_was_given(photos: Path, tmp_path: Path) -> None:
+    run, gone = Run(tmp_path / "run"), photos / "flower" / "gone.png"
+    run.checkpoints.mkdir(parents=True)
+    listed, copy = run.checkpoints / "quarantine.txt", tmp_path / "list.txt"
+    for path in (listed, copy):
+        path.write_text(f"{gone}\n{photos / 'flower' / '00.jpg'}\n")
+    for path in (listed, copy):
+        with pytest.raises(UserError, match=f"{path} names {gone}, which is no image of"):
+            loading.load(str(photos), quarantine=path)
+    run.classifier.write_text("{}")
+    there = loading.load(str(photos), quarantine=listed)
+    assert len(there.files) == 98
+    # A run that begins with such a list, as the next member of an ensemble does, keeps it, and finds its data by it.
+    for path in (listed, copy):
+        begun = Run(tmp_path / f"begun with {path.name}")
+        beginning.begin(begun, beginning.describe(there, "lenet_bn", recipe.load("default", SETTINGS)), there, path)
+        assert loading.of_run(begun).fingerprint == there.fingerprint
+    failures.forget(run.checkpoints, listed)
+    assert listed.is_file()
+    failures.forget(run.checkpoints, copy)
+    assert not listed.exists()
+    failures.forget(run.checkpoints, None)
+
+
+def test_a_finished_run_needs_no_picture_that_is_lost(photos: Path, tmp_path: Path) -> None:
+    data, run, listed = loading.load(str(photos)), Run(tmp_path / "run"), tmp_path / "list.txt"
+    beginning.begin(run, beginning.describe(data, "lenet_bn", recipe.load("default", SETTINGS)), data, None)
+    run.model.touch()
+    lost = of_split(photos, "train")
+    lost.unlink()
+    listed.write_text(f"{lost}\n")
+    there = loading.load(str(photos), quarantine=listed, told=run.split)
+    with pytest.raises(UserError, match="1 image was removed"):
+        continuing.as_begun(run, there, listed)
+    run.metrics.touch()
+    assert continuing.as_begun(run, there, listed).fingerprint == data.fingerprint
+    with pytest.raises(UserError, match="1 image was removed"):
+        continuing.as_begun(run, there, None)
 
 
 @pytest.mark.slow

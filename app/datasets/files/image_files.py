@@ -93,7 +93,8 @@ def check_listing(listing: Listing, left_out: frozenset[str] = frozenset()) -> N
 
 
 def quarantined(path: Path, listing: Listing, told: Iterable[str] = ()) -> frozenset[str]:
-    """The files of a listing that a quarantine list names. It may also name what is `told` of: what was there once.
+    """The files of a listing that a quarantine list names. It may also name what was there once: what is `told` of, and
+    whatever is named by a list that a training wrote, or took over.
 
     Raises:
         UserError: it cannot be read, or names what the listing has not.
@@ -103,9 +104,18 @@ def quarantined(path: Path, listing: Listing, told: Iterable[str] = ()) -> froze
     known = {os.path.abspath(file): file for file in told} | known
     named = _lines(path)
     for line in named:
-        if os.path.abspath(listing.root / line) not in known:
+        if os.path.abspath(listing.root / line) not in known and not _is_in_a_run(path):
             raise UserError(f"{path} names {line}, which is no image of {listing.root}; take it off the list.")
-    return frozenset(known[os.path.abspath(listing.root / line)] for line in named)
+    absolute = (os.path.abspath(listing.root / line) for line in named)
+    return frozenset(known[file] for file in absolute if file in known)
+
+
+def _is_in_a_run(path: Path) -> bool:
+    """Whether a list is the one that a run was trained without, or that its training left, among its checkpoints, of
+    pictures that it could not read."""
+    folder = path.resolve().parent
+    run = folder.parent if folder.name == "checkpoints" else folder
+    return path.name == "quarantine.txt" and (run / "classifier.json").is_file()
 
 
 def named_in(path: Path, name: str) -> frozenset[str]:
