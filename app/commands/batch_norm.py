@@ -13,6 +13,7 @@ from app.commands.options import (
 )
 from app.commands.printing import output, print_json, print_preprocessing
 from app.program import paths, quiet
+from app.program.shown import counted
 
 ExactOption = Annotated[
     bool,
@@ -92,8 +93,10 @@ def adapt(
 
 
 def _print_population(found: dict[str, Any], run: Path) -> None:
-    how = "layer by layer" if found["form"] == "exact" else f"in {found['batches']} batches of {found['batch_size']}"
-    output.print(f"{len(found['layers'])} layers measured on {found['images']} images, {how}", soft_wrap=True)
+    batches = f"in {counted(found['batches'], 'batch', 'batches')} of {found['batch_size']}"
+    how = "layer by layer" if found["form"] == "exact" else batches
+    layers, images = counted(len(found["layers"]), "layer", "layers"), counted(found["images"], "image", "images")
+    output.print(f"{layers} measured on {images}, {how}", soft_wrap=True)
     if found["before"] is not None:
         output.print(f"top-1 {found['before']:.4f} before, {found['after']:.4f} after", soft_wrap=True)
         print_preprocessing(run)
@@ -130,4 +133,6 @@ def study(
             fewer = "" if last["speedup"] is None else f"{'over ' * last['at_least']}{last['speedup']:.1f}"
             table.add_row(name, f"{arm['rate']:g}", *steps, fewer, f"{arm['test']:.1%}")
         output.print(table)
-    output.print(f"Medians of {len(found['protocol']['seeds'])} seeds. Report: {report}", soft_wrap=True)
+    output.print(
+        f"Medians of {counted(len(found['protocol']['seeds']), 'seed', 'seeds')}. Report: {report}", soft_wrap=True
+    )

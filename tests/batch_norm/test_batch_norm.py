@@ -17,6 +17,7 @@ from app import __main__ as program
 from app import evaluation, recipe, run_folder, training
 from app.batch_norm import in_training, inspection, measuring, population, repair, report
 from app.batch_norm.batches import Batches
+from app.commands import batch_norm as commands
 from app.datasets import loading
 from app.evaluation import evaluating
 from app.program.errors import UserError
@@ -610,6 +611,15 @@ def broken(run: Run) -> None:
         kernel.assign(kernel * np.nan)
 
     change(run, edit)
+
+
+def test_what_was_measured_is_counted_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    found = {"form": "paper", "batches": 1, "batch_size": 8, "images": 1, "layers": [{}], "before": None}
+    commands._print_population(found, Path("run"))
+    commands._print_population({**found, "batches": 2, "images": 1200, "layers": [{}, {}]}, Path("run"))
+    assert capsys.readouterr().out == (
+        "1 layer measured on 1 image, in 1 batch of 8\n2 layers measured on 1,200 images, in 2 batches of 8\n"
+    )
 
 
 @pytest.mark.parametrize("what", ["report", "recalibrate", "adapt"])

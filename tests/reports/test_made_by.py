@@ -43,7 +43,7 @@ def classifier(wanted: Recipe, origin: Origin | None = None) -> Classifier:
         recipe=wanted,
         versions={},
         seed=0,
-        data=DataRecord(name=f"data/{HOSTILE}", fingerprint="", train=5, validation=2, test=3, unreadable=0),
+        data=DataRecord(name=f"data/{HOSTILE}", fingerprint="", train=5, validation=2, test=1, unreadable=0),
         origin=origin,
     )
 
@@ -57,6 +57,7 @@ def test_the_command_on_a_runs_page_trains_the_same(name: str, tmp_path: Path) -
     run_report.write_running(run, classifier(wanted), epochs=4)
     (shown,) = re.findall(r"Made by <code>(.*)</code>", run.report.read_text())
     given = understood(html.unescape(shown))
+    assert "2 classes,\n5 training, 2 validation, 1 test image.</p>" in run.report.read_text()
     assert given["data"] == f"data/{HOSTILE}"
     assert given["network"] == "lenet_bn"
     assert given["start"] is None
