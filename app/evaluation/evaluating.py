@@ -19,7 +19,7 @@ from app.datasets.loading.held_out import HeldOut
 from app.evaluation import calibration
 from app.evaluation.kept_answers import Answers, KeptAnswers
 from app.images.preprocessing import Preprocessing
-from app.networks import english, synsets
+from app.networks import synsets
 from app.pipeline.crops import COUNTS
 from app.pipeline.input_pipeline import FEW, evaluation_batches, few_batches
 from app.program import stopping
@@ -80,7 +80,7 @@ def evaluate(
             place.forget()
     if others:
         figures = {**metrics(mean, truth, data.labels), "members": members}
-    names = english.names_of(data.labels)
+    names = {label: name for label, name in runs[0].read_finished().names.items() if label in data.labels}
     return figures | {"names": names} if names else figures
 
 

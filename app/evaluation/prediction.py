@@ -1,6 +1,6 @@
 """What is on these pictures? From a run folder or an export, for files and folders of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ from app.exporting import version_folders
 from app.images import decoding
 from app.images.decoding import reason
 from app.images.finding import pictures
-from app.networks import english
 from app.program.errors import UserError
 from app.program.progress import Watch
+from export import metadata
 
 Answer = list[tuple[str, float]]
 
@@ -27,12 +27,13 @@ def predict(model: Path, paths: Sequence[Path], top: int, watch: Watch) -> list[
         UserError: `model` is neither run nor export; a path that does not exist; a folder without pictures.
     """
     files = pictures(paths)
-    answer = _run(model) if (model / "classifier.json").is_file() else _export(version_folders.newest(model))
+    is_run = (model / "classifier.json").is_file()
+    answer, names = _run(model) if is_run else _export(version_folders.newest(model))
     rows: list[dict[str, Any]] = []
     for file in watch(files, len(files), "Predicting"):
         try:
             best = answer(file.read_bytes())[:top]
-            labels, names = [label for label, _ in best], english.names_of(label for label, _ in best)
+            labels = [label for label, _ in best]
             row = {"file": str(file), "classes": labels, "scores": [score for _, score in best]}
             rows.append(row | {"names": [names.get(label, label) for label in labels]} if names else row)
         except (tf.errors.InvalidArgumentError, OSError) as error:
@@ -41,7 +42,7 @@ def predict(model: Path, paths: Sequence[Path], top: int, watch: Watch) -> list[
     return rows
 
 
-def _run(folder: Path) -> Callable[[bytes], Answer]:
+def _run(folder: Path) -> tuple[Callable[[bytes], Answer], Mapping[str, str]]:
     trained = run_folder.load(folder)
 
     def answer(encoded: bytes) -> Answer:
@@ -49,10 +50,10 @@ def _run(folder: Path) -> Callable[[bytes], Answer]:
         scores = trained.model.predict_on_batch(image[tf.newaxis])[0]
         return [(trained.labels[i], float(scores[i])) for i in np.argsort(-scores, kind="stable")]
 
-    return answer
+    return answer, trained.names
 
 
-def _export(version: Path) -> Callable[[bytes], Answer]:
+def _export(version: Path) -> tuple[Callable[[bytes], Answer], Mapping[str, str]]:
     if not (version / "saved_model.pb").is_file():
         raise UserError(f"{version} holds no SavedModel; export the run with --formats saved_model.")
     loaded = tf.saved_model.load(str(version))
@@ -65,4 +66,8 @@ def _export(version: Path) -> Callable[[bytes], Answer]:
         names = [name.decode() for name in reply["classes"].numpy()[0]]
         return list(zip(names, reply["scores"].numpy()[0].tolist(), strict=True))
 
-    return answer
+    listed = [version / "assets" / name for name in (metadata.LABELS, metadata.ENGLISH)]
+    if not listed[1].is_file():
+        return answer, {}
+    labels, named = (file.read_text(encoding="utf-8").splitlines() for file in listed)
+    return answer, dict(zip(labels, named, strict=True))

@@ -146,12 +146,17 @@ def by_chance(lost: int, won: int) -> float:
 def resolution(images: int, max_drop: float) -> str | None:
     """What so few images cannot tell, in a sentence; None where a loss of `max_drop` points is told from chance."""
     fewest = next(lost for lost in range(1, 64) if by_chance(lost, 0) <= CHANCE)
-    if not max_drop or 100 * fewest / images <= max_drop:
+    if 100 * fewest / images <= max_drop:
         return None
-    return (
+    told = (
         f"One image of {images} is {100 / images:.2f} points, and it takes {fewest} that are lost to tell a loss from "
-        f"chance: for --max-drop {max_drop:g} the gate needs {math.ceil(100 * fewest / max_drop)} validation images."
+        "chance"
     )
+    if not max_drop:
+        return f"{told}."
+    needed = math.ceil(100 * fewest / max_drop)
+    more = f", which is more than the {VALIDATION:,} it takes at most" if needed > VALIDATION else ""
+    return f"{told}: for --max-drop {max_drop:g} the gate needs {needed} validation images{more}."
 
 
 def _changed(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

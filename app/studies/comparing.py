@@ -130,10 +130,9 @@ def _check_images(to: Path, found: dict[str, Any], data: Data) -> None:
             continue
         record = run.read_classifier().data
         if record and record.fingerprint != data.fingerprint:
-            what = f"is of other images than those of {data.name}, or of these before they changed"
             raise UserError(
-                f"{to} compares with another data: its row of {row['network']} {what}; choose another --to, or remove "
-                "the folder."
+                f"{to} has a row of {row['network']} on other images than those of {data.name} now; choose another "
+                "--to, or remove the folder."
             )
 
 

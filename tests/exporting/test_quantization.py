@@ -217,6 +217,13 @@ def test_the_gate_knows_how_many_images_it_needs(images: int, max_drop: float, e
     assert (quantizing.resolution(images, max_drop) is None) == enough
 
 
+def test_the_gate_asks_for_no_more_images_than_it_takes_without_saying_so() -> None:
+    assert str(quantizing.resolution(153, 0.5)).endswith("the gate needs 1000 validation images.")
+    said = str(quantizing.resolution(1000, 0.1))
+    assert said.endswith("the gate needs 5000 validation images, which is more than the 1,000 it takes at most.")
+    assert str(quantizing.resolution(153, 0)).endswith("it takes 5 that are lost to tell a loss from chance.")
+
+
 def test_a_win_is_not_called_a_loss_below_zero() -> None:
     assert quantizing._points(-0.653) == "0.65 points of accuracy won"
     assert quantizing._points(0.0) == "0.00 points of accuracy lost"
