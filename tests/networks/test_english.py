@@ -7,9 +7,13 @@ from pathlib import Path
 import pytest
 
 from app.__main__ import main
+from app.evaluation.prediction import predict
 from app.networks import english
 from app.program.errors import UserError
+from app.program.progress import unwatched
+from app.run_folder import load
 from app.run_folder.folder import Run
+from export import saved_model
 
 TENCH, BIRD, MACHINE = LABELS = ("n01440764", "n02012849", "n03126707")
 NAMES = {TENCH: "tench", BIRD: "crane", MACHINE: "crane"}
@@ -78,3 +82,16 @@ def test_answers_have_the_names_beside_the_synsets(
     told = json.loads(said("evaluate", str(run.folder), "--data", str(tmp_path / "data"), "--json"))
     assert told["names"] == NAMES
     assert [*told["per_class"]] == [*LABELS]
+
+
+def test_names_are_those_of_the_run_and_of_the_export(run: Run, pictures: Path, tmp_path: Path) -> None:
+    mine = dict(zip(LABELS, ("Schleie", "Kranich", "Kran"), strict=True))
+    shutil.copytree(run.folder, tmp_path / "run")
+    classifier = run.read_classifier().model_copy(update={"names": mine})
+    (tmp_path / "run" / "classifier.json").write_text(classifier.model_dump_json())
+    trained = load(tmp_path / "run")
+    served = [(trained.model, trained.preprocessing)]
+    saved_model.write(served, LABELS, tmp_path / "export" / "1", [trained.names[label] for label in LABELS])
+    for model in ("run", "export"):
+        (row,) = predict(tmp_path / model, [pictures / "temple" / "00.jpg"], 3, unwatched)
+        assert row["names"] == [mine[label] for label in row["classes"]]

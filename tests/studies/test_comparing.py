@@ -113,9 +113,7 @@ def test_images_that_changed_do_not_go_into_the_same_table(compared: Path, pictu
     shutil.copy(gone, tmp_path / "moved" / "temple" / "other.jpg")
     gone.unlink()
     before = (tmp_path / "to" / "comparison.json").read_bytes()
-    with pytest.raises(
-        UserError, match=r"has a row of lenet_bn on other images than .* now; choose another --to"
-    ):
+    with pytest.raises(UserError, match=r"has a row of lenet_bn on other images than .* now; choose another --to"):
         again()
     assert (tmp_path / "to" / "comparison.json").read_bytes() == before
 
