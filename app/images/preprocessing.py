@@ -13,6 +13,9 @@ from app.images.decoding import LIMITS, answered, count, decoded, decoded_window
 from app.images.formats.window import Window
 
 LARGE = 4_000_000  # pixels of a JPEG beyond which it is reduced: one of 12 megapixels then has 3
+# Pixels that a margin may lack to a whole number and is that number: TF-slim counts in float64, and a runtime may round
+# a product and a difference once or twice.
+ROUNDING = 1e-3
 SPARE = 1.5  # how many times the wanted rows and columns a reduced window has at least
 
 
@@ -118,8 +121,8 @@ class Preprocessing(BaseModel):
         return tf.cond(grows, lambda: filtered(False), lambda: filtered(True))
 
     def on_device(self, pixels: tf.Tensor) -> tf.Tensor:
-        """The same for a batch (n, height, width, 3) of pictures of one size, in operations that LiteRT has; its
-        runtime knows no antialiased resize.
+        """The same for a batch (n, height, width, 3) of pictures of one size, in operations that LiteRT, ONNX and
+        OpenVINO have; the first knows no antialiased resize, and of ONNX's not every runtime heeds it.
 
         A separable linear filter is two matrix products, rows and columns: (height, rows) @ picture @ (columns, width).
         """
@@ -135,7 +138,7 @@ class Preprocessing(BaseModel):
 
     def _axes(self, rows: tf.Tensor, columns: tf.Tensor) -> tuple[Resampling, Resampling]:
         if self.aspect == "squash":
-            low = [tf.floor((side - side * self.crop) / 2) for side in (rows, columns)]
+            low = [tf.floor((side - side * self.crop) / 2 + ROUNDING) for side in (rows, columns)]
             nothing = tf.zeros(())
             return (
                 Resampling(low[0], rows - 2 * low[0], tf.constant(float(self.height)), nothing),
@@ -143,9 +146,11 @@ class Preprocessing(BaseModel):
             )
         height, width = (float(side) for side in self._covered())
         tall = rows * width > columns * height
+        # With half more above, a quotient of whole numbers keeps its whole part, also where a runtime, as OpenVINO,
+        # multiplies by a rounded reciprocal.
         whole = (
-            tf.where(tall, tf.floor(width * rows / columns), height),
-            tf.where(tall, width, tf.floor(height * columns / rows)),
+            tf.where(tall, tf.floor((width * rows + 0.5) / columns), height),
+            tf.where(tall, width, tf.floor((height * columns + 0.5) / rows)),
         )
         spare = (whole[0] - self.height, whole[1] - self.width)
         # Half of what is spare, halves to the even neighbour: Python's round, which torchvision uses.

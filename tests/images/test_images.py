@@ -441,6 +441,16 @@ def test_squashing_takes_the_middle_of_both_sides(source: tuple[int, int]) -> No
     np.testing.assert_allclose(found, resized_in_float64(middle, 32, 24) / 127.5 - 1.0, rtol=0, atol=1e-5)
 
 
+def test_the_margin_of_a_crop_is_that_of_tf_slim_which_counts_in_float64() -> None:
+    """In float32, 0.6 of 15 is more than 9."""
+    for crop in (0.6, 0.8, 0.9531914893617022):
+        preprocessing = Preprocessing(height=1, width=1, crop=crop)
+        found = [
+            preprocessing._axes(tf.constant(float(side)), tf.constant(1.0))[0].low.numpy() for side in range(1, 400)
+        ]
+        assert found == [int((side - side * crop) / 2) for side in range(1, 400)]
+
+
 @pytest.mark.parametrize("source", [(160, 120), (97, 35), (20, 31), (1, 1)])
 @pytest.mark.parametrize(
     "options",
