@@ -15,12 +15,12 @@ called in turn, in another order, so that one at a time works. Milliseconds per 
 within a round. The limit is what the network's multiply-adds take at the rate of a float32 product of two matrices,
 measured in the same rounds; int8 may well be below.
 
-The peers come with the extra `benchmarks`, best in an environment of its own; one that is not there is left out:
+The peers come with the extra `runtimes`; one that is not there is left out:
 
-    python -m venv peers && peers/bin/pip install -c constraints.txt -e ".[app,benchmarks]"
-    peers/bin/python -m benchmarks.inference
+    pip install -c constraints.txt -e ".[app,runtimes]"
+    python -m benchmarks.inference
 
-NNCF reports to Intel that it was used; `peers/bin/opt_in_out --opt_out` beforehand keeps it from doing so.
+NNCF reports to Intel that it was used; `opt_in_out --opt_out` beforehand keeps it from doing so.
 """
 
 import argparse
@@ -163,7 +163,7 @@ def write_peers(folder: Path) -> list[str]:
     for peer, needed in PEERS.items():
         if absent := [name for name in needed if not importlib.util.find_spec(name)]:
             missing.append(
-                f"{peer} is left out, since {' and '.join(absent)} cannot be imported; the extra `benchmarks` has it."
+                f"{peer} is left out, since {' and '.join(absent)} cannot be imported; the extra `runtimes` has it."
             )
             continue
         progress.console.print(f"Writing the files of {peer}")

@@ -23,6 +23,7 @@ TOLERANCES: dict[str, float | None] = {
     "dynamic": None,
     "int8": None,
 }
+KINDS = (".tflite", ".onnx", ".xml")  # of the artefacts that are files, as run_artefact takes them
 UNDECIDED = 0.1
 AGREEMENT = 0.99
 # How long an artefact may take: to be loaded, with all that it imports, and for an image that it is asked about, as a
@@ -47,13 +48,23 @@ def artefacts(version: Path) -> dict[Path, int]:
     Raises:
         ArtefactError: there is none.
     """
-    found = {file: file.stat().st_size for file in sorted(version.glob("*.tflite"))}
+    files = [file for kind in KINDS for file in sorted(version.glob(f"*{kind}"))]
+    # The weights of an OpenVINO file lie beside it; that they are there is for its run to find out.
+    found = {file: sum(part.stat().st_size for part in _parts(file) if part.exists()) for file in files}
     if (version / "saved_model.pb").exists():
         parts = [version / "saved_model.pb", *version.glob("variables/*")]
         found = {version: sum(part.stat().st_size for part in parts), **found}
     if not found:
-        raise ArtefactError(f"{version} holds no saved_model.pb and no .tflite file")
+        raise ArtefactError(f"{version} holds no saved_model.pb and no {_listed(KINDS)} file")
     return found
+
+
+def _parts(file: Path) -> tuple[Path, ...]:
+    return (file, file.with_suffix(".bin")) if file.suffix == ".xml" else (file,)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 def rows(

@@ -19,6 +19,9 @@ class Preprocessing(Protocol):
         """uint8 (height, width, 3), any size -> float32 network input (H, W, 3)."""
 
     def on_device(self, pixels: tf.Tensor) -> tf.Tensor:
-        """As `__call__` for a batch of images of one size, in operations that LiteRT has."""
+        """As `__call__` for a batch of images of one size, in operations that LiteRT, ONNX and OpenVINO have."""
 
     def described(self) -> str: ...
+
+    def model_dump_json(self) -> str:
+        """All of it, for programs."""

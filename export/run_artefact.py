@@ -2,8 +2,9 @@
 
     python -I run_artefact.py ARTEFACT < FILES.json
 
-ARTEFACT is a SavedModel folder or a .tflite file; FILES.json is a list of image files. Prints one JSON object: for each
-way to ask the artefact its `answers`, a list per file of names mapped to scores or of scores in label order, and
+ARTEFACT is a SavedModel folder or a .tflite, .onnx or .xml file, the last of OpenVINO with the .bin beside it; only for
+the first TensorFlow can be imported. FILES.json is a list of image files. Prints one JSON object: for each way to ask
+the artefact its `answers`, a list per file of names mapped to scores or of scores in label order, and
 `milliseconds`, the median time for one image. A picture that has to be decoded outside is decoded by Pillow; where that
 gives nothing to compare, the answer is a text that says why.
 """
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 PROJECT = ("models", "export", "app", "inceptions")
+MADE_BY = ("tensorflow", "keras")  # what no file but the SavedModel may need
 
 Answer = Callable[[Path], Any]
 
@@ -189,12 +191,41 @@ def tflite(artefact: str) -> dict[str, Answer]:
     return {f"LiteRT {Path(artefact).name}": answer}
 
 
+def onnx(artefact: str) -> dict[str, Answer]:
+    import onnxruntime
+
+    network = onnxruntime.InferenceSession(artefact, providers=["CPUExecutionProvider"])
+
+    def answer(file: Path) -> list[float]:
+        (probabilities,) = network.run(None, {"image": pixels(file)})
+        return probabilities[0].tolist()
+
+    return {f"ONNX {Path(artefact).name}": answer}
+
+
+def openvino(artefact: str) -> dict[str, Answer]:
+    from openvino import Core
+
+    # Where the processor has bfloat16, it would compute in that.
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    network = Core().compile_model(artefact, "CPU", settings)
+
+    def answer(file: Path) -> list[float]:
+        return network([pixels(file)])["probabilities"][0].tolist()
+
+    return {f"OpenVINO {Path(artefact).name}": answer}
+
+
+FILES = {".tflite": tflite, ".onnx": onnx, ".xml": openvino}
+
+
 def main(artefact: str) -> None:
     files = json.load(sys.stdin)
-    for name in PROJECT:
+    of_a_file = FILES.get(Path(artefact).suffix) if Path(artefact).is_file() else None
+    for name in (*PROJECT, *(MADE_BY if of_a_file else ())):
         sys.modules[name] = None  # type: ignore[assignment]  # importing it fails from here on
     replies = {}
-    for name, answer in (tflite if artefact.endswith(".tflite") else saved_model)(artefact).items():
+    for name, answer in (of_a_file or saved_model)(artefact).items():
         answers, seconds = [], []
         for file in [*files[:1], *files]:  # the first call builds what later ones reuse
             started = time.perf_counter()

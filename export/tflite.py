@@ -7,7 +7,6 @@ output  float32 [N, classes], probabilities in label order
 
 import os
 import re
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,9 @@ from ai_edge_litert.tools import flatbuffer_utils
 from numpy.typing import NDArray
 from tensorflow.lite.python.convert_phase import ConverterError
 
-from . import metadata
+from . import metadata, on_pixels
+from .on_pixels import ConversionError
 from .preprocessing import Preprocessing
-
-
-class ConversionError(Exception):
-    """A network that LiteRT cannot take: the operations, in one sentence."""
 
 
 def write(
@@ -38,24 +34,15 @@ def write(
         ConversionError: it has operations that LiteRT has not.
     """
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="image")])
-    def classify(image: Any) -> dict[str, Any]:
-        return {"probabilities": model(preprocessing.on_device(image), training=False)}
-
-    classifier = tf.Module()
-    # The variables themselves: behind a Keras model the converter does not find their values.
-    classifier.weights = [variable.value for variable in model.variables]
     # By way of a SavedModel, which the converter reads by itself: given a function, it copies all weights many times.
-    with tempfile.TemporaryDirectory(dir=file.parent, prefix=".") as folder:
-        tf.saved_model.save(classifier, folder, signatures=classify)
+    with on_pixels.as_saved_model(model, preprocessing, file) as folder:
         try:
             content = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
         except ConverterError as error:
             missing = ", ".join(sorted(set(re.findall(r"'(tf\.\w+)' op is neither", str(error))))) or "what it computes"
             raise ConversionError(f"LiteRT has no {missing}, which {model.name} needs") from error
     _write_of_size(content, (1, *model.input_shape[1:]), file)
-    text = f"{model.name}: which of {len(labels)} classes a picture shows. Inside: {preprocessing.described()}."
-    metadata.write(file, model.name, text, labels, english)
+    metadata.write(file, model.name, on_pixels.description(model, preprocessing, labels), labels, english)
 
 
 def _write_of_size(content: bytes, shape: tuple[int, ...], file: Path) -> None:

@@ -190,10 +190,10 @@ def finished_run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> "R
 
 @pytest.fixture(scope="session")
 def exported(finished_run: "Run", tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The version folder of `finished_run`'s export, both formats. Read only."""
+    """The version folder of `finished_run`'s export, SavedModel and LiteRT file. Read only."""
     from app import exporting
 
     def make(folder: Path) -> Path:
-        return exporting.export(finished_run.folder, folder, exporting.FORMATS)[0]
+        return exporting.export(finished_run.folder, folder)[0]
 
     return once("exports", make, tmp_path_factory)

@@ -26,7 +26,8 @@ def export(
     formats: Annotated[
         str | None,
         typer.Option(
-            help="Which artefacts, separated by commas: saved_model,tflite if left out, of several runs saved_model."
+            help="Which artefacts, separated by commas: saved_model, tflite, onnx, openvino. If left out "
+            "saved_model,tflite, of several runs saved_model; onnx and openvino need the extra `runtimes`."
         ),
     ] = None,
     version: Annotated[
@@ -49,7 +50,8 @@ def export(
     ] = "float32",
     as_json: JsonOption = False,
 ) -> None:
-    """Write a SavedModel for TensorFlow Serving and a LiteRT file, with the proof that they answer as the network.
+    """Write a SavedModel for TensorFlow Serving and a LiteRT file, or files for ONNX Runtime and OpenVINO, with the
+    proof that they answer as the network.
 
     Several runs become one SavedModel, which answers by the mean of their probabilities.
     """

@@ -13,7 +13,7 @@ import numpy as np
 
 from app.datasets import loading
 from app.datasets.dataset import Data, spread
-from app.exporting import failures, model_card, on_gpu
+from app.exporting import failures, model_card, on_gpu, runtimes
 from app.program.errors import UserError
 from app.program.files import digest, write_json
 from app.program.progress import Watch
@@ -75,6 +75,7 @@ def certify(
             }
             for run, classifier in zip(runs, classifiers, strict=True)
         ],
+        "versions": runtimes.of_files(folder),
         "labels": labels,
         "precision": precision,
         "held_out": len(held_out),

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from app.exporting import certifying, failures, quantizing
+from app.exporting import certifying, failures, quantizing, runtimes
 from app.exporting.version_folders import clear, numbers
 from app.program.errors import UserError
 from app.program.files import whole
@@ -19,9 +19,10 @@ from app.run_folder import ensembles
 from app.run_folder.folder import Run
 from app.run_folder.golden import read_golden
 from app.run_folder.trained import Trained
-from export import certificate, folding, half_precision, saved_model, serving, tflite
+from export import certificate, folding, half_precision, on_pixels, onnx_file, openvino_ir, saved_model, serving, tflite
 
-FORMATS = ("saved_model", "tflite")
+FORMATS = ("saved_model", "tflite", "onnx", "openvino")
+DEFAULT = ("saved_model", "tflite")
 PRECISIONS = ("float32", "bfloat16")
 COMPARED = 8  # golden images that show what folding changed
 
@@ -43,26 +44,27 @@ def export(
     version appears whole, after its artefacts gave the trained network's answers, or not at all.
 
     With `others` it is an ensemble (see `ensembles`), one SavedModel. Without a `name` it is that of the run's folder,
-    and "ensemble" for several; without `formats` they are all, and the SavedModel for several.
+    and "ensemble" for several; without `formats` they are `DEFAULT`, and the SavedModel for several.
 
     `quantize` asks for a quantised LiteRT file beside the float32 one, of at most `max_drop` percentage points less
     accuracy (see `quantizing.quantize`). `precision` is what the SavedModel computes in.
 
     Raises:
-        UserError: not a finished run; an unknown format or precision; labels that do not fit the network; runs with
-            different labels, or several for a LiteRT file; a target that exists or cannot be a folder; a run without
-            data to measure a quantised file on, or that loses too much; a network that LiteRT cannot take; artefacts
-            that disagree with the network.
+        UserError: not a finished run; an unknown format or precision, or a format whose packages are not installed;
+            labels that do not fit the network; runs with different labels, or several for another file than the
+            SavedModel; a target that exists or cannot be a folder; a run without data to measure a quantised file on,
+            or that loses too much; a network that a converter cannot take; artefacts that disagree with the network.
     """
     folders = [folder, *others]
-    formats = formats if formats is not None else FORMATS[:1] if others else FORMATS
+    formats = formats if formats is not None else DEFAULT[:1] if others else DEFAULT
     for format_ in formats:
         if format_ not in FORMATS:
             raise UserError(f"There is no format '{format_}'. The formats are {', '.join(FORMATS)}.")
-    if others and "tflite" in formats:
+    if others and (single := ", ".join(format_ for format_ in formats if format_ != "saved_model")):
         raise UserError(
-            f"{len(folders)} runs are an ensemble, which becomes a SavedModel; leave tflite out of --formats."
+            f"{len(folders)} runs are an ensemble, which becomes a SavedModel; leave {single} out of --formats."
         )
+    runtimes.check_formats(formats)
     if quantize and "tflite" not in formats:
         raise UserError(f"--quantize {quantize} makes a LiteRT file from the float32 one; add tflite to --formats.")
     if quantize and quantize not in quantizing.LADDER:
@@ -117,7 +119,7 @@ def export(
                 with whole(root / file_name) as file:
                     file.write_text(text)
         beside.rename(target)
-    except (certificate.ArtefactError, tflite.ConversionError) as error:
+    except (certificate.ArtefactError, on_pixels.ConversionError) as error:
         raise UserError(f"Nothing was exported: {error}.") from error
     except (OSError, tf.errors.OpError) as error:
         raise UserError(f"Nothing was exported: {failures.told(error, beside, target)}.") from error
@@ -146,15 +148,17 @@ def _steps(
         saved_model.write(list(zip(served, prepared, strict=True)), labels, folder, english)
         serving.write_warmup(folder, folder.parent.name, min(pictures, key=len))
 
-    def convert() -> None:
-        tflite.write(folded[0], networks[0].preprocessing, labels, folder / "model.tflite", english)
+    def converting(write: Callable[..., None], file: Path) -> Callable[[], None]:
+        return lambda: failures.writing(file)(write)(folded[0], networks[0].preprocessing, labels, file, english)
 
     folding_steps = [
         lambda trained=trained: folded.append(_folded(trained, pictures[:COMPARED])) for trained in networks
     ]
     writers = {
         "saved_model": failures.writing(folder)(write_saved_model),
-        "tflite": failures.writing(folder / "model.tflite")(convert),
+        "tflite": converting(tflite.write, folder / "model.tflite"),
+        "onnx": converting(onnx_file.write, folder / "model.onnx"),
+        "openvino": converting(openvino_ir.write, folder / "model.xml"),
     }
     steps = [*folding_steps, *(writers[name] for name in dict.fromkeys(formats))]
     if precision == "bfloat16" and half_precision.machine_has_it() is False:

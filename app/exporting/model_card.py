@@ -43,6 +43,8 @@ def write(
         rows=rows,
         licences=LICENCES,
         device_files=sorted(file.name for file in version.glob("*.tflite")),
+        onnx_files=sorted(file.name for file in version.glob("*.onnx")),
+        openvino_files=sorted(file.name for file in version.glob("*.xml")),
         served=(version / "saved_model.pb").is_file(),
     )
     with whole(version / "README.md") as beside:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from app.exporting import certifying
+from app.exporting import certifying, runtimes
 from app.exporting.version_folders import newest
 from app.program.errors import UserError
 from app.program.files import digest
@@ -23,7 +23,7 @@ def verify(path: Path, watch: Watch = unwatched) -> tuple[Path, dict[str, Any]]:
     are not asked about.
 
     Raises:
-        UserError: not an export, or one that does not load.
+        UserError: not an export, or one that does not load, or whose runtime is not installed.
     """
     version = newest(path)
     try:
@@ -45,6 +45,7 @@ def verify(path: Path, watch: Watch = unwatched) -> tuple[Path, dict[str, Any]]:
     golden = [image for image in golden if version / "golden" / Path(image["file"]).name not in others]
     if not golden:
         raise UserError(f"{version} has no golden image left that was certified. Export the run again.")
+    runtimes.check_files(version)
     runs = [Run(Path(member["run"])) for member in members]
     milliseconds = network["milliseconds"]
     rows: list[dict[str, Any]] = []

@@ -14,7 +14,6 @@ from app.exporting import exporting as exporting_module
 from app.program.errors import UserError
 from app.program.files import whole
 from app.run_folder.folder import Run
-from export import tflite
 
 
 def told_by(run: Path, to: Path, **options: Any) -> str:
@@ -92,7 +91,7 @@ def elsewhere(model: Any, preprocessing: Any, labels: Any, file: Path, english: 
 def test_only_what_was_to_be_written_is_blamed_for_it(
     write: Any, words: str, finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wrong = type("Wrong", (), {"write": staticmethod(write), "ConversionError": tflite.ConversionError})
+    wrong = type("Wrong", (), {"write": staticmethod(write)})
     monkeypatch.setattr(exporting_module, "tflite", wrong)
     said = told_by(finished_run.folder, tmp_path / "exports")
     assert said == "Nothing was exported: " + words.format(target=tmp_path / "exports" / "pictures" / "1")

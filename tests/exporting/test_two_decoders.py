@@ -44,7 +44,7 @@ def test_what_the_scan_accepts_ends_neither_a_training_nor_an_export(odd: Path, 
     assert len(json.loads((run.golden / "golden.json").read_text())) == count
     assert evaluation.evaluate(run.folder, None)["count"] == count
 
-    version, found = exporting.export(run.folder, tmp_path / "exports", exporting.FORMATS)
+    version, found = exporting.export(run.folder, tmp_path / "exports")
     again = exporting.verify(version)[1]
     for rows in (found["rows"], again["rows"]):
         for row in rows:

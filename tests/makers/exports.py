@@ -29,4 +29,4 @@ def _is_there(artefact: str, version: Path) -> bool:
     kind, _, name = artefact.partition(" ")
     if kind == "SavedModel":
         return (version / "saved_model.pb").is_file()
-    return kind != "LiteRT" or (version / name).is_file()
+    return kind not in ("LiteRT", "ONNX", "OpenVINO") or (version / name).is_file()

@@ -203,7 +203,7 @@ def test_an_import_says_where_it_came_from_and_what_became_of_every_tensor(impor
 def test_an_imported_network_predicts_and_is_exported_with_its_proof(imported: Run, tmp_path: Path) -> None:
     picture = imported.golden / read_golden(imported)[0]["file"]
     (row,) = prediction.predict(imported.folder, [picture], 5, unwatched)
-    folder, found = exporting.export(imported.folder, tmp_path, exporting.FORMATS)
+    folder, found = exporting.export(imported.folder, tmp_path)
     assert found["ok"]
     assert [line["accuracy"] for line in found["rows"]] == [None] * 4
     assert len(json.loads((folder / "golden" / "golden.json").read_text())) >= 8

@@ -1,0 +1,48 @@
+"""The packages that make and run the files of an export, and their versions. Those of the extra `runtimes` may lack."""
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from app.program.errors import UserError
+from app.run_folder.folder import versions
+
+# What each format is written with; the last of them runs it.
+WRITTEN_WITH = {"onnx": ("onnx", "tf2onnx", "onnxruntime"), "openvino": ("openvino",)}
+SUFFIXES = {"*.onnx": "onnx", "*.xml": "openvino"}
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """
+    Raises:
+        UserError: what writes one of these formats is not installed.
+    """
+    for format_ in formats:
+        _check(f"The format {format_}", WRITTEN_WITH.get(format_, ()))
+
+
+def check_files(version: Path) -> None:
+    """
+    Raises:
+        UserError: what runs one of the files of the version folder is not installed.
+    """
+    for pattern, format_ in SUFFIXES.items():
+        for file in sorted(version.glob(pattern)):
+            _check(str(file), WRITTEN_WITH[format_][-1:])
+
+
+def _check(what: str, needed: Iterable[str]) -> None:
+    if missing := [package for package in needed if importlib.util.find_spec(package) is None]:
+        raise UserError(
+            f"{what} needs {' and '.join(missing)}, which the extra `runtimes` brings: "
+            "pip install -c constraints.txt -e '.[app,runtimes]'."
+        )
+
+
+def of_files(version: Path) -> dict[str, str]:
+    """The versions of this program and of all that wrote and ran the files of the version folder."""
+    packages = ["ai-edge-litert"] if any(version.glob("*.tflite")) else []
+    for pattern, format_ in SUFFIXES.items():
+        packages += WRITTEN_WITH[format_] if any(version.glob(pattern)) else ()
+    return versions() | {package: importlib.metadata.version(package) for package in packages}

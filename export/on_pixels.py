@@ -1,0 +1,63 @@
+"""The function that files for other runtimes are made of: decoded pixels in, probabilities out.
+
+LiteRT, ONNX and OpenVINO all get this one, so that a picture is resized and scaled in one way everywhere.
+"""
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from .preprocessing import Preprocessing
+
+
+class ConversionError(Exception):
+    """A network that a converter cannot take: the operations, in one sentence."""
+
+
+def classifier(model: keras.Model, preprocessing: Preprocessing) -> Any:
+    """`image`, uint8 (N, height, width, 3), RGB, of any size and number -> `probabilities`, float32 (N, classes).
+
+    `model` takes preprocessed images and gives probabilities.
+    """
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="image")])
+    def classify(image: Any) -> dict[str, Any]:
+        return {"probabilities": model(preprocessing.on_device(image), training=False)}
+
+    return classify
+
+
+@contextlib.contextmanager
+def as_saved_model(model: keras.Model, preprocessing: Preprocessing, beside: Path) -> Iterator[str]:
+    """The folder of a SavedModel of `classifier`, near the file `beside`; it is gone afterwards."""
+    classify = classifier(model, preprocessing)
+    servable = tf.Module()
+    # The variables themselves: behind a Keras model the converters do not find their values.
+    servable.weights = [variable.value for variable in model.variables]
+    with tempfile.TemporaryDirectory(dir=beside.parent, prefix=".") as folder:
+        tf.saved_model.save(servable, folder, signatures=classify)
+        yield folder
+
+
+def description(model: keras.Model, preprocessing: Preprocessing, labels: Sequence[str]) -> str:
+    """A line for people."""
+    return f"{model.name}: which of {len(labels)} classes a picture shows. Inside: {preprocessing.described()}."
+
+
+def facts(
+    model: keras.Model, preprocessing: Preprocessing, labels: Sequence[str], english: Sequence[str]
+) -> dict[str, str]:
+    """What a file says of itself where it has room for texts by name: `description` is for people, all others are
+    JSON; `labels_en` are the English names of the labels, where they have such."""
+    lists = {"labels": labels} | ({"labels_en": english} if english else {})
+    return {
+        "description": description(model, preprocessing, labels),
+        **{name: json.dumps(list(content), ensure_ascii=False) for name, content in lists.items()},
+        "preprocessing": preprocessing.model_dump_json(),
+    }

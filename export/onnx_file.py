@@ -1,0 +1,82 @@
+"""An ONNX file: decoded pixels in, probabilities out; resizing, scaling and labels are inside.
+
+input   `image`, uint8 [N, height, width, 3], RGB, of any size and number
+output  `probabilities`, float32 [N, classes], in label order
+
+Its metadata has `labels` and `preprocessing`, in JSON, and a `description`. Pictures are resized by products of
+matrices: TensorFlow's antialiased resize has no counterpart that every runtime heeds.
+"""
+
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from . import on_pixels
+from .on_pixels import ConversionError
+from .preprocessing import Preprocessing
+
+OPSET = 18  # the last one that the converter writes
+AXES = {"image": ("N", "height", "width"), "probabilities": ("N",)}
+
+
+def write(
+    model: keras.Model, preprocessing: Preprocessing, labels: Sequence[str], file: Path, english: Sequence[str] = ()
+) -> None:
+    """Writes the float32 ONNX file of `model`, which takes preprocessed images and gives probabilities; with the
+    English names of the labels, where they have such.
+
+    Raises:
+        ConversionError: it has operations that ONNX or the converter has not.
+    """
+    import onnx
+    import tf2onnx
+
+    classify = on_pixels.classifier(model, preprocessing)
+    try:
+        with _without_its_log():
+            network, _ = tf2onnx.convert.from_function(classify, classify.input_signature, opset=OPSET)
+    except Exception as error:  # the converter raises whatever it stumbles over
+        raise ConversionError(f"tf2onnx cannot convert {model.name}: {_first_line(error)}") from error
+    # What it does not know it leaves in the file under TensorFlow's name.
+    operations = set(_operations(network.graph))
+    if missing := sorted(name for domain, name in operations if not onnx.defs.has(name, OPSET, domain)):
+        raise ConversionError(f"ONNX has no {', '.join(missing)}, which {model.name} needs")
+    for tensor in (*network.graph.input, *network.graph.output):
+        for axis, name in zip(tensor.type.tensor_type.shape.dim, AXES[tensor.name], strict=False):
+            axis.dim_param = name
+    network.graph.name = model.name
+    network.doc_string = on_pixels.description(model, preprocessing, labels)
+    onnx.helper.set_model_props(network, on_pixels.facts(model, preprocessing, labels, english))
+    try:
+        onnx.checker.check_model(network, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ConversionError(f"tf2onnx wrote no valid file of {model.name}: {_first_line(error)}") from error
+    file.write_bytes(network.SerializeToString())
+
+
+@contextlib.contextmanager
+def _without_its_log() -> Iterator[None]:
+    """What the converter reports of its work is for its authors; what matters of it is said in an error."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _operations(graph: Any) -> Iterator[tuple[str, str]]:
+    """Domain and name of every operation, also of the graphs inside others."""
+    for node in graph.node:
+        yield node.domain, node.op_type
+        for attribute in node.attribute:
+            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+                yield from _operations(inner)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
