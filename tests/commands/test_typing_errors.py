@@ -120,22 +120,6 @@ def test_every_command_answers_a_typing_error_before_tensorflow_is_imported(
     assert {command.__name__.rstrip("_") for command in COMMANDS} <= {arguments[0] for arguments in given}
 
 
-def test_imagenet_is_no_file_of_labels(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from app.__main__ import main
-    from app.run_folder import importing
-
-    def given(*arguments: Any) -> None:
-        raise UserError(f"asked for {arguments[4]}")
-
-    monkeypatch.setattr(importing, "import_weights", given)
-    file, to = str(place / "a.txt"), str(tmp_path / "to")
-    command = ["import", file, "--network", "inception_v3", "--source", "keras", "--to", to, "--labels"]
-    with pytest.raises(SystemExit, match="asked for imagenet"):
-        main([*command, "imagenet"])
-    with pytest.raises(SystemExit, match="imagenett does not exist"):
-        main([*command, "imagenett"])
-
-
 def test_the_rooms_say_the_same() -> None:
     assert cards.SOURCES == weights.SOURCES
     with pytest.raises(UserError, match="nosuch does not exist; `train --to` makes a run folder"):
