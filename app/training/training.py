@@ -114,6 +114,13 @@ def check(
         raise UserError(f"{start} holds {source.network}, not {network}; leave --network out.")
     if recipe.fine_tuning != FineTuning() and not source:
         raise UserError("fine_tuning.* is for a run that begins with trained weights: add --from with a run.")
+    head = recipe.fine_tuning.head_epochs
+    if recipe.steps is None and head and head >= recipe.epochs:
+        raise UserError(
+            f"Of {recipe.epochs:g} epochs the classifier alone trains in all, since fine_tuning.head_epochs={head:g}: "
+            "make epochs more, or these fewer. To train it alone on purpose, give --set fine_tuning.head_epochs=0 "
+            "--set freeze=base."
+        )
     if source:
         _check_taken_over(source.arguments.get("width", 1.0), recipe, start)
     run = Run(to)

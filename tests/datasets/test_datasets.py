@@ -349,6 +349,9 @@ def test_a_split_that_the_folders_lack_is_cut_from_training(tmp_path: Path, give
         picture(i) for i in [*range(50, 60), *range(150, 160)]
     }
     assert min(getattr(data, split).count for split in SPLITS) > 0
+    (lacking,) = {"validation", "test"} - {name}
+    count = getattr(data, lacking).count
+    assert data.notes == (f"{tmp_path} has no split {lacking}: it gets {count} of the images of train",)
 
 
 def test_folders_inside_class_folders_belong_to_the_class(tmp_path: Path) -> None:

@@ -195,6 +195,10 @@ def test_auxiliary_heads_train_beside_the_predictions_and_stay_behind(pictures: 
     [
         (("width=0.5",), "width=0.5 is for a network that begins with random weights, .*: it has the width 1. Leave"),
         (("initial_weights=1.5",), "initial_weights=1.5 is for a network that .*: it has its weights. Leave init"),
+        (
+            ("epochs=3", "fine_tuning.head_epochs=3"),
+            "Of 3 epochs the classifier alone trains in all, since .*head_epochs=3",
+        ),
     ],
 )
 def test_what_trained_weights_leave_no_choice_of_is_refused(

@@ -186,3 +186,6 @@ def _notes(name: str, splits: dict[str, list[Picture]]) -> Iterator[str]:
     for found, what in ((places, "in more than one split"), (labels, "with more than one label")):
         if count := sum(len(members) > 1 for members in found.values()):
             yield f"pictures {what}: {count}; `{command('check', name)}` names them"
+    for split in SPLITS:
+        if split != "train" and (count := sum(picture.file.split == "train" for picture in splits[split])):
+            yield f"{name} has no split {split}: it gets {count} of the images of train"
