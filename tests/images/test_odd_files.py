@@ -198,6 +198,7 @@ def test_what_a_packing_leaves_out_or_repeats_too_often() -> None:
     np.testing.assert_array_equal(moved, PALETTE[[[0, 0, 7, 7], [5, 5, 0, 0]]])
     # Without an end, which a full picture does not need.
     np.testing.assert_array_equal(decode(packed(4, 5, 0, 0, 4, 6)), PALETTE[[[6] * 4, [5] * 4]])
+    np.testing.assert_array_equal(decode(packed(0, 1)), PALETTE[[[0] * 4, [0] * 4]])
 
 
 @pytest.mark.parametrize(
@@ -230,6 +231,44 @@ def test_a_large_packed_picture_is_unpacked_fast() -> None:
     found = decode(content)
     assert time.perf_counter() - began < 10
     np.testing.assert_array_equal(found, PALETTE[pixels])
+
+
+# Not `resource.getrusage`, whose peak a process takes over from the one that started it.
+MEASURED = """
+import re, sys
+from pathlib import Path
+from app.images.decoding import decode
+small, large = (Path(path).read_bytes() for path in sys.argv[1:])
+def peak(): return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+decode(small)
+before = peak()
+decode(large)
+print(peak() - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the peak of one process alone")
+def test_one_long_run_among_many_short_ones_takes_no_memory_for_all_of_them(tmp_path: Path) -> None:
+    single = np.stack([np.ones((999, 1000), np.uint8), DRAWN.integers(0, 256, (999, 1000), np.uint8)], axis=2)
+    lines = [line.tobytes() + b"\0\0" for line in single] + [bytes([255, 5] * 3 + [235, 5, 0, 0])]
+    large = bmp(np.zeros((1000, 1000), int), 8, 40, 1, colours=PALETTE, packed=b"".join(lines))
+    np.testing.assert_array_equal(decode(large)[0], np.broadcast_to(PALETTE[5], (1000, 3)))
+    np.testing.assert_array_equal(decode(large)[:0:-1], PALETTE[single[..., 1]])
+    for name, content in (("small", packed(4, 5, 0, 0, 4, 6)), ("large", large)):
+        (tmp_path / name).write_bytes(content)
+    names = [str(tmp_path / "small"), str(tmp_path / "large")]
+    done = subprocess.run([sys.executable, "-c", MEASURED, *names], cwd=ROOT, check=True, capture_output=True)
+    assert int(done.stdout) < 300_000, "kilobytes, of a million pixels"
+
+
+@pytest.mark.slow
+def test_a_line_may_claim_more_than_32_bits_count() -> None:
+    lines = bytes([255, 5]) * 2**23 + bytes([255, 6]) * 10**6 + bytes([0, 1])
+    content = bmp(np.zeros((1, 1), int), 8, 40, 1, colours=PALETTE, packed=lines)
+    found = decode(content[:18] + struct.pack("<ii", 8000, 1200) + content[26:])
+    np.testing.assert_array_equal(found[-1], np.broadcast_to(PALETTE[5], (8000, 3)))
+    np.testing.assert_array_equal(found[:-1], np.broadcast_to(PALETTE[0], (1199, 8000, 3)))
 
 
 def test_the_last_row_of_a_bmp_need_not_be_filled_up() -> None:

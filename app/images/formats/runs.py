@@ -7,7 +7,7 @@ import tensorflow as tf
 from app.images.formats import asserted
 from app.images.formats.reading import octets
 
-MOST = 20_000_000  # pixels, each of which takes 28 bytes on the way
+MOST = 20_000_000  # pixels, each of which takes 30 bytes on the way, and 90 where each is a run of its own
 LINE, END, MOVE = 0, 1, 2  # what a pair that begins with 0 means; with a higher number, so many pixels follow it
 
 
@@ -30,19 +30,20 @@ def unpacked(encoded: tf.Tensor, start: tf.Tensor, bits: int, height: tf.Tensor,
     line, move = escape & tf.equal(second, LINE), escape & tf.equal(second, MOVE)
     right, down = (tf.where(move, tf.gather(tf.pad(each, [[0, 1]]), at + 1), 0) for each in pairs[:2])
     count = tf.where(escape, tf.where(second > MOVE, second, 0), first)
-    row = tf.cumsum(tf.cast(line, tf.int32) + down, exclusive=True)
+    row = _before(tf.cast(line, tf.int32) + down)
     # Along all lines as if they were one, less where the line of each began: before that nothing is farther left.
-    along, lines = tf.cumsum(count + right, exclusive=True), tf.cumsum(tf.cast(line, tf.int32), exclusive=True)
-    column = along - tf.gather(tf.math.segment_min(along, lines), lines)
+    along, lines = _before(count + right), tf.cumsum(tf.cast(line, tf.int32), exclusive=True)
+    along -= tf.gather(tf.math.segment_min(along, lines), lines)
+    row, column = _at_most(row, height), _at_most(along, width)
     ended = tf.reduce_any(escape & tf.equal(second, END))
     full = (row[-1] >= height) | tf.equal(row[-1], height - 1) & (column[-1] + count[-1] >= width)
     copies = escape & (count + right > 0)
     outside = copies & (column + count + right > width) | (row >= height) & (count > 0)
     row = asserted(row, ~tf.reduce_any(outside), ["This BMP is damaged: some of its pixels are outside of it."])
     row = asserted(row, ended | full, ["This BMP is cut short."])
+    # No more than the picture has, since nothing goes back in a line or to one that was left.
     seen = tf.where(row < height, tf.clip_by_value(width - column, 0, count), 0)
-    order = tf.repeat(tf.range(tf.size(seen)), seen)
-    place = tf.range(tf.size(order)) - tf.gather(tf.cumsum(seen, exclusive=True), order)
+    order, place = _repeated(seen)
     where = tf.gather(row * width + column, order) + place
     # Runs repeat the second byte; other pixels stand behind their order.
     byte = 2 * tf.gather(at, order) + 2 + place * bits // 8
@@ -83,3 +84,24 @@ def _orders(pairs: Pairs) -> tf.Tensor:
     first = (tf.constant(1), onward, tf.one_hot(0, size + 1, dtype=tf.int32))
     _, _, reached = tf.while_loop(going, farther, first)
     return tf.cast(tf.where(reached[:-1] > 0)[:, 0], tf.int32)
+
+
+def _before(steps: tf.Tensor) -> tf.Tensor:
+    """How far all steps before each have led, int64: of the bytes of one file, farther than 32 bits can count."""
+    return tf.cumsum(tf.cast(steps, tf.int64), exclusive=True)
+
+
+def _at_most(far: tf.Tensor, most: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.minimum(far, tf.cast(most, tf.int64)), tf.int32)
+
+
+def _repeated(times: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Each position of `times` as often as it says, and which repetition of it that is; int32 (sum,) each.
+
+    `tf.repeat` takes memory for the largest number at all of the positions.
+    """
+    starts, total = tf.cumsum(times, exclusive=True), tf.reduce_sum(times)
+    some = tf.cast(tf.where(times > 0)[:, 0], tf.int32)
+    begins = tf.scatter_nd(tf.gather(starts, some)[:, tf.newaxis], tf.ones_like(some), [total])
+    order = tf.gather(some, tf.cumsum(begins) - 1)
+    return order, tf.range(total) - tf.gather(starts, order)
