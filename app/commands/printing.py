@@ -37,14 +37,16 @@ def answer(row: dict[str, Any]) -> str:
 
 @contextmanager
 def going_on(what: str = "step") -> Iterator[None]:
-    """Around work that keeps where it was when it is asked to stop."""
+    """Around work that keeps where it was when it is asked to stop. An interruption has kept nothing itself; what came
+    before may have: a first member, or what is gone on with."""
     try:
         yield
     except Stopped as stopped:
         typer.echo(f"\nStopped and saved after {what} {stopped.step:,}. The same command goes on.", err=True)
         raise typer.Exit(stopped.code) from None
     except KeyboardInterrupt:
-        typer.echo("\nInterrupted before there was anything to save. The same command begins again.", err=True)
+        said = "What was saved before stays; the same command goes on from there, or begins where nothing was."
+        typer.echo(f"\nInterrupted. {said}", err=True)
         raise typer.Exit(130) from None
 
 

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import signal
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -68,9 +69,9 @@ def evaluate(
     mean = np.zeros((data.split.count, len(data.labels)))
     members = []
     is_long = data.split.count * crops * len(runs) > FEW
-    kept = [KeptAnswers.of(run, data.split, data.labels, crops) for run in runs] if is_long else [None] * len(runs)
-    for run, place in zip(runs, kept, strict=True):
-        probabilities, truth = _answers(run, data, crops, watch, place)
+    kept = KeptAnswers.of_all(runs, data.split, data.labels, crops) if is_long else [None] * len(runs)
+    for number, (run, place) in enumerate(zip(runs, kept, strict=True), start=1):
+        probabilities, truth = _answers(run, data, crops, watch, place, number == len(runs))
         mean += probabilities / len(runs)
         temperature = _temperature(run) if crops == 1 and len(runs) == 1 else None
         figures = metrics(probabilities, truth, data.labels, temperature)
@@ -92,11 +93,11 @@ def _check_data(data: HeldOut, run: Run) -> None:
 
 
 def _answers(
-    run: Run, data: HeldOut, crops: int, watch: Watch, kept: KeptAnswers | None
+    run: Run, data: HeldOut, crops: int, watch: Watch, kept: KeptAnswers | None, is_last: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Probabilities in the order of the data's labels, and true labels. Nothing of the network stays in memory."""
     trained = run_folder.load(run.folder)
-    probabilities, truth = predict(trained.model, data.split, trained.preprocessing, watch, crops, kept)
+    probabilities, truth = predict(trained.model, data.split, trained.preprocessing, watch, crops, kept, is_last)
     columns = [trained.labels.index(label) for label in data.labels]
     del trained
     gc.collect()  # layers and the functions compiled of them refer to each other
@@ -116,12 +117,15 @@ def predict(
     watch: Watch = unwatched,
     crops: int = 1,
     kept: KeptAnswers | None = None,
+    is_last: bool = False,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Probabilities (count, classes) and true labels (count,) of every image of a split, in order. With many crops, the
-    arithmetic mean of their probabilities. It goes on after what is `kept`, and keeps all in the end.
+    arithmetic mean of their probabilities. It goes on after what is `kept`, and keeps all in the end, unless `is_last`:
+    then nothing follows that could be stopped.
 
     Raises:
         Stopped: with `kept` alone, when SIGTERM or Ctrl-C asked for it.
+        KeyboardInterrupt: Ctrl-C asked for it, and nothing could be kept.
         UserError: probabilities that are not numbers, which no figure can be made of.
     """
     total = split.count * crops
@@ -148,9 +152,12 @@ def predict(
             seen += count
             if kept and request.signal is not None:
                 done = seen // crops  # of the next image some crops may have been seen
-                kept.write(Answers(answers[:done], truth[:done]))
-                raise Stopped(request.signal, done)
-    if kept:
+                if kept.write(Answers(answers[:done], truth[:done])):
+                    raise Stopped(request.signal, done)
+                break
+    if seen < total and request.signal is not None:
+        signal.raise_signal(request.signal)  # it ends as it would have without anything to keep
+    if kept and not is_last:
         kept.write(Answers(answers, truth))
     assert seen == total, f"{seen} crops came, of {split.count} images times {crops}"
     if broken := int(np.isnan(answers).any(axis=1).sum()):

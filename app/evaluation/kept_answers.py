@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import zipfile
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,8 +14,10 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
-from app.datasets.dataset import Split, spread
+from app.datasets.dataset import Split
+from app.program.errors import UserError
 from app.program.files import digest, whole
+from app.program.progress import console
 from app.run_folder.folder import Run, versions
 
 SAMPLED = 20  # images of a data set that has no files, to know it again by
@@ -34,12 +38,21 @@ class KeptAnswers:
     file: Path
 
     @classmethod
+    def of_all(cls, runs: Sequence[Run], split: Split, labels: tuple[str, ...], crops: int) -> list["KeptAnswers"]:
+        """Of each run, named by all that decides them: the network, its preprocessing, the images and the versions."""
+        images = _images(split)
+        made = []
+        for run in runs:
+            known = run.read_classifier()
+            about = [digest(run.model), known.preprocessing.model_dump(), known.labels, labels, crops, versions()]
+            found = hashlib.sha256(json.dumps([about, images]).encode("utf-8", "surrogateescape")).hexdigest()
+            made.append(cls(platformdirs.user_cache_path("inceptions") / "evaluations" / f"{found}.npz"))
+        return made
+
+    @classmethod
     def of(cls, run: Run, split: Split, labels: tuple[str, ...], crops: int) -> "KeptAnswers":
-        """Named by all that decides them: the network, its preprocessing, the images and the versions."""
-        known = run.read_classifier()
-        about = [digest(run.model), known.preprocessing.model_dump(), known.labels, labels, crops, versions()]
-        found = hashlib.sha256(json.dumps([about, _images(split)]).encode("utf-8", "surrogateescape")).hexdigest()
-        return cls(platformdirs.user_cache_path("inceptions") / "evaluations" / f"{found}.npz")
+        """As `of_all`, of one run."""
+        return cls.of_all([run], split, labels, crops)[0]
 
     def read(self) -> Answers | None:
         """None where nothing was kept, or what nobody can read."""
@@ -49,23 +62,30 @@ class KeptAnswers:
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
 
-    def write(self, answers: Answers) -> None:
-        """Raises:
-        UserError: the disk is full, or cannot be written to.
-        """
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        with whole(self.file) as beside, beside.open("wb") as content:
-            np.savez(content, **answers._asdict())
+    def write(self, answers: Answers) -> bool:
+        """Whether that was possible. If not it says why, and no more: an evaluation of hours does not end for it."""
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with whole(self.file) as beside, beside.open("wb") as content:
+                np.savez(content, **answers._asdict())
+        except OSError as error:
+            console.print(f"The answers so far are not kept: {self.file.parent}: {error.strerror}.")
+            return False
+        except UserError as error:
+            console.print(f"The answers so far are not kept: {error}")
+            return False
+        return True
 
     def forget(self) -> None:
-        self.file.unlink(missing_ok=True)
+        with suppress(OSError):  # the figures are there all the same
+            self.file.unlink(missing_ok=True)
 
 
 def _images(split: Split) -> list[Any]:
-    """What the images of a split are known by: files by their size and time of change, others by some of them."""
-    if paths := getattr(split, "paths", ()):
-        states = (os.stat(path) for path in paths)
-        labels = getattr(split, "labels", ())
-        return [[path, s.st_size, s.st_mtime_ns, label] for path, s, label in zip(paths, states, labels, strict=True)]
-    examples = split.at(spread(split.count, SAMPLED)).as_numpy_iterator()
+    """What the images of a split are known by: files, and shards of records, by their size and time of change, others
+    by the first of them."""
+    if paths := getattr(split, "paths", ()) or getattr(split, "shards", ()):
+        states = ((str(path), os.stat(path)) for path in paths)
+        return [split.count, getattr(split, "labels", ()), *((path, s.st_size, s.st_mtime_ns) for path, s in states)]
+    examples = split.in_order().take(SAMPLED).as_numpy_iterator()
     return [split.count, *((hashlib.sha256(encoded).hexdigest(), int(label)) for encoded, label in examples)]

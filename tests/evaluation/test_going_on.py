@@ -1,20 +1,26 @@
 """A long evaluation that was stopped goes on where it was, to the same figures."""
 
+import errno
+import os
 import shutil
 import signal
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import typer
 
 from app import evaluation
 from app.__main__ import main
 from app.commands.printing import going_on
+from app.datasets.dataset import Split
 from app.datasets.files.image_files import FileSplit
-from app.evaluation import evaluating
+from app.datasets.prepared.records import RecordSplit
+from app.evaluation import evaluating, kept_answers
 from app.evaluation.kept_answers import Answers, KeptAnswers
 from app.program.stopping import Stopped
 from app.run_folder.folder import Run
@@ -118,8 +124,98 @@ def test_answers_are_those_of_one_network_on_these_files(
     assert place.read() is None
 
 
-def test_an_interruption_before_anything_is_kept_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+class Streamed:
+    """A split that cannot be read at places, and counts what is read of it."""
+
+    count = 1000
+    read = 0
+
+    def in_order(self) -> tf.data.Dataset:
+        def examples() -> Iterator[tuple[bytes, int]]:
+            for number in range(self.count):
+                self.read += 1
+                yield f"{number}".encode(), number % 3
+
+        signature = (tf.TensorSpec((), tf.string), tf.TensorSpec((), tf.int64))
+        return tf.data.Dataset.from_generator(examples, output_signature=signature)
+
+    def at(self, places: Sequence[int]) -> tf.data.Dataset:
+        return Split.at(self, places)
+
+    def shuffled(self, seed: int, epoch: tf.Tensor, skipped: tf.Tensor | int = 0) -> tf.data.Dataset:
+        raise NotImplementedError
+
+
+def test_to_know_images_again_a_stream_of_them_is_not_read_to_its_end(finished_run: Run) -> None:
+    split = Streamed()
+    places = KeptAnswers.of_all([finished_run, finished_run], split, ("digit", "flower", "temple"), 10)
+    assert split.read <= kept_answers.SAMPLED + 1, "once for all runs"
+    assert places == [KeptAnswers.of(finished_run, split, ("digit", "flower", "temple"), 10)] * 2
+    split.count = 999
+    assert KeptAnswers.of(finished_run, split, ("digit", "flower", "temple"), 10) != places[0]
+
+
+def test_records_are_known_by_their_shards(finished_run: Run, tmp_path: Path) -> None:
+    shard = tmp_path / "one"
+    shard.write_bytes(b"records")
+    split = RecordSplit((shard,), np.zeros((2, 3), np.int64))
+    before = KeptAnswers.of(finished_run, split, ("digit", "flower", "temple"), 10)
+    assert before == KeptAnswers.of(finished_run, split, ("digit", "flower", "temple"), 10)
+    shard.write_bytes(b"other records")
+    assert before != KeptAnswers.of(finished_run, split, ("digit", "flower", "temple"), 10)
+
+
+@pytest.fixture
+def unwritable(calls: Calls, tmp_path: Path) -> Path:
+    """Where the user's cache should be, is a file, as nobody could make folders in a home that is read only."""
+    (tmp_path / "cache").write_text("")
+    return tmp_path / "cache"
+
+
+def test_an_evaluation_is_not_lost_where_its_answers_cannot_be_kept(
+    finished_run: Run, unwritable: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = evaluation.evaluate(finished_run.folder, None, crops=12)
+    assert 0 <= figures["top_1"] <= 1
+    assert "kept" not in capsys.readouterr().err, "after the last network nothing is to be kept"
+    place = KeptAnswers(unwritable / "one.npz")
+    assert not place.write(Answers(np.eye(3), np.array([0, 1, 2])))
+    assert capsys.readouterr().err.startswith(f"The answers so far are not kept: {unwritable}")
+    place.forget()
+
+
+def test_a_full_disk_keeps_no_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(np, "savez", full)
+    assert not KeptAnswers(tmp_path / "one.npz").write(Answers(np.eye(3), np.array([0, 1, 2])))
+    assert f"are not kept: {tmp_path}/one.npz could not be written: no space left" in capsys.readouterr().err
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_what_could_not_be_kept_is_not_said_to_be_saved(
+    finished_run: Run, unwritable: Path, calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls.asked = 2
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", str(finished_run.folder), "--crops", "12"])
+    said = capsys.readouterr()
+    assert (ended.value.code, calls.count, said.out) == (130, 2, "")
+    assert "saved after" not in said.err
+    assert "The answers so far are not kept: " in said.err
+    assert said.err.endswith("the same command goes on from there, or begins where nothing was.\n")
+
+
+def test_an_interruption_promises_neither_that_something_was_saved_nor_that_nothing_was(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with pytest.raises(typer.Exit) as ended, going_on():
         raise KeyboardInterrupt
     assert ended.value.exit_code == 130
-    assert "before there was anything to save" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        "\nInterrupted. What was saved before stays; the same command goes on from there, or begins where nothing "
+        "was.\n"
+    )
