@@ -12,6 +12,7 @@ from typing import NamedTuple
 from app.images import decoding
 from app.program.errors import UserError
 from app.program.progress import console
+from app.program.shown import counted
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp"})  # these are not opened to be told
 KINDS = "JPEG, PNG, GIF, BMP or WebP"
@@ -94,7 +95,7 @@ class Folder:
 
 def is_left_by_a_system(name: str) -> bool:
     """Whether nobody who collects pictures has given a file or a folder this name."""
-    return name.startswith(".") or name.lower() in NEVER
+    return (name.startswith(".") and name not in (".", "..")) or name.lower() in NEVER
 
 
 def look_into(folder: Path) -> Folder:
@@ -119,7 +120,7 @@ def _folder(folder: Path, above: frozenset[tuple[int, int]]) -> Folder:
     for entry in found:
         path = folder / entry.name
         if is_left_by_a_system(entry.name):
-            left["._*" if entry.name.startswith("._") else entry.name] += _count(path)
+            left += count_left(path)
         elif _is_folder(entry):
             around = {_identity(parent) for parent in path.resolve().parents} if entry.is_symlink() else set()
             inside.append(_folder(path, above | {here} | around))
@@ -142,9 +143,11 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _count(path: Path) -> int:
-    """The files that a folder holds, or 1 for a file."""
-    return sum(len(files) for _, _, files in os.walk(path)) if os.path.isdir(path) else 1
+def count_left(path: Path) -> Counter[str]:
+    """The files of what a system left, which may be a folder, by its name; the companions that macOS writes for each
+    file share one."""
+    count = sum(len(files) for _, _, files in os.walk(path)) if os.path.isdir(path) else 1
+    return Counter({"._*" if path.name.startswith("._") else path.name: count})
 
 
 def told(path: Path) -> Found:
@@ -190,7 +193,7 @@ def pictures(paths: Sequence[Path]) -> list[Path]:
         UserError: a path that does not exist; a folder without images.
     """
     wanted = [path for path in paths if not (paths[1:] and path.name and is_left_by_a_system(path.name))] or paths
-    left = Counter({path.name: _count(path) for path in paths if path not in wanted})
+    left = sum((count_left(path) for path in paths if path not in wanted), Counter[str]())
     files: list[Path] = []
     others: list[Found] = []
     for path in wanted:
@@ -213,16 +216,14 @@ def pictures(paths: Sequence[Path]) -> list[Path]:
 def passed_over(left: Counter[str], others: Sequence[Found] = ()) -> Iterator[str]:
     """The sentences about what was not taken."""
     if total := left.total():
-        named = [f"{name!r} ({count})" for name, count in left.most_common(SHOWN) if count]
+        named = [f"{name!r} ({times})" for name, times in left.most_common(SHOWN) if times]
         more = ", ..." if len(left) > SHOWN else ""
-        yield f"{_files(total)} passed over, left by systems and never a picture: {', '.join(named)}{more}"
+        count = counted(total, "file", "files")
+        yield f"{count} passed over, left by systems and never a picture: {', '.join(named)}{more}"
     for kind, what in (("not an image", "not an image"), ("not supported", f"not one of {KINDS}")):
         if some := [found.path for found in others if found.kind == kind]:
-            yield f"{_files(len(some))} passed over, {what}: {some[0]}{', ...' if some[1:] else ''}"
+            count = counted(len(some), "file", "files")
+            yield f"{count} passed over, {what}: {some[0]}{', ...' if some[1:] else ''}"
     for found in others:
         if found.kind == "unreadable folder":
             yield found.reason
-
-
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count:,} files"

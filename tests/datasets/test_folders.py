@@ -13,10 +13,13 @@ from PIL import Image
 
 from app.datasets.checks import check
 from app.datasets.checks.checking import FAULTS, NOTES, Report
-from app.datasets.files import deciding
-from app.datasets.loading import listing, load
-from app.images.finding import is_left_by_a_system, pictures
+from app.datasets.files import deciding, imagenet
+from app.datasets.files.folders import unlabelled
+from app.datasets.files.image_files import FileSplit
+from app.datasets.loading import held_out, listing, load
+from app.images.finding import is_left_by_a_system, look_into, pictures
 from app.program.errors import UserError
+from app.program.progress import unwatched
 from tests.makers.image_folders import fill, picture
 
 
@@ -157,6 +160,14 @@ def wrapped_splits(root: Path) -> str:
     return f"lie inside, give {root}/ants_bees."
 
 
+def wrapped_inside_the_splits(root: Path) -> str:
+    for place, split in enumerate(("train", "val")):
+        for position, label in enumerate(("cat", "dog")):
+            start = place * 50 + position * 10
+            fill(root / split / "images" / label, range(start, start + 5))
+    return f"move them up, as {root}/train/images/cat to {root}/train/cat."
+
+
 def wrapped_with_what_is_loose(root: Path) -> str:
     wrapped_splits(root)
     fill(root, [900])
@@ -188,6 +199,7 @@ def only_tested(root: Path) -> str:
         wrapped,
         wrapped_twice,
         wrapped_splits,
+        wrapped_inside_the_splits,
         wrapped_with_what_is_loose,
         broken,
         only_tested,
@@ -253,6 +265,36 @@ def test_a_pattern_of_a_shell_takes_no_thumbnails(tmp_path: Path, capsys: pytest
     assert pictures(given) == [tmp_path / f"{number:04}.png" for number in range(3)]
     assert "'@eaDir' (1)" in capsys.readouterr().err
     assert pictures([tmp_path / "@eaDir" / "0001.png"]) == [tmp_path / LEFT[0]], "what is named alone is meant"
+
+
+def test_the_folders_that_a_path_goes_through_are_left_by_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(tmp_path, range(2))
+    (tmp_path / "inside").mkdir()
+    monkeypatch.chdir(tmp_path / "inside")
+    fill(tmp_path / "other", [5])
+    given = [Path(".."), tmp_path / "other" / "0005.png"]
+    assert len(pictures(given)) == 4
+    assert "passed over" not in capsys.readouterr().err
+    for name in (".", ".."):
+        assert not is_left_by_a_system(name)
+
+
+def test_what_systems_leave_is_counted_alike_everywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in ("a", "b", "flat"):
+        fill(tmp_path / folder / "@eaDir", range(2))
+        for name in ("._1.png", "._2.png", "Thumbs.db"):
+            (tmp_path / folder / name).write_bytes(b"")
+    fill(tmp_path, [0])
+    (tmp_path / "flat" / "ILSVRC2012_val_00000001.JPEG").write_bytes(b"")
+    wanted = {"@eaDir": 2, "._*": 2, "Thumbs.db": 1}
+    assert dict(imagenet.flat(tmp_path / "flat").left) == wanted
+    assert look_into(tmp_path / "flat").left == wanted
+    pictures([tmp_path / "0000.png", *(tmp_path / "a").iterdir(), *(tmp_path / "b").iterdir()])
+    said = capsys.readouterr().err
+    assert said.startswith("10 files passed over")
+    assert all(part in said for part in ("'@eaDir' (4)", "'._*' (4)", "'Thumbs.db' (2)"))
 
 
 def test_classes_may_be_called_almost_anything() -> None:
@@ -335,9 +377,10 @@ def test_classes_that_differ_in_capital_letters_are_told(tmp_path: Path) -> None
     assert (len(similar), report.faults) == (2, 0)
 
 
+@pytest.mark.parametrize("names", [("dog", "dog "), (" dog", "dog ")])
 @pytest.mark.parametrize("is_manifest", [False, True])
-def test_classes_that_are_merged_are_told(tmp_path: Path, is_manifest: bool) -> None:
-    for position, label in enumerate(("dog", "dog ", "owl")):
+def test_classes_that_are_merged_are_told(tmp_path: Path, is_manifest: bool, names: tuple[str, str]) -> None:
+    for position, label in enumerate((*names, "owl")):
         fill(tmp_path / label, range(position * 100, position * 100 + 10))
     name = tmp_path
     if is_manifest:
@@ -346,10 +389,37 @@ def test_classes_that_are_merged_are_told(tmp_path: Path, is_manifest: bool) -> 
         name.write_text("\n".join(["file,label", *rows]))
     data = load(str(name))
     assert data.labels == ("dog", "owl")
-    assert [note for note in data.notes if "'dog' and 'dog ' are one class, 'dog'." in note]
+    assert [note for note in data.notes if f"{sorted(names)[0]!r} and 'dog ' are one class, 'dog'." in note]
     merged = [finding for finding in check(str(name)).findings if finding.kind == "merged classes"]
     assert [finding.file for finding in merged] == ["dog"]
     assert "merged classes" in NOTES
+
+
+# ---- one of anything
+
+
+def test_what_is_there_once_is_said_in_the_singular(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(tmp_path / "data" / "ant", range(20))
+    fill(tmp_path / "data" / "bee", range(20, 24))
+    (tmp_path / "list.txt").write_text("bee/0023.png\n")
+    notes = load(str(tmp_path / "data"), quarantine=tmp_path / "list.txt").notes
+    assert notes == (f"1 file was left out, as {tmp_path}/list.txt says",)
+    for number in (21, 22, 23):
+        (tmp_path / "data" / "bee" / f"00{number}.png").unlink()
+    imbalance = [found.reason for found in check(str(tmp_path / "data")).findings if found.kind == "imbalance"]
+    assert imbalance == ["1 image, where 'ant' has 20"]
+    for split in ("train", "dev"):
+        fill(tmp_path / "beside" / split / "ant", [0])
+    with pytest.raises(UserError, match="/dev, with 1 image, lies beside"):
+        load(str(tmp_path / "beside"))
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "1.png").write_bytes(b"text")
+    with pytest.raises(UserError, match="None of the 1 image in "):
+        unlabelled(tmp_path / "broken", unwatched)
+    two = FileSplit((str(tmp_path / "1.png"), str(tmp_path / "2.png")), (0, 1))
+    (tmp_path / "list.txt").write_text("1.png\n")
+    held_out.without(held_out.HeldOut("data", ("ant", "bee"), two), tmp_path / "list.txt")
+    assert capsys.readouterr().err == f"1 image left out, as {tmp_path}/list.txt says\n"
 
 
 # ---- all of it at once

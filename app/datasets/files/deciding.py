@@ -8,7 +8,7 @@ from pathlib import Path
 from app.datasets.dataset import SPLITS, Finding, Listing, Picture, class_name
 from app.images import finding
 from app.images.finding import Found
-from app.program.shown import command
+from app.program.shown import command, counted
 
 UNREADABLE_LIMIT = 0.05
 # Kinds of findings of a listing that stop a training: nobody knows what the data would be without.
@@ -38,8 +38,8 @@ def of_unreadable(name: str, unreadable: Sequence[tuple[str, str]], total: int) 
     if len(unreadable) > UNREADABLE_LIMIT * total:
         path, why = unreadable[0]
         reason = (
-            f"{len(unreadable)} of the {total} images in {name} cannot be read, more than {UNREADABLE_LIMIT:.0%}; "
-            "mend them, remove them, or leave them out with --quarantine and the list that "
+            f"{len(unreadable):,} of the {counted(total, 'image', 'images')} in {name} cannot be read, more than "
+            f"{UNREADABLE_LIMIT:.0%}; mend them, remove them, or leave them out with --quarantine and the list that "
             f"`{command('check', name, '--to', 'FOLDER')}` writes. The first is {path}: {why}"
         )
         yield Finding(name, "too many unreadable", reason)
@@ -67,7 +67,8 @@ def merged(written: Iterable[str], what: str) -> Iterator[Finding]:
     for name in {*written}:
         names[class_name(name, name)].add(name)
     for label in sorted(names):
-        if len({name == name.strip() for name in names[label]}) > 1:
+        # However a system wrote its accents, a name is no other.
+        if len({unicodedata.normalize("NFC", name) for name in names[label]}) > 1:
             quoted = " and ".join(repr(name) for name in sorted(names[label]))
             yield Finding(label, "merged classes", f"the {what} {quoted} are one class, '{label}'")
 

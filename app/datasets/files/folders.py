@@ -10,6 +10,7 @@ from app.images import finding
 from app.images.finding import Folder
 from app.program.errors import UserError
 from app.program.progress import Watch, console
+from app.program.shown import counted
 
 NAMES = {"train": ("train", "training"), "validation": ("validation", "val", "valid"), "test": ("test", "testing")}
 SPLIT_NAMED = {name: split for split, names in NAMES.items() for name in names}
@@ -57,7 +58,8 @@ def unlabelled(root: Path, watch: Watch) -> tuple[FileSplit, list[tuple[str, str
     pictures, unreadable = image_files.read(root, [ImageFile(path, "", None) for path in paths], watch)
     if not pictures:
         path, why = unreadable[0]
-        raise UserError(f"None of the {len(unreadable)} images in {root} can be read. The first is {path}: {why}")
+        count = counted(len(unreadable), "image", "images")
+        raise UserError(f"None of the {count} in {root} can be read. The first is {path}: {why}")
     return FileSplit(tuple(str(picture.file.path) for picture in pictures), (0,) * len(pictures)), unreadable
 
 
@@ -97,9 +99,9 @@ def _class_folders(tree: Folder) -> tuple[list[tuple[str | None, Folder]], list[
         Finding(
             str(folder.path),
             "unknown split",
-            f"{folder.path}, with {len(folder.pictures)} images, lies beside {known}, which holds folders: if these "
-            f"are splits, call it train, validation or test, or take it away; if they are classes, put the images of "
-            f"{known} into no folders inside, or rename it.",
+            f"{folder.path}, with {counted(len(folder.pictures), 'image', 'images')}, lies beside {known}, which holds "
+            f"folders: if these are splits, call it train, validation or test, or take it away; if they are classes, "
+            f"put the images of {known} into no folders inside, or rename it.",
         )
         for folder in others
     ]
@@ -107,7 +109,7 @@ def _class_folders(tree: Folder) -> tuple[list[tuple[str | None, Folder]], list[
     classes = [
         (split, inner) for split in NAMES for folder in splits if _split(folder) == split for inner in folder.folders
     ]
-    return [*classes], [*beside, *_outside([tree, *splits]), *rest]
+    return [*classes], [*beside, *_outside([tree, *splits]), *rest, *_wrappers([folder for _, folder in classes])]
 
 
 def _split(folder: Folder) -> str | None:
@@ -150,10 +152,32 @@ def _splits_inside(folder: Folder) -> Iterator[Finding]:
 
 def _wrapper(tree: Folder) -> Iterator[Finding]:
     """One folder around all classes, or folder in folder."""
-    inner = tree
-    while len(holding := [folder for folder in inner.folders if folder.holds_pictures]) == 1:
-        inner = holding[0]
-    if inner is not tree and len(holding) > 1:
+    inner, several = _innermost(tree)
+    if inner is not tree and several:
         path = inner.path.parent if _split(inner) else inner.path
         why = f"{tree.path} holds one folder with images, and so one class: if the classes lie inside, give {path}."
         yield Finding(str(path), "folder around the classes", why)
+
+
+def _wrappers(classes: Sequence[Folder]) -> Iterator[Finding]:
+    """In every split one folder, of one name, around all classes."""
+    holding = [folder for folder in classes if folder.holds_pictures]
+    if len({class_name(folder.path.name, folder.path) for folder in holding}) != 1:
+        return
+    for folder in holding:
+        _, several = _innermost(folder)
+        if several:
+            first = folder.path
+            why = (
+                f"{first} is the one folder with images in {first.parent}, and so there is one class: if the classes "
+                f"lie inside, move them up, as {several[0].path} to {first.parent / several[0].path.name}."
+            )
+            yield Finding(str(first), "folder around the classes", why)
+            return
+
+
+def _innermost(folder: Folder) -> tuple[Folder, list[Folder]]:
+    """Where folders stop to be the only one with pictures in another, and those with pictures there, if several."""
+    while len(holding := [inner for inner in folder.folders if inner.holds_pictures]) == 1:
+        folder = holding[0]
+    return folder, holding

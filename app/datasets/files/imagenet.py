@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from app.datasets.dataset import Finding, ImageFile, Listing
-from app.images.finding import is_left_by_a_system
+from app.images.finding import count_left, is_left_by_a_system
 from app.networks.synsets import listing
 from app.program.errors import UserError
 
@@ -35,7 +35,7 @@ def flat(folder: Path) -> Listing:
     for path in sorted(folder.iterdir()):
         name = FILE.fullmatch(path.name)
         if is_left_by_a_system(path.name):
-            left[path.name] += 1
+            left += count_left(path)
         elif name is None:
             found.append(Finding(str(path), "not an image", "its name is not that of a validation image"))
         elif not 1 <= int(name[1]) <= len(labels):
