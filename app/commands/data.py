@@ -57,7 +57,8 @@ def check(
         then = "without --full the same command goes on from there" if full else "the same command goes on from there"
         if not done or is_prepared(data):
             then = "the same command begins again"
-        typer.echo(f"\nInterrupted: {done} images were looked at, {count - done} are left; {then}.", err=True)
+        seen, left = counted(done, "image was", "images were"), counted(count - done, "is left", "are left")
+        typer.echo(f"\nInterrupted: {seen} looked at, {left}; {then}.", err=True)
         raise typer.Exit(130) from None
     if to:
         checking.write(report, to)
@@ -118,4 +119,5 @@ def records(
         typer.echo("\nInterrupted. The same command goes on after the last whole shard.", err=True)
         raise typer.Exit(130) from None
     shards = [shard for split in (written.train, written.validation, written.test) for shard in split]
-    output.print(f"{sum(shard.count for shard in shards)} images in {len(shards)} shards: records:{to}", soft_wrap=True)
+    images = counted(sum(shard.count for shard in shards), "image", "images")
+    output.print(f"{images} in {counted(len(shards), 'shard', 'shards')}: records:{to}", soft_wrap=True)

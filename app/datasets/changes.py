@@ -9,6 +9,7 @@ from app.datasets.dataset import Data, Picture
 from app.datasets.index import Known
 from app.program.parallel import in_parallel
 from app.program.progress import Watch, unwatched
+from app.program.shown import counted
 
 SHOWN = 10  # files of a kind
 
@@ -34,7 +35,7 @@ def changes(before: Iterable[Picture], after: Iterable[Picture]) -> str:
             placed.append(f"{path} (from {_place(was)} to {_place(picture)})")
     kinds = {"added": added, "removed": [*lost], "changed": changed, "put into another class or split": placed}
     return "; ".join(
-        f"{len(files)} {'image was' if len(files) == 1 else 'images were'} {kind}: {_first(files)}"
+        f"{counted(len(files), 'image was', 'images were')} {kind}: {_first(files)}"
         for kind, files in kinds.items()
         if files
     )

@@ -19,6 +19,7 @@ from app.datasets.index import Known
 from app.program import parallel, progress, quiet
 from app.program.files import whole, write_json
 from app.program.progress import Watch
+from app.program.shown import counted
 from app.run_folder import classifier
 from app.run_folder.data_name import is_prepared
 from app.run_folder.folder import Run
@@ -191,7 +192,8 @@ def _imbalance(counts: Counter[str], labels: Iterable[str]) -> Iterator[Finding]
     largest, most = max(counts.items(), key=lambda item: item[1], default=("", 0))
     for label in labels:
         if counts[label] * IMBALANCE < most:
-            yield Finding(label, "imbalance", f"{counts[label]} images, where '{largest}' has {most}")
+            count = counted(counts[label], "image", "images")
+            yield Finding(label, "imbalance", f"{count}, where '{largest}' has {most:,}")
 
 
 def _quarantine(findings: Iterable[Finding], root: Path) -> tuple[str, ...]:

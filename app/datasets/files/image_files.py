@@ -16,7 +16,7 @@ from app.datasets.files.scanning import scan
 from app.datasets.index import Known
 from app.program.errors import UserError
 from app.program.progress import Watch
-from app.program.shown import command
+from app.program.shown import command, counted
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ def load(
         )
         for split, members in splits.items()
     }
-    notes = [f"{len(left_out)} files were left out, as {quarantine} says"] if quarantine else []
+    count = counted(len(left_out), "file was", "files were")
+    notes = [f"{count} left out, as {quarantine} says"] if quarantine else []
     return Data(
         name,
         labels,

@@ -12,14 +12,13 @@ from pathlib import Path
 
 from app.datasets.dataset import Finding, ImageFile, Listing, Picture, class_name
 from app.datasets.files import deciding
-from app.datasets.files.folders import NAMES
+from app.datasets.files.folders import NAMES, SPLIT_NAMED
 from app.datasets.index import Known
 from app.program import paths
 from app.program.errors import UserError
 from app.program.files import whole
 
 KNOWN = ("size", "changed", "sha256", "picture", "notes")  # columns that are no part of a manifest; see `index.Known`
-SPLIT_NAMED = {name: split for split, names in NAMES.items() for name in names} | {"": None}
 
 
 def listing(path: Path) -> Listing:
@@ -55,9 +54,10 @@ def _image_file(path: Path, line: int, row: dict[str | None, str | None]) -> Ima
     file, label, split = (row.get(column) or "" for column in ("file", "label", "split"))
     if not file.strip() or not label.strip():
         raise UserError(f"{where} has no {'label' if file.strip() else 'file'}; add it or remove the line.")
-    if split.strip().lower() not in SPLIT_NAMED:
+    split = split.strip()
+    if split and split.lower() not in SPLIT_NAMED:
         raise UserError(f"{where}: '{split}' is no split; the splits are {', '.join(NAMES)}.")
-    return ImageFile(path.parent / file, class_name(label, where), SPLIT_NAMED[split.strip().lower()])
+    return ImageFile(path.parent / file, class_name(label, where), SPLIT_NAMED.get(split.lower()))
 
 
 def _missing(path: Path, line: int, file: ImageFile, lines: dict[str, int]) -> Finding | None:

@@ -12,6 +12,7 @@ from app.datasets.loading.named import changed
 from app.networks import synsets
 from app.program.errors import UserError
 from app.program.progress import Watch, console
+from app.program.shown import counted
 from app.run_folder.data_name import PUBLISHED, is_prepared
 from app.run_folder.folder import Run
 
@@ -78,8 +79,9 @@ def _report_seen(runs: Sequence[Run], data: HeldOut) -> None:
     if found:
         count = sum(shown in every for shown in there)
         console.print(
-            f"{count} of the {len(there)} images of {data.name} {'was' if count == 1 else 'were'} trained on, so the "
-            f"figures are too good: {', '.join(found)}. --leave-out takes a list of files not to count."
+            f"{count:,} of the {counted(len(there), 'image', 'images')} of {data.name} "
+            f"{'was' if count == 1 else 'were'} trained on, so the figures are too good: {', '.join(found)}. "
+            "--leave-out takes a list of files not to count."
         )
 
 
@@ -190,5 +192,5 @@ def without(data: HeldOut, listing: Path) -> FileSplit:
         raise UserError(f"{listing} names no image of {data.name}; a line is a file name, or the number of an image.")
     if not kept:
         raise UserError(f"{listing} names every image of {data.name}; none is left to evaluate on.")
-    console.print(f"{left_out} images left out, as {listing} says")
+    console.print(f"{counted(left_out, 'image', 'images')} left out, as {listing} says")
     return FileSplit(tuple(path for path, _ in kept), tuple(label for _, label in kept))
