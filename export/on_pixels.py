@@ -20,15 +20,22 @@ class ConversionError(Exception):
     """A network that a converter cannot take: the operations, in one sentence."""
 
 
-def classifier(model: keras.Model, preprocessing: Preprocessing) -> Any:
+def classifier(model: keras.Model, preprocessing: Preprocessing, *, constant: bool = False) -> Any:
     """`image`, uint8 (N, height, width, 3), RGB, of any size and number -> `probabilities`, float32 (N, classes).
 
-    `model` takes preprocessed images and gives probabilities.
+    `model` takes preprocessed images and gives probabilities. Its weights are variables, or if `constant` of the graph
+    itself: every way to freeze a graph afterwards copies them many times.
     """
+    groups = (model.trainable_variables, model.non_trainable_variables) if constant else ()
+    weights = [[variable.numpy() for variable in group] for group in groups]
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="image")])
     def classify(image: Any) -> dict[str, Any]:
-        return {"probabilities": model(preprocessing.on_device(image), training=False)}
+        prepared = preprocessing.on_device(image)
+        if not weights:
+            return {"probabilities": model(prepared, training=False)}
+        constants = [[tf.constant(value) for value in group] for group in weights]
+        return {"probabilities": model.stateless_call(*constants, prepared, training=False)[0]}
 
     return classify
 

@@ -48,4 +48,4 @@ def write(
         served=(version / "saved_model.pb").is_file(),
     )
     with whole(version / "README.md") as beside:
-        beside.write_text(card)
+        beside.write_text(f"{card.rstrip()}\n")

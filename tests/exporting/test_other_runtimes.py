@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +45,13 @@ def version(finished_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path
     return exporting.export(finished_run.folder, tmp_path_factory.mktemp("exports"), FORMATS)[0]
 
 
-def answers(file: Path, pictures: Array) -> Array:
-    """What the file says to pixels (N, height, width, 3): (N, classes)."""
+def loaded(file: Path) -> Callable[[Array], Array]:
+    """The file as a function: pixels (N, height, width, 3) -> (N, classes)."""
     if file.suffix == ".onnx":
         session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-        return session.run(["probabilities"], {"image": pictures})[0]
+        return lambda pictures: session.run(["probabilities"], {"image": pictures})[0]
     network = openvino.Core().compile_model(str(file), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return network([pictures])["probabilities"]
+    return lambda pictures: network([pictures])["probabilities"].copy()
 
 
 def random_pictures() -> list[Array]:
@@ -67,9 +68,9 @@ def test_any_number_of_pictures_of_any_size_is_answered_as_by_the_network(
 ) -> None:
     trained = run_folder.load(finished_run.folder)
     golden = [decode(Path(image["file"]).read_bytes()).numpy()[np.newaxis] for image in certificate.golden(version)]
-    found, right = [], []
+    network, found, right = loaded(version / file), [], []
     for pictures in [*random_pictures(), *golden]:
-        found.append(answers(version / file, pictures))
+        found.append(network(pictures))
         right.append(trained.model.predict_on_batch(np.stack([trained.preprocessing(one) for one in pictures])))
     np.testing.assert_allclose(np.concatenate(found), np.concatenate(right), rtol=0, atol=1e-5)
     assert np.ptp(np.concatenate(right), axis=0).max() > 0.5, "not one answer for everything"
@@ -94,8 +95,9 @@ def test_the_network_inside_is_given_the_pixels_that_it_was_trained_on(kind: str
     network = keras.Model(image, layers.Flatten()(image), name="echo")
     for file, write in WRITERS.items():
         write(network, preprocessing, LABELS, tmp_path / file)
+        answers = loaded(tmp_path / file)
         for pictures in random_pictures():
-            found = answers(tmp_path / file, pictures).reshape(-1, 30, 21, 3)
+            found = answers(pictures).reshape(-1, 30, 21, 3)
             right = np.stack([preprocessing(one) for one in pictures])
             levels = np.abs(found - right) * np.array(preprocessing.deviation)
             assert levels.max() < 0.1, f"{file}, {pictures.shape}"
