@@ -205,6 +205,20 @@ def test_the_examples_of_the_model_card_run_without_the_project_and_tensorflow(v
         np.testing.assert_allclose([float(score) for score in scores.split()], first["probabilities"], atol=1e-4)
 
 
+@pytest.mark.parametrize("file", WRITERS)
+def test_where_a_file_is_asked_nothing_of_this_project_and_no_tensorflow_can_be_imported(
+    file: str, version: Path
+) -> None:
+    script = (
+        "import runpy, sys\nsys.argv[:] = sys.argv[1:]\nrunpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "print([name for name in ('tensorflow', 'keras', 'app', 'export', 'models') if sys.modules.get(name, 1)])"
+    )
+    command = [sys.executable, "-I", "-c", script, str(certificate.RUNNER), str(version / file)]
+    done = subprocess.run(command, input="[]", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def alone(version: Path, to: Path, *left_out: str) -> Path:
     """A copy without these files, whose run is gone, so that the artefacts alone are asked again."""
     without(version, to, *left_out)
