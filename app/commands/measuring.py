@@ -56,10 +56,9 @@ def evaluate(
         from app import evaluation
         from app.program.progress import watch
         from app.training import finishing
-    if data is None:
-        for run in runs:
-            finishing.complete_later(run, watch)
     with going_on("image"):
+        for run in runs if data is None else ():
+            finishing.complete_later(run, watch)
         figures = evaluation.evaluate(runs[0], data, watch, others=runs[1:], crops=crops, leave_out=leave_out)
     if as_json:
         print_json(figures)
