@@ -11,7 +11,6 @@ import os
 import re
 import subprocess
 import sys
-import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ import tensorflow as tf
 from keras import layers
 
 from models import NETWORKS, BatchNormalization, LocalResponseNormalization
+from models.weights import loading
 from tests import ROOT
 from tests.oracles.references import REFERENCES
 
@@ -440,9 +440,7 @@ def test_a_bottleneck_out_of_place_is_refused(options: dict[str, Any], words: st
 @pytest.mark.slow
 def test_published_weights_are_asked_for_by_the_name_of_the_publication(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    module = types.ModuleType("models.weights")
-    monkeypatch.setattr(module, "imagenet", lambda model, name: asked.append((model.name, name)), raising=False)
-    monkeypatch.setitem(sys.modules, "models.weights", module)
+    monkeypatch.setattr(loading, "imagenet", lambda model, name: asked.append((model.name, name)))
     for name, builder in NETWORKS.items():
         builder(weights="imagenet", width=0.02, input_shape=(75, 75, 3), name="mine")
         assert asked.pop() == ("mine", name)
