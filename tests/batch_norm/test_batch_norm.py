@@ -750,7 +750,7 @@ def bad_domains(pictures: Path, tmp_path: Path) -> Iterator[tuple[Path, str]]:
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "a.png").write_bytes(b"no picture")
-    yield broken, "None of the 1 images"
+    yield broken, "None of the 1 image in"
     yield tmp_path / "nowhere", "nowhere does not exist"
 
 

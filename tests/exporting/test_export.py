@@ -709,7 +709,7 @@ def test_training_evaluation_prediction_and_the_saved_model_see_the_same_pixels(
     np.testing.assert_array_equal(images, right)
 
     network = Onlooker()
-    shown = SimpleNamespace(model=network, preprocessing=preprocessing, labels=["it"])
+    shown = SimpleNamespace(model=network, preprocessing=preprocessing, labels=["it"], names={})
     monkeypatch.setattr(run_folder, "load", lambda _: shown)
     (tmp_path / "classifier.json").write_text("{}")
     for i, content in enumerate(contents):

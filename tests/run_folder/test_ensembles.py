@@ -140,6 +140,7 @@ def test_an_ensemble_verifies_until_one_of_its_networks_is_another(runs: list[Ru
     assert found["ok"], "the golden answers are still those of the certificate"
 
 
+@pytest.mark.slow
 def test_of_networks_of_different_data_only_the_golden_images_are_compared(
     runs: list[Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -261,7 +261,8 @@ def assert_same_weights(one: Run, several: Run) -> None:
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("optimizer", [pytest.param("sgd", marks=pytest.mark.slow), "rmsprop"])
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop"])
 def test_two_devices_train_as_one_does(
     optimizer: str, pictures: Path, tmp_path: Path, fresh_process: Callable[..., str]
 ) -> None:
@@ -402,7 +403,7 @@ def test_a_killed_worker_ends_the_others_and_all_go_on_together(killed: int, pic
     assert ended[killed][0] == -signal.SIGKILL
     code, _, err = ended[1 - killed]
     assert code == 75, err
-    assert err.splitlines()[-1].startswith("Error: Another worker is gone")
+    assert err.splitlines()[-1].startswith("Error: Another worker is gone"), err
     done = len(folder.read_history(run.history))
     assert 3 <= done < 12
     (code, _, err), (other_code, _, other_err) = Workers(arguments, arguments).end()

@@ -155,6 +155,7 @@ def test_a_start_of_another_kind_is_refused(finished_run: Run, tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_dense_layer_on_a_map_of_another_size_begins_anew(
     finished_run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
