@@ -16,6 +16,7 @@ from app.program.progress import Watch, console
 from app.recipe import Recipe
 from app.run_folder.classifier import Classifier
 from app.run_folder.folder import Run
+from app.training import failures
 from app.training.beginning import describe, end
 
 
@@ -45,7 +46,8 @@ def as_begun(run: Run, data: Data, quarantine: Path | None) -> Data:
         return data
     way = "bring back what was there, or choose another --to"
     if only_lost and not run.is_finished:
-        way += "; with --quarantine and a list of what was removed the training goes on without"
+        listed = failures.write_list([picture.file.path for picture in lost], run)
+        way += f"; with --quarantine {listed}, a list of what was removed, the training goes on without"
     raise UserError(
         f"The images of {data.name} are not those that {run.folder} was begun with: {found}. To go on, {way}."
     )

@@ -1,7 +1,7 @@
 """A training that TensorFlow ends: what is said of it, with the way on."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -53,11 +53,7 @@ def named(data: Data, run: Run, workers: int = 1, watch: Watch = unwatched) -> I
 
 def _without(lost: list[tuple[str, str]], run: Run) -> str:
     """What to do without these files, after writing a list of them and of what was left out before."""
-    listed = run.checkpoints / LIST
-    before = run.quarantine.read_bytes() if run.quarantine.is_file() else b""
-    with whole(listed) as beside:
-        lines = [*before.splitlines(), *(os.fsencode(os.path.abspath(file)) for file, _ in lost)]
-        beside.write_bytes(b"\n".join(lines) + b"\n")
+    listed = write_list([file for file, _ in lost], run)
     (file, why), *others = lost
     number = counted(len(others), "more image is not what it was", "more images are not what they were")
     more = f", and {number}" if others else ""
@@ -66,6 +62,17 @@ def _without(lost: list[tuple[str, str]], run: Run) -> str:
         f"{file} {why}{more}. {_state(run)} Bring back what was there, and the same command {further}; with "
         f"--quarantine {listed} it {further} without."
     )
+
+
+def write_list(lost: Iterable[str | Path], run: Run) -> Path:
+    """The list to go on with, of these files and of what was left out before."""
+    listed = run.checkpoints / LIST
+    before = run.quarantine.read_bytes() if run.quarantine.is_file() else b""
+    listed.parent.mkdir(exist_ok=True)
+    with whole(listed) as beside:
+        lines = dict.fromkeys([*before.splitlines(), *(os.fsencode(os.path.abspath(file)) for file in lost)])
+        beside.write_bytes(b"\n".join(lines) + b"\n")
+    return listed
 
 
 def _state(run: Run) -> str:

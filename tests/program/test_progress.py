@@ -51,7 +51,7 @@ def test_the_first_of_many_is_nothing_to_go_by(clock: Clock, capsys: pytest.Capt
 def test_a_training_says_what_its_steps_and_validations_still_take(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Three epochs of ten steps of two seconds, each validated in five: 75 seconds after the graph was made."""
+    """Three epochs of ten steps of two seconds, each validated in five: 75 seconds after the graphs were made."""
     shown = ReportProgress(batch_size=4, steps=10, total_steps=30, first_step=0, seconds_before=0.0)
     shown.set_model(SimpleNamespace(optimizer=SimpleNamespace(learning_rate=0.1)))
     logs: dict[str, Any] = {"loss": 1.0, "accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.5}
@@ -64,7 +64,9 @@ def test_a_training_says_what_its_steps_and_validations_still_take(
             shown.on_train_batch_end(batch, logs)
             truth.append(2 * (29 - 10 * epoch - batch) + 5 * (3 - epoch))
         shown.on_test_begin()
-        clock.now += 5
+        for batch in range(5):
+            clock.now += GRAPH if epoch == batch == 0 else 1.0
+            shown.on_test_batch_end(batch, logs)
         shown.on_test_end()
         shown.on_epoch_end(epoch, dict(logs))
     shown.on_train_end()

@@ -94,7 +94,8 @@ def test_a_picture_that_vanishes_is_named_and_nothing_is_lost(photos: Path, tmp_
     assert f"are not those that {run.folder} was begun with: 1 image was removed: {lost}. To go on, " in str(
         caught.value
     )
-    assert "--quarantine" in str(caught.value)
+    assert f"with --quarantine {listed}, a list of what was removed, the training goes on without" in str(caught.value)
+    assert listed.read_text() == f"{lost}\n"
     lost.write_bytes(content)
     train(photos, run.folder)
     assert not listed.exists()

@@ -47,7 +47,7 @@ class ReportProgress(keras.callbacks.Callback):
         # Of this process. Its first step is not counted: making the graph takes as long as hundreds of steps.
         self.counted = 0
         self.counted_seconds = 0.0
-        self.validation_seconds = 0.0  # of the last one
+        self.validation_seconds: float | None = None  # of the last one
 
     @property
     def seconds(self) -> float:
@@ -61,9 +61,9 @@ class ReportProgress(keras.callbacks.Callback):
         if not self.counted:
             return None
         validations = math.ceil((self.total_steps - self.step) / self.steps)
-        return (
-            self.total_steps - self.step
-        ) * self.counted_seconds / self.counted + validations * self.validation_seconds
+        return (self.total_steps - self.step) * self.counted_seconds / self.counted + validations * (
+            self.validation_seconds or 0.0
+        )
 
     def on_train_begin(self, logs: Logs = None) -> None:
         self.said = time.monotonic()
@@ -91,8 +91,18 @@ class ReportProgress(keras.callbacks.Callback):
     def on_test_begin(self, logs: Logs = None) -> None:
         self.trained_at = time.monotonic()
 
+    def on_test_batch_end(self, batch: int, logs: Logs = None) -> None:
+        self.validated = batch + 1
+        if batch == 0:
+            self.first_validated_at = time.monotonic()
+
     def on_test_end(self, logs: Logs = None) -> None:
-        self.validation_seconds = time.monotonic() - self.trained_at
+        now = time.monotonic()
+        if self.validation_seconds is None:  # its first batch waited for a graph, as the first step did
+            others = self.validated - 1
+            self.validation_seconds = (now - self.first_validated_at) * self.validated / others if others else 0.0
+        else:
+            self.validation_seconds = now - self.trained_at
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         seconds = self.trained_at - self.epoch_started
