@@ -416,8 +416,8 @@ def export_a_version_that_exists(stage: Stage) -> Command:
 
 
 def export_in_an_unknown_format(stage: Stage) -> Command:
-    arguments = ["export", stage.run(), "--to", stage.folder / "exports", "--formats", "saved_model,onnx"]
-    return Command(arguments, ["'onnx'", "saved_model, tflite"])
+    arguments = ["export", stage.run(), "--to", stage.folder / "exports", "--formats", "saved_model,coreml"]
+    return Command(arguments, ["'coreml'", "saved_model, tflite, onnx, openvino"])
 
 
 def verify_no_export(stage: Stage) -> Command:
