@@ -42,7 +42,6 @@ def check(
     with quiet.tensorflow():
         from app.datasets.checks import checking
         from app.program.progress import watch
-        from app.run_folder.data_name import is_prepared
     done = count = 0
 
     def noted(items: Iterable[Any], of: int, what: str) -> Iterator[Any]:
@@ -55,7 +54,7 @@ def check(
         report = checking.check(data, noted, run, full)
     except KeyboardInterrupt:
         then = "without --full the same command goes on from there" if full else "the same command goes on from there"
-        if not done or is_prepared(data):
+        if not done or paths.is_prepared(data):
             then = "the same command begins again"
         seen, left = counted(done, "image was", "images were"), counted(count - done, "is left", "are left")
         typer.echo(f"\nInterrupted: {seen} looked at, {left}; {then}.", err=True)

@@ -52,7 +52,7 @@ def spoiled(data: Data, watch: Watch = unwatched, contents: bool = True) -> list
 
     Empty where the images are no files of their own, or all of them are as they were.
     """
-    files = [(file.path, known) for file, known in zip(data.files, data.known, strict=True)]
+    files = [(picture.file.path, picture.known) for picture in pictures(data)]
     return _those(_status, files, watch) or (_those(_content, files, watch) if contents else [])
 
 

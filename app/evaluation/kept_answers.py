@@ -49,11 +49,6 @@ class KeptAnswers:
             made.append(cls(platformdirs.user_cache_path("inceptions") / "evaluations" / f"{found}.npz"))
         return made
 
-    @classmethod
-    def of(cls, run: Run, split: Split, labels: tuple[str, ...], crops: int) -> "KeptAnswers":
-        """As `of_all`, of one run."""
-        return cls.of_all([run], split, labels, crops)[0]
-
     def read(self) -> Answers | None:
         """None where nothing was kept, or what nobody can read."""
         try:

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from app.images.preprocessing import Preprocessing
 from app.networks import english
+from app.program.paths import RECORDS
 from app.recipe import Recipe
-from app.run_folder.data_name import RECORDS
 from models import NETWORKS
 
 

@@ -2,9 +2,7 @@
 
 import os
 
-from app.program.paths import DIGITS, PUBLISHED, RECORDS, is_prepared
-
-__all__ = ["DIGITS", "PUBLISHED", "RECORDS", "is_prepared", "real_name"]
+from app.program.paths import RECORDS, is_prepared
 
 
 def real_name(name: str) -> str:

@@ -81,16 +81,21 @@ def describe(
         recipe=recipe,
         versions=versions(),
         seed=recipe.seed,
-        data=DataRecord(
-            name=data.name,
-            place=real_name(data.name),
-            fingerprint=data.fingerprint,
-            train=data.train.count,
-            validation=data.validation.count,
-            test=data.test.count,
-            unreadable=len(data.unreadable),
-        ),
+        data=record_of(data),
         origin=origin_of(start),
+    )
+
+
+def record_of(data: Data) -> DataRecord:
+    """What a run says of its data."""
+    return DataRecord(
+        name=data.name,
+        place=real_name(data.name),
+        fingerprint=data.fingerprint,
+        train=data.train.count,
+        validation=data.validation.count,
+        test=data.test.count,
+        unreadable=len(data.unreadable),
     )
 
 

@@ -13,11 +13,10 @@ from app.datasets.files import image_files, manifests
 from app.datasets.files.image_files import FileSplit
 from app.program.errors import UserError
 from app.program.progress import Watch, console
-from app.recipe import Recipe
 from app.run_folder.classifier import Classifier
 from app.run_folder.folder import Run
 from app.training import failures
-from app.training.beginning import describe, end
+from app.training.beginning import end, record_of
 
 
 def as_begun(run: Run, data: Data, quarantine: Path | None) -> Data:
@@ -30,8 +29,11 @@ def as_begun(run: Run, data: Data, quarantine: Path | None) -> Data:
         UserError: pictures are missing, added or changed that no list names.
     """
     begun = run.read_classifier()
-    record, before, now = begun.data, manifests.read_pictures(run.split), pictures(data)
-    if record is None or record.fingerprint == data.fingerprint or begun.labels != data.labels or not before:
+    record = begun.data
+    if record is None or record.fingerprint == data.fingerprint or begun.labels != data.labels:
+        return data
+    before, now = manifests.read_pictures(run.split), pictures(data)
+    if not before:
         return data
     kept = {_key(picture) for picture in now}
     lost = [picture for picture in before if _key(picture) not in kept]
@@ -69,8 +71,7 @@ def still_there(
     if not lost or len(now.files) + len(lost) != len(data.files) or now.labels != data.labels:
         return data, classifier
     console.print(f"Figures and golden images are of the rest: {changes(lost, [])}")
-    record = describe(now, classifier.network, classifier.recipe or Recipe()).data
-    classifier = classifier.model_copy(update={"data": record})
+    classifier = classifier.model_copy(update={"data": record_of(now)})
     end(run, classifier, now)
     return now, classifier
 

@@ -19,7 +19,17 @@ from app.run_folder import lock
 from app.run_folder.classifier import Classifier
 from app.run_folder.folder import Run
 from app.training import continuing, extending, failures, fine_tuning, finishing
-from app.training.beginning import begin, build, check_images, check_plan, describe, end, origin_of, scale_kernels
+from app.training.beginning import (
+    begin,
+    build,
+    check_images,
+    check_plan,
+    describe,
+    end,
+    origin_of,
+    record_of,
+    scale_kernels,
+)
 from app.training.checkpoints import checkpoint
 from app.training.devices import faults
 from app.training.devices.devices import Devices
@@ -184,8 +194,7 @@ def _train(
         fit(model, data, classifier, recipe, run, fresh, devices, attempt)
     if devices.is_chief:
         if there is not data:
-            record = describe(there, classifier.network, recipe).data
-            data, classifier = there, classifier.model_copy(update={"data": record})
+            data, classifier = there, classifier.model_copy(update={"data": record_of(there)})
             end(run, classifier, data)
         data, classifier = continuing.still_there(run, data, classifier, quarantine, watch)
         finishing.keep_network(data, classifier, recipe, run)

@@ -13,7 +13,7 @@ from app.networks import cards, synsets
 from app.program import paths
 from app.program.errors import UserError
 from app.run_folder.folder import Run
-from models import weights
+from models import imagenet, weights
 
 # In one process for all of them: every command begins with TensorFlow out of reach.
 SCRIPT = """
@@ -122,6 +122,7 @@ def test_every_command_answers_a_typing_error_before_tensorflow_is_imported(
 
 def test_the_rooms_say_the_same() -> None:
     assert cards.SOURCES == weights.SOURCES
+    assert synsets.BACKGROUND == imagenet.BACKGROUND
     with pytest.raises(UserError, match="nosuch does not exist; `train --to` makes a run folder"):
         Run(Path("nosuch")).read_classifier()
 

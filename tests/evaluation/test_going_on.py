@@ -26,6 +26,11 @@ from app.program.stopping import Stopped
 from app.run_folder.folder import Run
 
 
+def kept_of(run: Run, split: Split, labels: tuple[str, ...], crops: int) -> KeptAnswers:
+    (one,) = KeptAnswers.of_all([run], split, labels, crops)
+    return one
+
+
 class Calls:
     """Counts the batches that networks answer, and asks for an end within the one of this number."""
 
@@ -104,21 +109,21 @@ def test_answers_are_those_of_one_network_on_these_files(
     for path, copy in zip(files, copies, strict=True):
         Path(copy).write_bytes(Path(path).read_bytes())
     split, labels = FileSplit(copies, (0, 0, 1)), ("digit", "flower", "temple")
-    place = KeptAnswers.of(finished_run, split, labels, 10)
-    assert place == KeptAnswers.of(finished_run, FileSplit(copies, (0, 0, 1)), labels, 10)
+    place = kept_of(finished_run, split, labels, 10)
+    assert place == kept_of(finished_run, FileSplit(copies, (0, 0, 1)), labels, 10)
     assert place.read() is None
     place.write(Answers(np.eye(3)[:2], np.array([0, 1])))
     sums, truth = place.read() or ((), ())
     np.testing.assert_array_equal(sums, np.eye(3)[:2])
     assert list(truth) == [0, 1]
     others = [
-        KeptAnswers.of(finished_run, split, labels, 12),
-        KeptAnswers.of(finished_run, split, labels[::-1], 10),
-        KeptAnswers.of(finished_run, FileSplit(copies, (0, 1, 1)), labels, 10),
-        KeptAnswers.of(finished_run, FileSplit(copies[:2], (0, 0)), labels, 10),
+        kept_of(finished_run, split, labels, 12),
+        kept_of(finished_run, split, labels[::-1], 10),
+        kept_of(finished_run, FileSplit(copies, (0, 1, 1)), labels, 10),
+        kept_of(finished_run, FileSplit(copies[:2], (0, 0)), labels, 10),
     ]
     Path(copies[0]).write_bytes(b"changed")
-    others.append(KeptAnswers.of(finished_run, split, labels, 10))
+    others.append(kept_of(finished_run, split, labels, 10))
     assert len({place.file, *(other.file for other in others)}) == 6
     place.file.write_bytes(place.file.read_bytes()[:-50])
     assert place.read() is None
@@ -150,19 +155,19 @@ def test_to_know_images_again_a_stream_of_them_is_not_read_to_its_end(finished_r
     split = Streamed()
     places = KeptAnswers.of_all([finished_run, finished_run], split, ("digit", "flower", "temple"), 10)
     assert split.read <= kept_answers.SAMPLED + 1, "once for all runs"
-    assert places == [KeptAnswers.of(finished_run, split, ("digit", "flower", "temple"), 10)] * 2
+    assert places == [kept_of(finished_run, split, ("digit", "flower", "temple"), 10)] * 2
     split.count = 999
-    assert KeptAnswers.of(finished_run, split, ("digit", "flower", "temple"), 10) != places[0]
+    assert kept_of(finished_run, split, ("digit", "flower", "temple"), 10) != places[0]
 
 
 def test_records_are_known_by_their_shards(finished_run: Run, tmp_path: Path) -> None:
     shard = tmp_path / "one"
     shard.write_bytes(b"records")
     split = RecordSplit((shard,), np.zeros((2, 3), np.int64))
-    before = KeptAnswers.of(finished_run, split, ("digit", "flower", "temple"), 10)
-    assert before == KeptAnswers.of(finished_run, split, ("digit", "flower", "temple"), 10)
+    before = kept_of(finished_run, split, ("digit", "flower", "temple"), 10)
+    assert before == kept_of(finished_run, split, ("digit", "flower", "temple"), 10)
     shard.write_bytes(b"other records")
-    assert before != KeptAnswers.of(finished_run, split, ("digit", "flower", "temple"), 10)
+    assert before != kept_of(finished_run, split, ("digit", "flower", "temple"), 10)
 
 
 @pytest.fixture

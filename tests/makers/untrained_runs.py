@@ -7,9 +7,9 @@ import keras
 from app.datasets.dataset import Data
 from app.datasets.files import manifests
 from app.images.preprocessing import Preprocessing
-from app.run_folder.classifier import Classifier, DataRecord, Origin
-from app.run_folder.data_name import real_name
+from app.run_folder.classifier import Classifier, Origin
 from app.run_folder.folder import Run
+from app.training.beginning import record_of
 
 
 def untrained(folder: Path, side: int, labels: tuple[str, ...], like: Run | None = None, seed: int = 0) -> Run:
@@ -34,15 +34,6 @@ def untrained(folder: Path, side: int, labels: tuple[str, ...], like: Run | None
 
 def trained_on(folder: Path, data: Data, origin: Path | None = None) -> Run:
     """A run folder, as far as its data matters: without a network."""
-    record = DataRecord(
-        name=data.name,
-        place=real_name(data.name),
-        fingerprint=data.fingerprint,
-        train=data.train.count,
-        validation=data.validation.count,
-        test=data.test.count,
-        unreadable=0,
-    )
     classifier = Classifier(
         network="lenet_bn",
         arguments={},
@@ -51,7 +42,7 @@ def trained_on(folder: Path, data: Data, origin: Path | None = None) -> Run:
         recipe=None,
         versions={},
         seed=0,
-        data=record,
+        data=record_of(data),
         origin=Origin(path=str(origin), sha256="0") if origin else None,
     )
     folder.mkdir()

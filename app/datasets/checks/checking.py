@@ -18,10 +18,10 @@ from app.datasets.files.scanning import scan
 from app.datasets.index import Known
 from app.program import parallel, progress, quiet
 from app.program.files import whole, write_json
+from app.program.paths import is_prepared
 from app.program.progress import Watch
 from app.program.shown import counted
 from app.run_folder import classifier
-from app.run_folder.data_name import is_prepared
 from app.run_folder.folder import Run
 
 IMBALANCE = 10  # times as many images in the largest class

@@ -11,9 +11,9 @@ from app.datasets.files.image_files import FileSplit
 from app.datasets.loading.named import changed
 from app.networks import synsets
 from app.program.errors import UserError
+from app.program.paths import PUBLISHED, is_prepared
 from app.program.progress import Watch, console
 from app.program.shown import counted
-from app.run_folder.data_name import PUBLISHED, is_prepared
 from app.run_folder.folder import Run
 
 

@@ -8,8 +8,8 @@ from app.datasets import changes
 from app.datasets.dataset import Data, Listing
 from app.datasets.files import folders, image_files, manifests
 from app.program.errors import UserError
+from app.program.paths import RECORDS, is_prepared
 from app.program.progress import Watch, console, unwatched
-from app.run_folder.data_name import RECORDS, is_prepared
 from app.run_folder.folder import Run
 
 
