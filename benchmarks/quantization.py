@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the program does
 
+import numpy as np
 import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
@@ -32,7 +33,7 @@ from app.program import quiet
 from app.run_folder.trained import Trained
 from benchmarks.batch_normalization import verdict
 from benchmarks.machine import machine
-from export import folding, quantization, tflite
+from export import folding, quantization, run_artefact, tflite
 
 NETWORK, SETTINGS = "bn_inception", ("width=0.25", "image_size=64", "epochs=4")
 FLOAT32 = "float32"
@@ -66,12 +67,12 @@ def write_files(trained: Trained, folder: Path) -> dict[str, Path]:
 
 def ask(file: Path, trained: Trained) -> Answers:
     with quiet.native():
-        network = tflite.Network(file)
+        network = run_artefact.tflite(str(file), os.cpu_count())
     correct, seconds = 0, []
     for encoded, label in loading.load("digits").test.in_order().as_numpy_iterator():
         pixels = trained.preprocessing.decode(encoded).numpy()
         started = time.perf_counter()
-        probabilities = network(pixels)
+        probabilities = network(pixels[np.newaxis])
         seconds.append(time.perf_counter() - started)
         correct += int(probabilities.argmax() == label)
     return Answers(correct, 1000 * statistics.median(seconds))

@@ -22,6 +22,7 @@ PROJECT = ("models", "export", "app", "inceptions")
 MADE_BY = ("tensorflow", "keras")  # what no file but the SavedModel may need
 
 Answer = Callable[[Path], Any]
+Network = Callable[[Any], Any]  # decoded pictures, uint8 (N, height, width, 3) -> probabilities (N, classes)
 
 LARGE = 4_000_000  # pixels of a JPEG beyond which the SavedModel's decoder reduces it
 ORIENTATION, ADOBE_MARK = 0x0112, "adobe"
@@ -173,59 +174,66 @@ def warm_up(folder: str, loaded: Any) -> None:
             raise ValueError(f"a warm-up request has an image that is none: {said[0]}")
 
 
-def tflite(artefact: str) -> dict[str, Answer]:
+def tflite(file: str, threads: int | None = None) -> Network:
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(artefact)
-    image = interpreter.get_input_details()[0]["index"]
-    probabilities = interpreter.get_output_details()[0]["index"]
+    interpreter = Interpreter(file, num_threads=threads)
+    (image,), (probabilities,) = interpreter.get_input_details(), interpreter.get_output_details()
+    shape = None
 
-    def answer(file: Path) -> list[float]:
-        picture = pixels(file)
-        interpreter.resize_tensor_input(image, picture.shape)
-        interpreter.allocate_tensors()
-        interpreter.set_tensor(image, picture)
+    def answer(images: Any) -> Any:
+        nonlocal shape
+        if images.shape != shape:
+            interpreter.resize_tensor_input(image["index"], images.shape)
+            interpreter.allocate_tensors()
+            shape = images.shape
+        interpreter.set_tensor(image["index"], images)
         interpreter.invoke()
-        return interpreter.get_tensor(probabilities)[0].tolist()
+        return interpreter.get_tensor(probabilities["index"])
 
-    return {f"LiteRT {Path(artefact).name}": answer}
+    return answer
 
 
-def onnx(artefact: str) -> dict[str, Answer]:
+def onnx(file: str, threads: int | None = None) -> Network:
     import onnxruntime
 
-    network = onnxruntime.InferenceSession(artefact, providers=["CPUExecutionProvider"])
-
-    def answer(file: Path) -> list[float]:
-        (probabilities,) = network.run(None, {"image": pixels(file)})
-        return probabilities[0].tolist()
-
-    return {f"ONNX {Path(artefact).name}": answer}
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    network = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    return lambda images: network.run(None, {"image": images})[0]
 
 
-def openvino(artefact: str) -> dict[str, Answer]:
+def openvino(file: str, threads: int | None = None) -> Network:
     from openvino import Core
 
     # Where the processor has bfloat16, it would compute in that.
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    network = Core().compile_model(artefact, "CPU", settings)
-
-    def answer(file: Path) -> list[float]:
-        return network([pixels(file)])["probabilities"][0].tolist()
-
-    return {f"OpenVINO {Path(artefact).name}": answer}
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    settings |= {"INFERENCE_NUM_THREADS": threads} if threads else {}
+    network = Core().compile_model(file, "CPU", settings)
+    return lambda images: network([images])["probabilities"]
 
 
-FILES = {".tflite": tflite, ".onnx": onnx, ".xml": openvino}
+# Who runs a file, by its suffix: `file` and how many threads, as many as the runtime finds right if left out.
+RUNTIMES: dict[str, tuple[str, Callable[..., Network]]] = {
+    ".tflite": ("LiteRT", tflite),
+    ".onnx": ("ONNX", onnx),
+    ".xml": ("OpenVINO", openvino),
+}
+
+
+def of_file(artefact: str) -> dict[str, Answer]:
+    runtime, load = RUNTIMES[Path(artefact).suffix]
+    network = load(artefact)
+    return {f"{runtime} {Path(artefact).name}": lambda file: network(pixels(file))[0].tolist()}
 
 
 def main(artefact: str) -> None:
     files = json.load(sys.stdin)
-    of_a_file = FILES.get(Path(artefact).suffix) if Path(artefact).is_file() else None
-    for name in (*PROJECT, *(MADE_BY if of_a_file else ())):
+    is_file = Path(artefact).is_file()
+    for name in (*PROJECT, *(MADE_BY if is_file else ())):
         sys.modules[name] = None  # type: ignore[assignment]  # importing it fails from here on
     replies = {}
-    for name, answer in (of_a_file or saved_model)(artefact).items():
+    for name, answer in (of_file if is_file else saved_model)(artefact).items():
         answers, seconds = [], []
         for file in [*files[:1], *files]:  # the first call builds what later ones reuse
             started = time.perf_counter()

@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from ai_edge_litert.tools import flatbuffer_utils
-from numpy.typing import NDArray
 from tensorflow.lite.python.convert_phase import ConverterError
 
 from . import metadata, on_pixels
@@ -59,22 +57,6 @@ def _write_of_size(content: bytes, shape: tuple[int, ...], file: Path) -> None:
         if tensor.shapeSignature is not None:  # of those that can be resized
             tensor.shape = shapes[index]
     flatbuffer_utils.write_model(model, file)
-
-
-class Network:
-    """A LiteRT file as a function: pixels uint8 (height, width, 3) of any size -> probabilities (classes,)."""
-
-    def __init__(self, file: Path) -> None:
-        self.interpreter = interpreter(file)
-        self.image = self.interpreter.get_input_details()[0]["index"]
-        self.probabilities = self.interpreter.get_output_details()[0]["index"]
-
-    def __call__(self, pixels: Any) -> NDArray[np.float32]:
-        self.interpreter.resize_tensor_input(self.image, (1, *pixels.shape))
-        self.interpreter.allocate_tensors()
-        self.interpreter.set_tensor(self.image, pixels[np.newaxis])
-        self.interpreter.invoke()
-        return self.interpreter.get_tensor(self.probabilities)[0]
 
 
 def interpreter(file: Path) -> Any:

@@ -24,7 +24,7 @@ from benchmarks.inference import (
     Measured,
 )
 from benchmarks.quantization import Answers
-from export import tflite
+from export import run_artefact, tflite
 from models import BatchNormalization
 
 
@@ -105,8 +105,8 @@ def test_a_worker_answers_for_every_picture_of_its_batch(tmp_path: Path) -> None
         command, input="3\n1\n", cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
     about, *medians = [json.loads(line) for line in done.stdout.splitlines()]
-    network = tflite.Network(tmp_path / "model.tflite")
-    np.testing.assert_allclose(about["probabilities"], [network(picture) for picture in pixels], atol=1e-6)
+    network = run_artefact.tflite(str(tmp_path / "model.tflite"))
+    np.testing.assert_allclose(about["probabilities"], network(pixels), atol=1e-6)
     assert np.ptp(about["probabilities"], axis=0).max() > 1e-4
     assert about["version"].startswith("LiteRT ")
     assert len(medians) == 2

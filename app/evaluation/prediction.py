@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from app import run_folder
-from app.exporting import version_folders
+from app.artefacts import version_folders
 from app.images import decoding
 from app.images.decoding import reason
 from app.images.finding import pictures

@@ -9,8 +9,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from app.artefacts.version_folders import clear, numbers
 from app.exporting import certifying, failures, quantizing, runtimes
-from app.exporting.version_folders import clear, numbers
 from app.program.errors import UserError
 from app.program.files import whole
 from app.program.progress import Watch, console, unwatched

@@ -6,6 +6,7 @@ images the share alone says little, since one of 153 is 0.65 points.
 
 import functools
 import math
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from app.program.errors import UserError
 from app.program.progress import Watch, console
 from app.program.shown import counted
 from app.run_folder.trained import Trained
-from export import quantization, tflite
+from export import quantization, run_artefact
 from export.quantization import Kind
 
 SAMPLES = 100  # training pictures for the ranges of int8
@@ -175,6 +176,6 @@ def _rounded(p: float) -> str:
 def _best(file: Path, pictures: Pictures, watch: Watch) -> NDArray[Any]:
     """The best class for each picture."""
     with quiet.native():
-        network = tflite.Network(file)
+        network = run_artefact.tflite(str(file), os.cpu_count())
     shown = watch(pictures, pictures.count, f"Measuring {file.name}")
-    return np.array([network(pixels).argmax() for pixels in shown])
+    return np.array([network(pixels[np.newaxis]).argmax() for pixels in shown])

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from app.artefacts.version_folders import newest
 from app.exporting import certifying, runtimes
-from app.exporting.version_folders import newest
 from app.program.errors import UserError
 from app.program.files import digest
 from app.program.progress import Watch, unwatched

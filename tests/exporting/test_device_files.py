@@ -180,7 +180,7 @@ def test_an_export_without_device_files_says_nothing_of_them(
 
 def test_a_device_file_can_be_resized_to_any_number_and_size(exported: Path) -> None:
     rng = np.random.default_rng(2)
-    network = tflite.Network(exported / "model.tflite").interpreter
+    network = tflite.interpreter(exported / "model.tflite")
     (image,), (probabilities,) = network.get_input_details(), network.get_output_details()
     for shape in ((1, 1, 1, 3), (3, 200, 7, 3), (2, 32, 32, 3), (1, 31, 65, 3)):
         pictures = rng.integers(0, 256, shape, dtype=np.uint8)

@@ -37,9 +37,10 @@ from typer.testing import CliRunner
 
 from app import exporting, run_folder
 from app.__main__ import app
+from app.artefacts import version_folders
 from app.datasets.dataset import Data, Split, spread
 from app.evaluation import prediction
-from app.exporting import certifying, version_folders
+from app.exporting import certifying
 from app.exporting import exporting as exporting_module
 from app.images.decoding import decode
 from app.images.preprocessing import Preprocessing
@@ -566,15 +567,10 @@ def test_the_labels_are_in_the_tail_of_the_device_file(exported: Path) -> None:
 
 
 def test_the_device_file_takes_pictures_of_one_size_together(exported: Path) -> None:
-    network = tflite.Network(exported / "model.tflite")
+    network = run_artefact.tflite(str(exported / "model.tflite"))
     pictures_ = np.random.default_rng(0).integers(0, 256, (5, 40, 61, 3), dtype=np.uint8)
-    alone = [network(picture) for picture in pictures_]
-    interpreter = network.interpreter
-    interpreter.resize_tensor_input(network.image, pictures_.shape)
-    interpreter.allocate_tensors()
-    interpreter.set_tensor(network.image, pictures_)
-    interpreter.invoke()
-    np.testing.assert_allclose(interpreter.get_tensor(network.probabilities), alone, rtol=0, atol=1e-6)
+    alone = [network(picture[np.newaxis])[0] for picture in pictures_]
+    np.testing.assert_allclose(network(pictures_), alone, rtol=0, atol=1e-6)
 
 
 class Described:

@@ -25,7 +25,7 @@ from app.images.preprocessing import Preprocessing
 from app.program.errors import UserError
 from app.run_folder.folder import Run
 from app.run_folder.trained import Trained
-from export import certificate, quantization, tflite
+from export import certificate, quantization, run_artefact, tflite
 
 LABELS = ("digit", "flower", "temple")
 
@@ -53,6 +53,11 @@ def files(exported: Path, samples: list[Any], tmp_path_factory: pytest.TempPathF
     for kind, file in made.items():
         quantization.write(exported / "model.tflite", kind, file, "lenet_bn", ranges)
     return made | {"float32": exported / "model.tflite"}
+
+
+def answers(file: Path, samples: list[Any]) -> Any:
+    network = run_artefact.tflite(str(file))
+    return np.concatenate([network(sample[np.newaxis]) for sample in samples])
 
 
 def types(file: Path) -> Counter[str]:
@@ -86,9 +91,7 @@ def test_what_a_kind_promises_is_in_the_file(files: dict[str, Path]) -> None:
 def test_a_quantised_file_answers_nearly_as_the_float_file(
     files: dict[str, Path], samples: list[Any], kind: str, limit: float
 ) -> None:
-    right, found = (
-        np.array([network(x) for x in samples]) for network in map(tflite.Network, (files["float32"], files[kind]))
-    )
+    right, found = (answers(file, samples) for file in (files["float32"], files[kind]))
     assert np.abs(found - right).max() < limit
     assert np.abs(found - right).max() > 0
     undecided = np.sort(right, axis=1)[:, -1] - np.sort(right, axis=1)[:, -2] < limit
@@ -99,11 +102,8 @@ def test_ranges_come_from_the_samples(exported: Path, samples: list[Any], tmp_pa
     source = exported / "model.tflite"
     for name, seen in (("dark.tflite", [sample // 16 for sample in samples]), ("light.tflite", samples)):
         quantization.write(source, "int8", tmp_path / name, "lenet_bn", quantization.ranges(source, "lenet_bn", seen))
-    right = np.array([tflite.Network(source)(x) for x in samples])
-    worst = [
-        np.abs(np.array([tflite.Network(tmp_path / name)(x) for x in samples]) - right).max()
-        for name in ("dark.tflite", "light.tflite")
-    ]
+    right = answers(source, samples)
+    worst = [np.abs(answers(tmp_path / name, samples) - right).max() for name in ("dark.tflite", "light.tflite")]
     assert worst[0] > 2 * worst[1]
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from app import exporting
+from app.artefacts import version_folders
 from app.evaluation import prediction
-from app.exporting import version_folders
 from app.program.errors import UserError
 from app.program.progress import unwatched
 
