@@ -22,13 +22,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the program does
 
 import numpy as np
-import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
 
 from app import recipe, run_folder, training
 from app.datasets import loading
-from app.exporting.quantizing import SAMPLES
+from app.exporting import calibrating
 from app.program import quiet
 from app.run_folder.trained import Trained
 from benchmarks.batch_normalization import verdict
@@ -53,8 +52,7 @@ def train(seed: int, folder: Path) -> Trained:
 def write_files(trained: Trained, folder: Path) -> dict[str, Path]:
     """Kind -> LiteRT file."""
     source = folder / "model.tflite"
-    some = loading.load("digits").train.shuffled(0, tf.constant(0, tf.int64)).take(SAMPLES)
-    samples = [trained.preprocessing.decode(encoded).numpy() for encoded, _ in some.as_numpy_iterator()]
+    samples = calibrating.samples(loading.load("digits"), trained.preprocessing)
     files = {FLOAT32: source}
     with quiet.native():
         tflite.write(folding.fold(trained.model), trained.preprocessing, trained.labels, source)

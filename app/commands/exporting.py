@@ -37,8 +37,8 @@ def export(
         str | None,
         typer.Option(
             metavar="KIND",
-            help="Also a smaller LiteRT file: float16, dynamic or int8, or what loses less, measured. The integer ones "
-            "are the fast ones on Arm and on x86 with VNNI; on other x86 processors float32 is as fast.",
+            help="Also smaller files: int8 of LiteRT, ONNX and OpenVINO, or LiteRT's float16 or dynamic, or what "
+            "loses less, measured. The integer ones are the fast ones on Arm and on x86 with VNNI.",
         ),
     ] = None,
     max_drop: Annotated[

@@ -33,7 +33,7 @@ def certify(
     folder: Path,
     name: str,
     data: Data | None,
-    quantized: dict[str, Any] | None,
+    quantized: list[dict[str, Any]] | None,
     precision: str,
     watch: Watch,
 ) -> dict[str, Any]:

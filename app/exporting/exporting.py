@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from app.artefacts.version_folders import clear, numbers
-from app.exporting import certifying, failures, quantizing, runtimes
+from app.exporting import certifying, failures, quantised_files, quantizing, runtimes
 from app.program.errors import UserError
 from app.program.files import whole
 from app.program.progress import Watch, console, unwatched
@@ -46,14 +46,14 @@ def export(
     With `others` it is an ensemble (see `ensembles`), one SavedModel. Without a `name` it is that of the run's folder,
     and "ensemble" for several; without `formats` they are `DEFAULT`, and the SavedModel for several.
 
-    `quantize` asks for a quantised LiteRT file beside the float32 one, of at most `max_drop` percentage points less
-    accuracy (see `quantizing.quantize`). `precision` is what the SavedModel computes in.
+    `quantize` asks for a quantised file beside the float32 one of each format that has such, of at most `max_drop`
+    percentage points less accuracy (see `quantizing.quantize`). `precision` is what the SavedModel computes in.
 
     Raises:
         UserError: not a finished run; an unknown format or precision, or a format whose packages are not installed;
             labels that do not fit the network; runs with different labels, or several for another file than the
-            SavedModel; a target that exists or cannot be a folder; a run without data to measure a quantised file on,
-            or that loses too much; a network that a converter cannot take; artefacts that disagree with the network.
+            SavedModel; a target that exists or cannot be a folder; nothing to quantise, a run without data to measure
+            that on, or that loses too much; a network that a converter cannot take; artefacts that disagree with it.
     """
     folders = [folder, *others]
     formats = formats if formats is not None else DEFAULT[:1] if others else DEFAULT
@@ -65,10 +65,8 @@ def export(
             f"{len(folders)} runs are an ensemble, which becomes a SavedModel; leave {single} out of --formats."
         )
     runtimes.check_formats(formats)
-    if quantize and "tflite" not in formats:
-        raise UserError(f"--quantize {quantize} makes a LiteRT file from the float32 one; add tflite to --formats.")
-    if quantize and quantize not in quantizing.LADDER:
-        raise UserError(f"There is no quantisation '{quantize}'. The kinds are {', '.join(quantizing.LADDER)}.")
+    if quantize:
+        quantizing.check(quantize, formats)
     if precision not in PRECISIONS:
         raise UserError(f"There is no precision '{precision}'. The precisions are {', '.join(PRECISIONS)}.")
     if precision != "float32" and "saved_model" not in formats:
@@ -106,11 +104,15 @@ def export(
             if quantize:
                 raise UserError(f"{why}.")
             console.print(f"Only golden images are compared: {why}.")
-        for step in watch(*_steps(runs[0], networks, beside, formats, precision), "Writing artefacts"):
+        only_to_quantize = quantize is not None and quantised_files.needs_onnx(quantize, formats)
+        written = [*formats, "onnx"] if only_to_quantize else formats
+        for step in watch(*_steps(runs[0], networks, beside, written, precision), "Writing artefacts"):
             step()
         quantized = None
         if quantize and data:
-            quantized = quantizing.quantize(data, networks[0], beside / "model.tflite", quantize, max_drop, watch)
+            quantized = quantizing.quantize(data, networks[0], beside, formats, quantize, max_drop, watch)
+        if only_to_quantize:
+            (beside / quantised_files.SOURCES["onnx"]).unlink()
         found = certifying.certify(runs, networks, beside, root.name, data, quantized, precision, watch)
         if not found["ok"]:
             raise UserError(f"Nothing was exported: {_disagreement(found['rows'])}.")

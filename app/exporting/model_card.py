@@ -45,6 +45,7 @@ def write(
         device_files=sorted(file.name for file in version.glob("*.tflite")),
         onnx_files=sorted(file.name for file in version.glob("*.onnx")),
         openvino_files=sorted(file.name for file in version.glob("*.xml")),
+        smaller=[file.name for file in sorted(version.glob("model.*.*")) if file.suffix != ".bin"],
         served=(version / "saved_model.pb").is_file(),
     )
     with whole(version / "README.md") as beside:

@@ -1,140 +1,198 @@
-"""A quantised LiteRT file that is allowed to lose so much accuracy and no more, or the next larger one that does.
+"""Quantised files that are allowed to lose so much accuracy and no more: each as it was asked for, or the next larger
+one that loses no more.
 
-Both files answer the same images, so a loss is judged by those that one of them names right and the other wrong: of few
-images the share alone says little, since one of 153 is 0.65 points.
+Such a file and the float32 one answer the same images, so a loss is judged by those that one of them names right and
+the other wrong: of few images the share alone says little, since one of 153 is 0.65 points.
 """
 
-import functools
 import math
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from app.datasets.dataset import Data
-from app.exporting import failures
-from app.images.preprocessing import Preprocessing
+from app.exporting import calibrating, quantised_files, runtimes
+from app.exporting.calibrating import VALIDATION, Pictures
+from app.exporting.quantised_files import INT8_ALONE, LADDER, NAMES, SOURCES, Maker
 from app.program import progress, quiet
 from app.program.errors import UserError
 from app.program.progress import Watch, console
 from app.program.shown import counted
 from app.run_folder.trained import Trained
-from export import quantization, run_artefact
+from export import run_artefact
 from export.quantization import Kind
 
-SAMPLES = 100  # training pictures for the ranges of int8
-COMPARED = 8  # of them, to find its noisiest operations: seconds and a hundred megabytes each with a large network
-VALIDATION = 1_000  # validation pictures at most
 CHANCE = 0.05  # the probability of a loss by chance, from which on it is none
-IN_FLOAT = 0.1  # of the operations of int8, the noisiest, that its second try leaves in float32
-# What is tried, in this order, for what was asked.
-LADDER: dict[str, tuple[tuple[Kind, bool], ...]] = {
-    "int8": (("int8", False), ("int8", True), ("float16", False), ("dynamic", False)),
-    "dynamic": (("dynamic", False), ("float16", False)),
-    "float16": (("float16", False),),
-}
 
 
-@dataclass(frozen=True)
-class Pictures:
-    """Examples (encoded image, label) in a fixed order, whose pictures are decoded anew each time they are asked for:
-    a thousand of three megapixels take nine gigabytes together."""
-
-    examples: tf.data.Dataset
-    preprocessing: Preprocessing
-    count: int
-    name: Callable[[int], str]  # what the picture at a place is called
-
-    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
-        """One at a time, uint8 (height, width, 3)."""
-        for place, (encoded, _) in enumerate(self.examples.as_numpy_iterator()):
-            yield self._decoded(place, encoded)
-
-    def _decoded(self, place: int, encoded: bytes) -> NDArray[np.uint8]:
-        with failures.decoding_of(self.name(place)):
-            return self.preprocessing.decode(encoded).numpy()
-
-    def labels(self) -> NDArray[np.int64]:
-        return np.array([label for _, label in self.examples.as_numpy_iterator()])
-
-    def first(self, count: int) -> "Pictures":
-        return replace(self, examples=self.examples.take(count), count=min(count, self.count))
+def check(asked: str, formats: Sequence[str]) -> None:
+    """
+    Raises:
+        UserError: a kind that there is not; no format has a file of it; what makes it is not installed.
+    """
+    if asked not in LADDER:
+        raise UserError(f"There is no quantisation '{asked}'. The kinds are {', '.join(LADDER)}.")
+    if not quantised_files.formats_with(asked).intersection(formats):
+        if asked == "int8":
+            makes, add = "a LiteRT, ONNX or OpenVINO file from the float32 one", "tflite, onnx or openvino to --formats"
+        else:
+            makes = "a LiteRT file from the float32 one"
+            add = "tflite to --formats, or choose int8, which ONNX and OpenVINO have, too"
+        raise UserError(f"--quantize {asked} makes {makes}; add {add}.")
+    if quantised_files.needs_onnx(asked, formats):
+        runtimes.check_int8()
 
 
 def quantize(
-    data: Data, trained: Trained, source: Path, asked: str, max_drop: float, watch: Watch = progress.unwatched
-) -> dict[str, Any]:
-    """Writes the quantised file beside the float32 one, `source`: model.<kind>.tflite. `data` is what the network was
-    trained on.
+    data: Data,
+    trained: Trained,
+    folder: Path,
+    formats: Sequence[str],
+    asked: str,
+    max_drop: float,
+    watch: Watch = progress.unwatched,
+) -> list[dict[str, Any]]:
+    """Writes the quantised files of those `formats` that have such, model.<kind>.tflite, .onnx and .xml, beside the
+    float32 ones in the folder; returns a record of each. OpenVINO's is made of model.onnx, which has to be there, too.
+    `data` is what the network was trained on.
 
-    It is the `kind` that was `asked` for, unless that loses more than `max_drop` and more than chance would. `drop` are
-    the percentage points of top-1 that it loses on `images` validation pictures; `tried` has of each the drop, the
-    agreement with float32, right answers `lost` and `won`, and the probability `p` (see `by_chance`); `noisiest` are
-    the operations of int8 with the lowest signal-to-noise ratio, where int8 was tried.
+    A file is of the `kind` that was `asked` for, unless that loses more than `max_drop` and more than chance would;
+    where all that is tried does, it is left out, and `file`, `kind` and `drop` are None. `drop` are the percentage
+    points of top-1 that it loses on `images` validation pictures; `tried` has of each the drop, the agreement with
+    float32, right answers `lost` and `won`, and the probability `p` (see `by_chance`); `noisiest` are the operations of
+    int8 with the lowest signal-to-noise ratio, where it was tried to leave some in float32.
 
     Raises:
-        UserError: a drop above `max_drop` whatever is tried; no validation pictures.
+        ConversionError: a quantizer cannot take the network.
+        UserError: a drop above `max_drop` whatever is tried, of every file; no validation pictures.
     """
     if not data.validation.count:
         raise UserError(f"{data.name} has no validation images to measure a quantised file on; leave --quantize out.")
-    shuffled = data.train.shuffled(0, tf.constant(0, tf.int64))
-    anyone = f"a training image of {data.name}"
-    samples = Pictures(shuffled, trained.preprocessing, data.train.count, lambda _: anyone).first(SAMPLES)
-    in_order, named = data.validation.in_order(), functools.partial(failures.picture, data, "validation")
-    validation = Pictures(in_order, trained.preprocessing, data.validation.count, named).first(VALIDATION)
-    network = trained.model.name
-    ranges, noisiest = None, []
-    if asked == "int8":
-        ranges = quantization.ranges(source, network, samples)
-        noisiest = quantization.errors(source, network, ranges, samples.first(COMPARED))
+    validation = calibrating.validation(data, trained.preprocessing)
     truth = validation.labels()
-    reference = _best(source, validation, watch)
     if coarse := resolution(validation.count, max_drop):
         console.print(coarse)
-    found: dict[str, Any] = {
-        "asked": asked,
-        "images": validation.count,
-        "max_drop": max_drop,
-        "tried": [],
-        "noisiest": [{"tensor": tensor, "signal_to_noise": round(ratio, 1)} for tensor, ratio in noisiest[:10]],
-    }
-    for kind, mixed in LADDER[asked]:
-        in_float = [tensor for tensor, _ in noisiest[: max(1, int(IN_FLOAT * len(noisiest)))]] if mixed else []
-        file = source.with_name(f"model.{kind}.tflite")
-        with failures.writing(file):
-            quantization.write(source, kind, file, network, ranges, in_float)
-        best = _best(file, validation, watch)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as work:
+        trials = _trials(data, trained, folder, Path(work), formats, asked)
+        undecided, reference = trials, None
+        while undecided:
+            files = [trial.write_next() for trial in undecided]
+            if reference is None:  # once: the float32 files agree
+                reference, *answers = _best([folder / SOURCES[trials[0].format], *files], validation, watch)
+            else:
+                answers = _best(files, validation, watch)
+            judged = zip(undecided, answers, strict=True)
+            rejected = [trial for trial, best in judged if not trial.stays(reference, best, truth, max_drop)]
+            undecided = [trial for trial in rejected if trial.rest]
+    if not any(trial.files for trial in trials):
+        losses = ", ".join(trial.losses() for trial in trials)
+        raise UserError(
+            f"Nothing was exported: quantised, the network loses more than --max-drop {max_drop:g} points ({losses}). "
+            "Allow more, or leave --quantize out."
+        )
+    for trial in trials:
+        if not trial.files:
+            console.print(f"No quantised file is written for {NAMES[trial.format]}: each loses too much.")
+    return [trial.record() | {"images": validation.count, "max_drop": max_drop} for trial in trials]
+
+
+@dataclass
+class Trial:
+    """What becomes of the quantised file of a format: `rest` is what may still be tried. In sentences `suffix` says
+    which format is meant."""
+
+    format: str
+    maker: Maker
+    asked: str
+    rest: list[tuple[Kind, bool]]
+    suffix: str
+    kind: Kind = "int8"  # the one that is tried now, and in words
+    what: str = ""
+    files: tuple[Path, ...] = ()  # the first is the one that is run
+
+    def __post_init__(self) -> None:
+        self.tried: list[dict[str, Any]] = []
+        self.noisiest: quantised_files.Noisiest = []
+
+    def write_next(self) -> Path:
+        self.kind, mixed = self.rest.pop(0)
+        self.what = self.kind
+        self.files = self.maker.write(self.kind, mixed)
+        if mixed:
+            self.noisiest = self.maker.noisiest
+            count = len(quantised_files.in_float(self.noisiest))
+            self.what += f" with {counted(count, 'operation', 'operations')} in float32"
+        return self.files[0]
+
+    def stays(self, reference: NDArray[Any], best: NDArray[Any], truth: NDArray[Any], max_drop: float) -> bool:
+        """Whether it is kept, whose answers are `best` where those of float32 are `reference`; it is away otherwise."""
         lost, won = (int(np.sum(one)) for one in _changed(reference == truth, best == truth))
-        drop, p = 100 * (lost - won) / validation.count, by_chance(lost, won)
-        agreement = float(np.mean(reference == best))
-        what = f"{kind} with {counted(len(in_float), 'operation', 'operations')} in float32" if mixed else kind
-        found["tried"].append({"what": what, "drop": drop, "agreement": agreement, "lost": lost, "won": won, "p": p})
-        images = counted(validation.count, "validation image", "validation images")
+        drop, p, agreement = 100 * (lost - won) / len(truth), by_chance(lost, won), float(np.mean(reference == best))
+        tried = {"what": self.what, "drop": drop, "agreement": agreement, "lost": lost, "won": won, "p": p}
+        self.tried.append(tried)
+        what = self.what + self.suffix
         console.print(
-            f"Quantised to {what}: {_points(drop)} on {images} ({lost} lost, {won} won), {agreement:.1%} the same "
-            f"answers, {file.stat().st_size / 1e6:.1f} MB"
+            f"Quantised to {what}: {_points(drop)} on {counted(len(truth), 'validation image', 'validation images')} "
+            f"({lost} lost, {won} won), {agreement:.1%} the same answers, "
+            f"{sum(file.stat().st_size for file in self.files) / 1e6:.1f} MB"
         )
         if drop <= max_drop or p > CHANCE:
             if drop > max_drop:
                 console.print(f"That is within chance (p = {p:.2f}).")
-            if kind != asked:
-                console.print(f"Instead of {asked}, {what} is written.")
-            return found | {"kind": kind, "drop": drop}
+            if self.kind != self.asked:
+                console.print(f"Instead of {self.asked}, {what} is written.")
+            return True
         console.print(
             f"Rejected {what}: {drop:.2f} points are more than --max-drop {max_drop:g}, and more than chance "
             f"(p = {_rounded(p)})."
         )
-        file.unlink()
-    losses = ", ".join(f"{one['what']} {one['drop']:.2f}" for one in found["tried"])
-    raise UserError(
-        f"Nothing was exported: quantised, the network loses more than --max-drop {max_drop:g} points ({losses}). "
-        "Allow more, or leave --quantize out."
-    )
+        for file in self.files:
+            file.unlink()
+        self.files = ()
+        return False
+
+    def losses(self) -> str:
+        return ", ".join(f"{one['what']}{self.suffix} {one['drop']:.2f}" for one in self.tried)
+
+    def record(self) -> dict[str, Any]:
+        return {
+            "format": self.format,
+            "file": self.files[0].name if self.files else None,
+            "asked": self.asked,
+            "kind": self.kind if self.files else None,
+            "drop": self.tried[-1]["drop"] if self.files else None,
+            "tried": self.tried,
+            "noisiest": [
+                {"tensor": tensor, "signal_to_noise": round(ratio, 1)} for tensor, ratio in self.noisiest[:10]
+            ],
+        }
+
+
+def _trials(data: Data, trained: Trained, folder: Path, work: Path, formats: Sequence[str], asked: str) -> list[Trial]:
+    samples = calibrating.samples(data, trained.preprocessing)
+    of_onnx = quantised_files.ONNX(folder, work, samples)
+    makers: dict[str, Maker] = {
+        "tflite": quantised_files.LiteRT(folder, trained.model.name, samples),
+        "onnx": of_onnx,
+        "openvino": quantised_files.OpenVINO(of_onnx),
+    }
+    taken = [name for name in makers if name in quantised_files.formats_with(asked).intersection(formats)]
+    return [
+        Trial(
+            name,
+            makers[name],
+            asked,
+            list(LADDER[asked] if name == "tflite" else INT8_ALONE),
+            "" if taken == ["tflite"] else f" for {NAMES[name]}",
+        )
+        for name in taken
+    ]
 
 
 def by_chance(lost: int, won: int) -> float:
@@ -173,9 +231,10 @@ def _rounded(p: float) -> str:
     return f"{p:.3f}" if p >= 0.001 else "below 0.001"
 
 
-def _best(file: Path, pictures: Pictures, watch: Watch) -> NDArray[Any]:
-    """The best class for each picture."""
+def _best(files: Sequence[Path], pictures: Pictures, watch: Watch) -> list[NDArray[Any]]:
+    """The best class for each picture, of each file. A picture is decoded once for all."""
     with quiet.native():
-        network = run_artefact.tflite(str(file), os.cpu_count())
-    shown = watch(pictures, pictures.count, f"Measuring {file.name}")
-    return np.array([network(pixels[np.newaxis]).argmax() for pixels in shown])
+        networks = [run_artefact.RUNTIMES[file.suffix][1](str(file), os.cpu_count()) for file in files]
+    shown = watch(pictures, pictures.count, f"Measuring {', '.join(file.name for file in files)}")
+    answers = [[network(pixels[np.newaxis]).argmax() for network in networks] for pixels in shown]
+    return [np.array(best) for best in zip(*answers, strict=True)]

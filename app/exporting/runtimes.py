@@ -22,6 +22,14 @@ def check_formats(formats: Sequence[str]) -> None:
         _check(f"The format {format_}", WRITTEN_WITH.get(format_, ()))
 
 
+def check_int8() -> None:
+    """
+    Raises:
+        UserError: what makes OpenVINO's int8 file, besides OpenVINO, is not installed.
+    """
+    _check("OpenVINO's file of --quantize int8", WRITTEN_WITH["onnx"])
+
+
 def check_files(version: Path) -> None:
     """
     Raises:
@@ -45,4 +53,5 @@ def of_files(version: Path) -> dict[str, str]:
     packages = ["ai-edge-litert"] if any(version.glob("*.tflite")) else []
     for pattern, format_ in SUFFIXES.items():
         packages += WRITTEN_WITH[format_] if any(version.glob(pattern)) else ()
+    packages += WRITTEN_WITH["onnx"] if any(version.glob("*.int8.xml")) else ()
     return versions() | {package: importlib.metadata.version(package) for package in packages}

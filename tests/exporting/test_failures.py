@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from app import exporting, run_folder
 from app.datasets import loading
-from app.exporting import certifying, failures, quantizing
+from app.exporting import calibrating, certifying, failures
 from app.exporting import exporting as exporting_module
 from app.program.errors import UserError
 from app.program.files import whole
@@ -65,7 +65,7 @@ def test_a_validation_image_is_called_by_its_file_and_one_without_a_file_by_its_
     spoilt = tf.data.Dataset.from_tensor_slices(([b"no"], [0]))
     preprocessing = run_folder.load(finished_run.folder).preprocessing
     with pytest.raises(UserError, match=r"exported: number 0 cannot be decoded\. This is no JPEG"):
-        list(quantizing.Pictures(spoilt, preprocessing, 1, lambda place: f"number {place}"))
+        list(calibrating.Pictures(spoilt, preprocessing, 1, lambda place: f"number {place}"))
 
 
 def full(model: Any, preprocessing: Any, labels: Any, file: Path, english: Any) -> None:

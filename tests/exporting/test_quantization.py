@@ -19,7 +19,7 @@ from app.__main__ import app
 from app.datasets import loading
 from app.datasets.dataset import Data
 from app.datasets.loading import named
-from app.exporting import quantizing
+from app.exporting import calibrating, quantizing
 from app.images.decoding import decode
 from app.images.preprocessing import Preprocessing
 from app.program.errors import UserError
@@ -126,27 +126,33 @@ def test_the_noisiest_operations_can_stay_in_float(exported: Path, samples: list
 
 def scripted(monkeypatch: pytest.MonkeyPatch, losses: dict[str, int]) -> list[str]:
     """Each file answers as many validation pictures wrongly as it is said to; the float32 one none."""
-    seen = []
+    seen: list[str] = []
 
-    def best(file: Path, validation: quantizing.Pictures, watch: Any) -> Any:
-        seen.append(file.name)
+    def best(files: list[Path], validation: calibrating.Pictures, watch: Any) -> list[Any]:
+        seen.extend(file.name for file in files)
         truth = validation.labels()
-        wrong = losses.get(file.name, 0)
-        return np.where(np.arange(len(truth)) < wrong, (truth + 1) % 3, truth)
+        wrong = [losses.get(file.name, 0) for file in files]
+        return [np.where(np.arange(len(truth)) < count, (truth + 1) % 3, truth) for count in wrong]
 
     monkeypatch.setattr(quantizing, "_best", best)
     return seen
 
 
+def quantized(data: Data, trained: Trained, folder: Path, asked: str, max_drop: float) -> dict[str, Any]:
+    """The record of the LiteRT file."""
+    (found,) = quantizing.quantize(data, trained, folder, ["tflite"], asked, max_drop)
+    return found
+
+
 def test_what_loses_too_much_gives_way_to_the_next_kind(
     data: Data, trained: Trained, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = tmp_path / "model.tflite"
-    source.write_bytes((exported / "model.tflite").read_bytes())
+    shutil.copy(exported / "model.tflite", tmp_path)
     seen = scripted(monkeypatch, {"model.int8.tflite": 6})
-    found = quantizing.quantize(data, trained, source, "int8", 1.0)
+    found = quantized(data, trained, tmp_path, "int8", 1.0)
     assert seen == ["model.tflite", "model.int8.tflite", "model.int8.tflite", "model.float16.tflite"]
     assert (found["asked"], found["kind"], found["drop"]) == ("int8", "float16", 0)
+    assert (found["format"], found["file"], found["max_drop"]) == ("tflite", "model.float16.tflite", 1.0)
     lost = 100 * 6 / found["images"]
     assert [one["drop"] for one in found["tried"]] == pytest.approx([lost, lost, 0])
     assert [one["agreement"] for one in found["tried"]] == pytest.approx([1 - lost / 100, 1 - lost / 100, 1])
@@ -159,12 +165,11 @@ def test_what_loses_too_much_gives_way_to_the_next_kind(
 def test_what_may_be_lost_is_kept(
     data: Data, trained: Trained, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = tmp_path / "model.tflite"
-    source.write_bytes((exported / "model.tflite").read_bytes())
+    shutil.copy(exported / "model.tflite", tmp_path)
     scripted(monkeypatch, {"model.dynamic.tflite": 6})
-    images = quantizing.quantize(data, trained, source, "dynamic", 100)["images"]
-    assert quantizing.quantize(data, trained, source, "dynamic", 600 / images)["kind"] == "dynamic"
-    assert quantizing.quantize(data, trained, source, "dynamic", 599 / images)["kind"] == "float16"
+    images = quantized(data, trained, tmp_path, "dynamic", 100)["images"]
+    assert quantized(data, trained, tmp_path, "dynamic", 600 / images)["kind"] == "dynamic"
+    assert quantized(data, trained, tmp_path, "dynamic", 599 / images)["kind"] == "float16"
 
 
 @pytest.mark.parametrize(("lost", "kind"), [(1, "dynamic"), (4, "dynamic"), (5, "float16")])
@@ -173,7 +178,7 @@ def test_what_chance_may_have_lost_is_written_as_asked_and_what_it_cannot_is_not
 ) -> None:
     shutil.copy(exported / "model.tflite", tmp_path)
     scripted(monkeypatch, {"model.dynamic.tflite": lost})
-    found = quantizing.quantize(data, trained, tmp_path / "model.tflite", "dynamic", 0.5)
+    found = quantized(data, trained, tmp_path, "dynamic", 0.5)
     assert 100 * lost / found["images"] > 0.5
     assert found["kind"] == kind
     assert found["tried"][0]["p"] == 2**-lost
@@ -189,7 +194,7 @@ def test_every_decision_is_said_with_its_figures(
 ) -> None:
     shutil.copy(exported / "model.tflite", tmp_path)
     scripted(monkeypatch, {"model.dynamic.tflite": 5})
-    images = quantizing.quantize(data, trained, tmp_path / "model.tflite", "dynamic", 0.5)["images"]
+    images = quantized(data, trained, tmp_path, "dynamic", 0.5)["images"]
     said = capsys.readouterr().err
     assert (
         f"One image of {images} is {100 / images:.2f} points, and it takes 5 that are lost to tell a loss from chance: "
@@ -200,7 +205,7 @@ def test_every_decision_is_said_with_its_figures(
     assert f"Rejected dynamic: {lost} are more than --max-drop 0.5, and more than chance (p = 0.031)." in said
     assert "Instead of dynamic, float16 is written." in said
     scripted(monkeypatch, {"model.dynamic.tflite": 1})
-    quantizing.quantize(data, trained, tmp_path / "model.tflite", "dynamic", 0.5)
+    quantized(data, trained, tmp_path, "dynamic", 0.5)
     said = capsys.readouterr().err
     assert "That is within chance (p = 0.50)." in said
     assert "Instead of" not in said
@@ -246,10 +251,10 @@ def test_pictures_are_decoded_one_at_a_time(data: Data, trained: Trained, export
     shutil.copy(exported / "model.tflite", tmp_path)
     counting = Counting(**trained.preprocessing.model_dump())
     shown = Trained(trained.model, lambda: trained.logits_model, trained.labels, counting)
-    found = quantizing.quantize(data, shown, tmp_path / "model.tflite", "int8", 100)
+    found = quantized(data, shown, tmp_path, "int8", 100)
     assert found["images"] == data.validation.count
-    # For the ranges, for the noisiest operations, and by the files in float32 and int8.
-    assert counting.counts["all"] == data.train.count + quantizing.COMPARED + 2 * data.validation.count
+    # For the ranges, and once for the files in float32 and int8.
+    assert counting.counts["all"] == data.train.count + data.validation.count
     assert counting.counts["most"] <= 3
 
 
@@ -280,15 +285,17 @@ def test_a_quantised_export_is_certified_and_says_what_was_tried(
     assert (row["tolerance"], row["images"]) == (None, rows["LiteRT model.tflite"]["images"])
     assert row["bytes"] < rows["LiteRT model.tflite"]["bytes"] / 3
     version = tmp_path / finished_run.folder.name / "1"
-    assert json.loads((version / "certificate.json").read_text())["quantization"]["kind"] == "dynamic"
+    assert json.loads((version / "certificate.json").read_text())["quantization"][0]["kind"] == "dynamic"
     assert CliRunner().invoke(app, ["verify", str(version)]).exit_code == 0
 
 
 def test_what_cannot_be_quantised_says_why(finished_run: Run, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no quantisation 'int4'\. The kinds are int8, dynamic, float16"):
         exporting.export(finished_run.folder, tmp_path, ["tflite"], quantize="int4")
-    with pytest.raises(UserError, match="add tflite to --formats"):
+    with pytest.raises(UserError, match=r"LiteRT, ONNX or OpenVINO file .* add tflite, onnx or openvino to --formats"):
         exporting.export(finished_run.folder, tmp_path, ["saved_model"], quantize="int8")
+    with pytest.raises(UserError, match=r"float16 makes a LiteRT file .* add tflite to --formats, or choose int8"):
+        exporting.export(finished_run.folder, tmp_path, ["onnx", "openvino"], quantize="float16")
     imported = Run(shutil.copytree(finished_run.folder, tmp_path / "run"))
     written = json.loads(finished_run.classifier.read_text()) | {"data": None}
     imported.classifier.write_text(json.dumps(written))

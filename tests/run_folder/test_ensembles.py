@@ -169,7 +169,10 @@ def test_an_export_of_an_ensemble_answers_the_command(
             {"formats": ["saved_model", "tflite"]},
             "3 runs are an ensemble, which becomes a SavedModel; leave tflite out",
         ),
-        ({"quantize": "int8"}, "--quantize int8 makes a LiteRT file from the float32 one; add tflite"),
+        (
+            {"quantize": "int8"},
+            "--quantize int8 makes a LiteRT, ONNX or OpenVINO file from the",
+        ),
         ({"name": "a/b"}, "--name a/b is not the name of a folder"),
         ({"name": ".."}, r"--name \.\. is not the name of a folder"),
     ],
