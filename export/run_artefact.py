@@ -9,33 +9,40 @@ the artefact its `answers`, a list per file of names mapped to scores or of scor
 gives nothing to compare, the answer is a text that says why.
 """
 
-import io
+import importlib
 import json
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+if __package__:
+    from . import picture_files
+else:  # isolated, a program finds not even what lies beside it
+    sys.path.append(str(Path(__file__).parent))
+    picture_files = importlib.import_module("picture_files")
+    sys.path.pop()
 
 PROJECT = ("models", "export", "app", "inceptions")
 MADE_BY = ("tensorflow", "keras")  # what no file but the SavedModel may need
 
 Answer = Callable[[Path], Any]
-Network = Callable[[Any], Any]  # decoded pictures, uint8 (N, height, width, 3) -> probabilities (N, classes)
 
-LARGE = 4_000_000  # pixels of a JPEG beyond which the SavedModel's decoder reduces it
-ORIENTATION, ADOBE_MARK = 0x0112, "adobe"
-# What turns a picture upright, by the orientation that Exif says.
-UPRIGHT = {
-    2: "FLIP_LEFT_RIGHT",
-    3: "ROTATE_180",
-    4: "FLIP_TOP_BOTTOM",
-    5: "TRANSPOSE",
-    6: "ROTATE_270",
-    7: "TRANSVERSE",
-    8: "ROTATE_90",
-}
+
+@dataclass(frozen=True)
+class Network:
+    """A loaded file: called with decoded pictures, uint8 (N, height, width, 3), it gives probabilities, float32
+    (N, classes). `lines` are the texts that the file holds under a name, "labels" or "labels_en": none, if it does not.
+    """
+
+    answer: Callable[[Any], Any]
+    lines: Callable[[str], list[str]]
+
+    def __call__(self, images: Any) -> Any:
+        return self.answer(images)
 
 
 class NotComparedError(Exception):
@@ -49,93 +56,13 @@ def pixels(file: Path) -> Any:
     Raises:
         NotComparedError: Pillow cannot say what the pixels are.
     """
-    import numpy as np
-    from PIL import Image, UnidentifiedImageError
-
-    if incomplete(encoded := file.read_bytes()):
-        raise NotComparedError(
-            "not all scans of this progressive JPEG are there, and decoders guess the rest differently"
-        )
-    if opacity_in_16_bits(encoded):
-        raise NotComparedError("Pillow does not see what is transparent in a BMP of 16 bits")
+    encoded = file.read_bytes()
+    if why := picture_files.doubt(encoded):
+        raise NotComparedError(why)
     try:
-        opened = Image.open(io.BytesIO(encoded))
-        ratio = 1
-        # MPO are the files of telephones, two JPEGs and more, of which the first counts.
-        while opened.format in ("JPEG", "MPO") and ratio < 8 and opened.width * opened.height > LARGE * ratio**2:
-            ratio *= 2
-        opened.draft(None, (opened.width // ratio, opened.height // ratio))
-        orientation = said_by_exif(opened)  # before the pixels are read: what stands behind them does not count
-        frame = opened.tile[0][1] if opened.format == "GIF" and opened.tile else None
-        opened.load()
-    except Exception as error:  # Pillow's readers raise whatever they stumble over
-        why = "it knows no such file" if isinstance(error, UnidentifiedImageError) else error
-        raise NotComparedError(f"Pillow does not read it: {why}") from error
-    image: Image.Image = opened
-    if opened.mode.startswith("I"):
-        # 16 bits of grey, of which Pillow would cut off all above 255: the graph's decoder takes the upper eight.
-        deep = np.asarray(opened)
-        image = Image.fromarray((deep >> 8).astype(np.uint8))
-        if (level := opened.info.get("transparency")) is not None:
-            image.putalpha(Image.fromarray(np.where(deep == level, 0, 255).astype(np.uint8)))
-    if image.mode == "CMYK":
-        # Rounded down, as TensorFlow does; Pillow's colours differ by up to one level. Only what bears Adobe's mark is
-        # a negative; Pillow takes all files for that, and has turned them.
-        inks = np.asarray(image).astype(np.uint16)
-        if ADOBE_MARK in opened.info:
-            inks = 255 - inks
-        image = Image.fromarray((inks[..., :3] * inks[..., 3:] // 255).astype(np.uint8))
-    if image.has_transparency_data or frame:
-        white = Image.new("RGBA", image.size, "white")
-        # Around a frame that does not cover its picture nothing is seen; Pillow puts a colour there.
-        white.alpha_composite(image.convert("RGBA").crop(frame), tuple(frame[:2]) if frame else (0, 0))
-        image = white
-    if orientation in UPRIGHT:
-        image = image.transpose(Image.Transpose[UPRIGHT[orientation]])
-    return np.asarray(image.convert("RGB"))[np.newaxis]
-
-
-def said_by_exif(opened: Any) -> int:
-    """The orientation that Exif says, 1 if it says none; Pillow would ask XMP, and texts beside PNGs, too."""
-    from PIL import Image
-
-    exif = Image.Exif()
-    try:
-        exif.load(opened.info.get("exif"))
-        return exif.get(ORIENTATION, 1)
-    except Exception:  # broken, and then it says none
-        return 1
-
-
-def opacity_in_16_bits(encoded: bytes) -> bool:
-    """Whether this is a BMP of 16 bits a pixel with a fourth mask."""
-    header, bits, packing, mask = (
-        int.from_bytes(encoded[at : at + size], "little") for at, size in ((14, 4), (28, 2), (30, 4), (66, 4))
-    )
-    named = header >= 56 or packing == 6
-    return encoded.startswith(b"BM") and bits == 16 and packing in (3, 6) and named and mask > 0
-
-
-def incomplete(encoded: bytes) -> bool:
-    """Whether this is a progressive JPEG that leaves out, or sends in less than full precision, one of the coefficients
-    that decoders guess then (the first nine with waves in them, as libjpeg-turbo does)."""
-    if not encoded.startswith(b"\xff\xd8\xff"):
-        return False
-    at, progressive, missing = 2, False, dict[tuple[int, int], int]()  # what is missing, by component and coefficient
-    while (at := encoded.find(b"\xff", at)) >= 0 and encoded[at + 1 : at + 2] not in (b"", b"\xd9"):
-        marker, length = encoded[at + 1], int.from_bytes(encoded[at + 2 : at + 4], "big")
-        if marker in (0x00, 0xFF, *range(0xD0, 0xD8)):  # within a scan
-            at += 1
-            continue
-        segment = encoded[at + 4 : at + 2 + length]
-        if marker == 0xC2:
-            progressive = True
-            missing = {(one, place): 1 for one in segment[6::3] for place in range(10)}
-        elif marker == 0xDA and progressive and len(segment) > 3:
-            first, last, low = segment[-3], min(segment[-2], 9), segment[-1] & 15
-            missing |= {(one, place): low for one in segment[1:-3:2] for place in range(first, last + 1)}
-        at += 2 + length
-    return any(missing.values())
+        return picture_files.decode(encoded)[None]
+    except picture_files.RefusedError as error:
+        raise NotComparedError(f"Pillow does not read it: {error.__cause__ or error}") from error
 
 
 def saved_model(folder: str) -> dict[str, Answer]:
@@ -191,7 +118,16 @@ def tflite(file: str, threads: int | None = None) -> Network:
         interpreter.invoke()
         return interpreter.get_tensor(probabilities["index"])
 
-    return answer
+    def lines(name: str) -> list[str]:
+        import zipfile
+
+        if not zipfile.is_zipfile(file):
+            return []
+        with zipfile.ZipFile(file) as archive:
+            there = f"{name}.txt" in archive.namelist()
+            return archive.read(f"{name}.txt").decode().split("\n")[:-1] if there else []
+
+    return Network(answer, lines)
 
 
 def onnx(file: str, threads: int | None = None) -> Network:
@@ -200,7 +136,10 @@ def onnx(file: str, threads: int | None = None) -> Network:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     network = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    return lambda images: network.run(None, {"image": images})[0]
+    texts = network.get_modelmeta().custom_metadata_map
+    return Network(
+        lambda images: network.run(None, {"image": images})[0], lambda name: json.loads(texts.get(name, "[]"))
+    )
 
 
 def openvino(file: str, threads: int | None = None) -> Network:
@@ -209,8 +148,14 @@ def openvino(file: str, threads: int | None = None) -> Network:
     # Where the processor has bfloat16, it would compute in that.
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     settings |= {"INFERENCE_NUM_THREADS": threads} if threads else {}
-    network = Core().compile_model(file, "CPU", settings)
-    return lambda images: network([images])["probabilities"]
+    core = Core()
+    model = core.read_model(file)
+    network = core.compile_model(model, "CPU", settings)
+
+    def lines(name: str) -> list[str]:
+        return json.loads(model.get_rt_info(name).astype(str)) if model.has_rt_info(name) else []
+
+    return Network(lambda images: network([images])["probabilities"], lines)
 
 
 # Who runs a file, by its suffix: `file` and how many threads, as many as the runtime finds right if left out.

@@ -15,7 +15,7 @@ from app.datasets.checks import check
 from app.datasets.files.looking import look
 from app.images.decoding import decode, orientation
 from app.images.preprocessing import Preprocessing
-from export import run_artefact
+from export import picture_files, run_artefact
 from tests import ROOT
 from tests.makers.image_files import FILES, PHOTO, SMALL, Array, by_pillow, encoded, exif
 from tests.makers.odd_files import COMPARED, LONG, NOT_COMPARED, behind, bmp, exif_of_type, gif, incomplete, runs
@@ -80,9 +80,9 @@ def test_what_the_second_decoder_cannot_say_is_named_and_decoded_by_the_first(ki
 
 def test_a_progressive_jpeg_is_complete_with_its_last_scan_alone() -> None:
     for scans in range(1, 11):
-        assert run_artefact.incomplete(incomplete(PHOTO, scans)) is (scans < 10)
-    assert not run_artefact.incomplete(encoded(PHOTO, "JPEG"))
-    assert not run_artefact.incomplete(encoded(PHOTO.convert("L"), "JPEG", progressive=True))
+        assert picture_files.incomplete(incomplete(PHOTO, scans)) is (scans < 10)
+    assert not picture_files.incomplete(encoded(PHOTO, "JPEG"))
+    assert not picture_files.incomplete(encoded(PHOTO.convert("L"), "JPEG", progressive=True))
 
 
 def test_a_graph_that_decodes_has_names_that_tensorflow_reads_without_a_warning() -> None:

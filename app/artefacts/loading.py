@@ -1,0 +1,89 @@
+"""An artefact as a function: decoded pictures in, probabilities out, and the labels that it names itself."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app.artefacts import choosing
+from app.program import quiet
+from app.program.errors import UserError
+from export import run_artefact
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """`answer` takes decoded pictures of one size, uint8 (N, height, width, 3), RGB and upright as
+    `export.picture_files.decode` gives them, and returns probabilities, float32 (N, classes), in the order of `labels`;
+    one call at a time. `names` are the English names of those labels that have one. `path` is its file, or the version
+    folder of a SavedModel."""
+
+    path: Path
+    answer: Callable[[Any], Any]
+    labels: Sequence[str]
+    names: Mapping[str, str]
+
+
+def load(model: Path, artefact: str | None = None, batch: int = 1) -> Artefact:
+    """Of an export, or a file of one: see `choosing.meant`. TensorFlow is imported for a SavedModel alone.
+
+    Raises:
+        UserError: there is none; it does not load; it names no classes.
+    """
+    path = choosing.meant(model, artefact, batch)
+    return _saved_model(path) if path.is_dir() else _file(path)
+
+
+def _file(path: Path) -> Artefact:
+    # LiteRT takes one thread if it is not told; the others as many as there are cores.
+    threads = os.cpu_count() if path.suffix == ".tflite" else None
+    try:
+        with quiet.native():
+            network = run_artefact.RUNTIMES[path.suffix][1](str(path), threads)
+        labels, english = network.lines("labels"), network.lines("labels_en")
+    except Exception as error:  # every runtime raises what it has
+        raise UserError(f"{path} cannot be loaded: {_first_line(error)}. Export the run again.") from error
+    if not labels:
+        raise UserError(f"{path} names no classes: `export` has not written it.")
+    return Artefact(path, _quiet_at_first(network), labels, dict(zip(labels, english, strict=False)))
+
+
+def _quiet_at_first(answer: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """LiteRT speaks of its delegates when it is first asked."""
+    asked = False
+
+    def quietly(images: Any) -> Any:
+        nonlocal asked
+        if asked:
+            return answer(images)
+        asked = True
+        with quiet.native():
+            return answer(images)
+
+    return quietly
+
+
+def _saved_model(version: Path) -> Artefact:
+    if not (version / "saved_model.pb").is_file():
+        raise UserError(f"{version} is no export; `export RUN --to FOLDER` makes one of a run.")
+    with quiet.tensorflow():
+        import tensorflow as tf
+
+        loaded = tf.saved_model.load(str(version))
+    signature = loaded.signatures["predict_pixels"]
+    labels, english = (_lines(version / "assets" / name) for name in ("labels.txt", "labels_en.txt"))
+    return Artefact(
+        version,
+        lambda images: signature(images=tf.constant(images))["probabilities"].numpy(),
+        labels,
+        dict(zip(labels, english, strict=False)),
+    )
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text(encoding="utf-8").split("\n")[:-1] if file.is_file() else []
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
