@@ -154,15 +154,19 @@ def _without_texts(png: bytes) -> bytes:
 
 def _reason(kind: str, encoded: bytes, error: Exception) -> str:
     """Why Pillow does not read it: damaged files are told from those that are whole and of a sort that is not read."""
-    if kind == "jpeg" and (sort := unsupported_jpeg(encoded)):
-        return f"This is {sort}, which is not decoded; save it as PNG."
     if kind == "bmp" and "nsupported" in str(error):
         return f"This BMP is of a sort that Pillow does not read ({error}); save it as PNG."
-    return DAMAGED
+    return not_decoded(encoded)
 
 
-def unsupported_jpeg(encoded: bytes) -> str | None:
-    """What sort of JPEG this is, if it is whole and of one that libjpeg does not decode."""
+def not_decoded(encoded: bytes) -> str:
+    """Why no decoder reads a file, in one sentence: it is damaged, or of a sort that is not decoded."""
+    sort = _sort_of_jpeg(encoded) if kind_of(encoded) == "jpeg" else None
+    return f"This is {sort}, which is not decoded; save it as PNG." if sort else DAMAGED
+
+
+def _sort_of_jpeg(encoded: bytes) -> str | None:
+    """If it is whole and of one that libjpeg does not decode."""
     at = 2
     while at + 4 < len(encoded) and encoded[at] == 0xFF and encoded[at + 1] != SCAN:
         marker, bits = encoded[at + 1], encoded[at + 4]

@@ -15,7 +15,7 @@ SOURCES = [path for house in HOUSES for path in sorted((ROOT / house).rglob("*.p
 # The rooms of `app`, from the top to the bottom, and which others each imports, early or late. Every folder of modules
 # is a room, also inside another. A new arrow is a decision: it is written here, or it is not made.
 ROOMS = {
-    "commands": "studies training training.devices batch_norm evaluation reports exporting inside "
+    "commands": "studies training training.devices batch_norm evaluation reports exporting artefacts inside "
     "datasets.checks datasets.loading datasets.prepared run_folder images networks recipes "
     "program",
     "studies": "training training.devices reports datasets.loading datasets run_folder images networks recipes program",
@@ -30,7 +30,7 @@ ROOMS = {
     "pipeline": "datasets images images.formats recipes program",
     "reports": "datasets run_folder networks recipes program",
     "exporting": "artefacts datasets.loading datasets run_folder images program",
-    "artefacts": "program",
+    "artefacts": "images program",
     "inside": "inside.dreams datasets.loading datasets run_folder images networks program",
     "inside.dreams": "images networks program",
     "datasets.checks": "datasets.loading datasets.files datasets run_folder program",

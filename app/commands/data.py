@@ -14,6 +14,7 @@ from app.commands.options import (
     QuarantineOption,
 )
 from app.commands.printing import output, print_json
+from app.images.finding import passed_over
 from app.program import paths, quiet
 from app.program.shown import counted
 
@@ -70,8 +71,6 @@ def check(
 
 
 def _print_check(found: dict[str, Any], faults: dict[str, str], notes: dict[str, str]) -> None:
-    from app.images.finding import passed_over  # late, since it imports TensorFlow
-
     kinds = Counter(finding["kind"] for finding in found["findings"])
     table = Table("", "found", "times", "training")
     for title, actions in (("fault", faults), ("note", notes)):

@@ -90,18 +90,32 @@ def evaluate(
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run folder or an export.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run folder, an export or a file of one.")],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")],
     top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 3,
+    artefact: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Which of an export: saved_model, tflite, onnx, openvino, the name of a file such as "
+            "model.int8.tflite, or auto, the fastest here. If left out the SavedModel, where there is one.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Name what is on pictures. Ends with exit code 1 when one of them could not be read."""
     paths.check_model(model)
     paths.check_exists(*images)
-    with quiet.tensorflow():
-        from app.evaluation import prediction
-        from app.program.progress import watch
-    rows = prediction.predict(model, images, top, watch)
+    from app.artefacts import choosing, predicting
+    from app.program.progress import watch
+
+    meant = choosing.meant(model, artefact)
+    if meant.is_file():  # of which TensorFlow, whose import takes seconds, knows nothing
+        rows = predicting.predict(meant, images, top, watch)
+    else:
+        with quiet.tensorflow():
+            from app.evaluation import prediction
+        rows = prediction.predict(meant, images, top, watch)
     if as_json:
         print_json(rows)
     else:

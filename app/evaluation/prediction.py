@@ -8,37 +8,38 @@ import numpy as np
 import tensorflow as tf
 
 from app import run_folder
-from app.artefacts import version_folders
+from app.artefacts import choosing, predicting
 from app.images import decoding
 from app.images.decoding import reason
 from app.images.finding import pictures
-from app.program.errors import UserError
 from app.program.progress import Watch
 from export import metadata
 
 Answer = list[tuple[str, float]]
 
 
-def predict(model: Path, paths: Sequence[Path], top: int, watch: Watch) -> list[dict[str, Any]]:
-    """A row per picture: `file`, `classes` and `scores`, best first, or `error` where it could not be read; `names`,
-    English ones beside the classes, where these are synsets.
+def predict(
+    model: Path, paths: Sequence[Path], top: int, watch: Watch, artefact: str | None = None
+) -> list[dict[str, Any]]:
+    """A row per picture: see `predicting.told` and `predicting.unread`. `artefact` is one of the export's: see
+    `choosing.meant`.
 
     Raises:
-        UserError: `model` is neither run nor export; a path that does not exist; a folder without pictures.
+        UserError: `model` is neither run nor export nor a file of one; a path that does not exist; a folder without
+            pictures.
     """
+    meant = choosing.meant(model, artefact)
+    if meant.is_file():
+        return predicting.predict(meant, paths, top, watch)
     files = pictures(paths)
-    is_run = (model / "classifier.json").is_file()
-    answer, names = _run(model) if is_run else _export(version_folders.newest(model))
+    answer, names = (_run if (meant / "classifier.json").is_file() else _export)(meant)
     rows: list[dict[str, Any]] = []
     for file in watch(files, len(files), "Predicting"):
         try:
-            best = answer(file.read_bytes())[:top]
-            labels = [label for label, _ in best]
-            row = {"file": str(file), "classes": labels, "scores": [score for _, score in best]}
-            rows.append(row | {"names": [names.get(label, label) for label in labels]} if names else row)
+            rows.append(predicting.told(file, answer(file.read_bytes())[:top], names))
         except (tf.errors.InvalidArgumentError, OSError) as error:
             why = reason(error) if isinstance(error, OSError) else decoding.refusal(error)
-            rows.append({"file": str(file), "classes": [], "scores": [], "error": why})
+            rows.append(predicting.unread(file, why))
     return rows
 
 
@@ -54,8 +55,6 @@ def _run(folder: Path) -> tuple[Callable[[bytes], Answer], Mapping[str, str]]:
 
 
 def _export(version: Path) -> tuple[Callable[[bytes], Answer], Mapping[str, str]]:
-    if not (version / "saved_model.pb").is_file():
-        raise UserError(f"{version} holds no SavedModel; export the run with --formats saved_model.")
     loaded = tf.saved_model.load(str(version))
 
     def answer(encoded: bytes) -> Answer:

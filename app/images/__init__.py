@@ -1,8 +1,3 @@
 """From the bytes of an image file to the tensor a network takes, and to what people are shown of it. The only room that
 decodes. Imports `program` alone; `run_folder`, `datasets` and all above come here.
 """
-
-from app.images.decoding import decode
-from app.images.preprocessing import Preprocessing
-
-__all__ = ["Preprocessing", "decode"]

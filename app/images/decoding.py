@@ -14,10 +14,10 @@ from app.images.formats import Limits, asserted, bmp, exif, gif, jpeg, noting, p
 from app.images.formats.canvas import on_white
 from app.images.formats.reading import case, is_at
 from app.images.formats.window import Window
+from export import picture_files
 
+LIMITS, UNKNOWN = picture_files.LIMITS, picture_files.UNKNOWN
 KINDS = (jpeg, png, gif, webp, bmp)
-LIMITS = Limits()
-UNKNOWN = "This is no JPEG, PNG, GIF, WebP or BMP file."
 
 
 def decode(encoded: Any, limits: Limits = LIMITS) -> tf.Tensor:
@@ -115,10 +115,7 @@ def _orientation(encoded: tf.Tensor) -> tf.Tensor:
 
 def kind_of(encoded: bytes) -> str:
     """ "jpeg", "png", "gif", "webp" or "bmp", by the first bytes, as `decode` goes by; "img" for what it refuses."""
-    for kind in KINDS:
-        if encoded.startswith(kind.MAGIC, webp.PLACE if kind is webp else 0):
-            return kind.__name__.rpartition(".")[2]
-    return "img"
+    return picture_files.kind_of(encoded) or "img"
 
 
 def refusal(error: tf.errors.InvalidArgumentError, encoded: bytes = b"") -> str:
@@ -130,8 +127,7 @@ def refusal(error: tf.errors.InvalidArgumentError, encoded: bytes = b"") -> str:
         return said[1][1:-1].replace("] [", " ")
     if error.message.startswith("This "):
         return error.message
-    sort = jpeg.unsupported(encoded) if encoded.startswith(jpeg.MAGIC) else None
-    return f"This is {sort}, which is not decoded; save it as PNG." if sort else "This file is damaged or cut short."
+    return picture_files.not_decoded(encoded)
 
 
 @functools.cache

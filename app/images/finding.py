@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from app.images import decoding
 from app.program.errors import UserError
 from app.program.progress import console
 from app.program.shown import counted
+from export import picture_files
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp"})  # these are not opened to be told
 KINDS = "JPEG, PNG, GIF, BMP or WebP"
@@ -163,9 +163,9 @@ def told(path: Path) -> Found:
         with path.open("rb") as file:
             start = file.read(START)
     except OSError as error:
-        return Found(path, "not an image", decoding.reason(error))
-    kind = decoding.kind_of(start)
-    if kind != "img" and (kind != "bmp" or int.from_bytes(start[14:18], "little") in BMP_HEADERS):
+        return Found(path, "not an image", error.strerror or str(error))
+    kind = picture_files.kind_of(start)
+    if kind is not None and (kind != "bmp" or int.from_bytes(start[14:18], "little") in BMP_HEADERS):
         return Found(path)
     if foreign := _foreign(start):
         return Found(path, "not supported", f"it is a {foreign} picture; save it as JPEG or PNG")

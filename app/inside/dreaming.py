@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
-from app import images, run_folder
+from app import run_folder
 from app.images import decoding
 from app.images.decoding import reason
 from app.inside.dreams import objectives, transformations, unfinished
@@ -246,7 +246,7 @@ def read(file: Path) -> tf.Tensor:
         UserError: it cannot be read; says why.
     """
     try:
-        return images.decode(file.read_bytes())
+        return decoding.decode(file.read_bytes())
     except OSError as error:
         raise UserError(f"{file} cannot be read: {reason(error)}.") from error
     except tf.errors.InvalidArgumentError as error:

@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from app import images
 from app.datasets import dataset, loading
 from app.images import preprocessing
+from app.images.decoding import decode
 from app.studies.mini_inception import SIDE, UNIT, mini_inception
 
 BATCH = 32
@@ -71,7 +71,7 @@ def read_digits() -> tuple[Examples, Examples]:
 
 def _read(split: dataset.Split) -> Examples:
     def prepared(encoded: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return PREPROCESSING(images.decode(encoded))[..., :1], label
+        return PREPROCESSING(decode(encoded))[..., :1], label
 
     pictures, labels = zip(*split.in_order().map(prepared).as_numpy_iterator(), strict=True)
     return Examples(np.stack(pictures), np.array(labels, np.int64))

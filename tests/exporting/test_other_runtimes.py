@@ -363,6 +363,36 @@ def test_several_runs_become_no_such_file(finished_run: Run, tmp_path: Path) -> 
     assert not (tmp_path / "exports").exists()
 
 
-def test_predicting_from_such_an_export_asks_for_a_saved_model(version: Path) -> None:
-    with pytest.raises(UserError, match="holds no SavedModel; export the run with --formats saved_model"):
-        prediction.predict(version, [version / "golden" / "faded.png"], 1, unwatched)
+PREDICTING = """
+import sys
+from app.__main__ import main
+try:
+    main(["predict", *sys.argv[1:], "--json"])
+except SystemExit as end:
+    assert not end.code, end.code
+print(sorted(sys.modules.keys() & {"tensorflow", "keras", "onnx"}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["model.tflite", "model.onnx", "model.xml"])
+def test_predicting_from_a_file_needs_neither_tensorflow_nor_keras(
+    file: str, version: Path, exported: Path, fresh_process: Callable[..., str]
+) -> None:
+    golden = exported / "golden"
+    path = (exported if file.endswith(".tflite") else version) / file
+    said = fresh_process(PREDICTING, path, golden)
+    *answer, imported = said.splitlines()
+    assert imported == "[]"
+    of_saved_model = prediction.predict(exported, [golden], 3, unwatched)
+    assert len(of_saved_model) > 8
+    for row, right in zip(json.loads("\n".join(answer)), of_saved_model, strict=True):
+        assert (row["file"], row["classes"]) == (right["file"], right["classes"])
+        np.testing.assert_allclose(row["scores"], right["scores"], rtol=0, atol=1e-5)
+
+
+def test_predicting_from_an_export_without_a_saved_model_takes_the_best_file(version: Path) -> None:
+    (found,) = prediction.predict(version, [version / "golden" / "faded.png"], 2, unwatched)
+    (right,) = prediction.predict(version / "model.xml", [version / "golden" / "faded.png"], 2, unwatched)
+    assert found == right
+    assert len(found["classes"]) == 2

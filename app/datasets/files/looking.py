@@ -10,7 +10,6 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from PIL import Image
 
-from app import images
 from app.datasets.index import Known
 from app.images import decoding
 from app.images.decoding import LIMITS, reason
@@ -40,7 +39,7 @@ def look(name: str, encoded: bytes) -> Known:
     if len(encoded) > LIMITS.bytes:
         found.append(("huge", f"{len(encoded) / 1e6:.1f} MB; the limit is {LIMITS.bytes / 1e6:g}"))
     try:
-        picture = images.decode(encoded).numpy()
+        picture = decoding.decode(encoded).numpy()
     except tf.errors.InvalidArgumentError as error:
         refused = reason(error)
         if not encoded:

@@ -8,20 +8,14 @@ a kind has such a segment, `segment(encoded)` gives it alone.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import NamedTuple
 
 import tensorflow as tf
 
+from export import picture_files
+
+Limits = picture_files.Limits
 # Conditions and the words for what does not fulfil them, instead of errors.
 NOTES: ContextVar[list[tuple[tf.Tensor, tf.Tensor]] | None] = ContextVar("notes", default=None)
-
-
-class Limits(NamedTuple):
-    """What is decoded at most, of which the header tells before memory is taken."""
-
-    pixels: int = 40_000_000
-    side: int = 8_192
-    bytes: int = 20_000_000
 
 
 def accepted(encoded: tf.Tensor, kind: str, height: tf.Tensor, width: tf.Tensor, limits: Limits) -> tf.Tensor:

@@ -18,10 +18,6 @@ DECODING: dict[str, Any] = {"channels": 3, "dct_method": "INTEGER_ACCURATE"}
 # A colour sample may belong to two pixels, and is smoothed with its neighbours, which a window's edge lacks.
 MARGIN = 2
 SEGMENTS = 64
-FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)  # baseline, extended and progressive, coded by Huffman or by arithmetic
-SORTS = dict.fromkeys((0xC3, 0xCB), "lossless") | {0xF7: "near-lossless (JPEG-LS)"}
-MORE_BITS = 12  # the other number that frames may have
-SORTS |= dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF, 0xDE), "hierarchical")
 SCAN = 0xDA  # the marker behind which are pixels
 # The commonest beginning: an APP0 segment of 16 bytes, and then the tables. Other segments can still stand among those,
 # which take less than so many bytes.
@@ -63,19 +59,6 @@ def decode_window(encoded: tf.Tensor, limits: Limits, window: Window, wanted: tu
 
     pixels = tf.slice(_reduced(at, can), tf.concat([corner - low, [0]], 0), tf.concat([size, [3]], 0))
     return exif.upright(pixels, orientation)
-
-
-def unsupported(encoded: bytes) -> str | None:
-    """What sort of JPEG this is, if it is whole and of one that libjpeg does not decode."""
-    at = 2
-    while at + 4 < len(encoded) and encoded[at] == 0xFF and encoded[at + 1] != SCAN:
-        marker, bits = encoded[at + 1], encoded[at + 4]
-        if marker in SORTS:
-            return f"a {SORTS[marker]} JPEG"
-        if marker in FRAMES:
-            return f"a JPEG of {bits} bits a sample" if bits == MORE_BITS else None
-        at += 1 if marker == 0xFF else 2 + int.from_bytes(encoded[at + 2 : at + 4], "big")
-    return None
 
 
 def size(encoded: tf.Tensor) -> tf.Tensor:
