@@ -135,6 +135,8 @@ def onnx(file: str, threads: int | None = None) -> Network:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
+    # Its threads would look for work for a while after every call, on cores that others could use.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     network = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     texts = network.get_modelmeta().custom_metadata_map
     return Network(

@@ -12,6 +12,7 @@ from app.commands.options import (
 )
 from app.commands.printing import output, print_json, print_preprocessing
 from app.program import paths, quiet
+from app.program.shown import counted
 
 NAMED = 5  # pictures that a certificate could not compare; it names all
 
@@ -48,6 +49,14 @@ def export(
     precision: Annotated[
         str, typer.Option(help="What the SavedModel computes in: float32, or bfloat16 for processors that have it.")
     ] = "float32",
+    tune: Annotated[
+        bool,
+        typer.Option(
+            "--tune",
+            help="Measure the artefacts on this machine, one and eight pictures at a time, and write the fastest into "
+            "the certificate: `predict --artefact auto` takes it.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write a SavedModel for TensorFlow Serving and a LiteRT file, or files for ONNX Runtime and OpenVINO, with the
@@ -65,7 +74,11 @@ def export(
     folder, found = exporting.export(
         runs[0], to, wanted, version, quantize, max_drop, watch, precision, others=runs[1:], name=name
     )
+    if tune:
+        found |= {"tuned": exporting.tune(folder, watch)}
     _print_certificate(f"Exported {folder}", folder, found, as_json)
+    if tune and not as_json:
+        _print_tuned(found["tuned"])
 
 
 def verify(
@@ -88,6 +101,22 @@ def verify(
     _print_certificate(headline, folder, found, as_json)
     if not found["ok"]:
         raise typer.Exit(1)
+
+
+def _print_tuned(tuned: dict[str, Any]) -> None:
+    table = Table("artefact", box=None, padding=(0, 1, 0, 0))
+    for title in ("ms at 1", "ms at 8", "points lost"):
+        table.add_column(title, justify="right")
+    for name, row in tuned["rows"].items():
+        times = [f"{milliseconds:.1f}" for milliseconds in row["milliseconds"].values()]
+        table.add_row(name, *times, "" if row["drop"] is None else f"{row['drop']:.2f}")
+    output.print(table)
+    threads = counted(tuned["threads"], "thread", "threads")
+    output.print(
+        f"Fastest on {tuned['processor']['name']}, {threads}: {tuned['take']['1']} for one picture at a time, "
+        f"{tuned['take']['8']} for eight.",
+        soft_wrap=True,
+    )
 
 
 def _print_certificate(headline: str, folder: Path, found: dict[str, Any], as_json: bool) -> None:

@@ -3,6 +3,7 @@ the work to the package `export`. Imports `datasets` and below; evaluation and c
 """
 
 from app.exporting.exporting import FORMATS, export
+from app.exporting.tuning import tune
 from app.exporting.verifying import differences, verify
 
-__all__ = ["FORMATS", "differences", "export", "verify"]
+__all__ = ["FORMATS", "differences", "export", "tune", "verify"]
