@@ -8,6 +8,7 @@ products are added in 16 bits, which eight would overflow, and a trained network
 
 import contextlib
 import logging
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -43,10 +44,11 @@ def ranges(source: Path, samples: Iterable[Any]) -> Ranges:
             return next(({"image": picture[np.newaxis]} for picture in self.pictures), None)
 
     with _taken(source), _beside(source) as folder:
-        shaped = _with_shapes(source, folder)
-        calibrator = MinMaxCalibrater(shaped, augmented_model_path=str(folder / "augmented.onnx"))
+        shutil.copyfile(source, folder / "model.onnx")  # beside which it writes another
+        calibrator = MinMaxCalibrater(folder / "model.onnx", augmented_model_path=str(folder / "augmented.onnx"))
         calibrator.augment_graph()
         calibrator.create_inference_session()
+        del calibrator.model  # the weights, which the session has again
     with _quietly():  # an error of the pictures is not the quantizer's
         calibrator.collect_data(Reader())
         return calibrator.compute_data()
@@ -64,7 +66,9 @@ def write(source: Path, file: Path, measured: Ranges, in_float: Sequence[str] = 
     from onnxruntime.quantization import QDQQuantizer, QuantType
 
     with _taken(source), _beside(source) as folder:
-        network = onnx.load(_with_shapes(source, folder))
+        shaped = folder / "shaped.onnx"
+        onnx.shape_inference.infer_shapes_path(str(source), str(shaped))  # it wants to know the type of every tensor
+        network = onnx.load(shaped)
         about = [(entry.key, entry.value) for entry in network.metadata_props]
         # Without this mark it would infer the shapes a second time.
         network.metadata_props.add(key="onnx.infer", value="onnxruntime.quant")
@@ -178,15 +182,6 @@ def _session(file: Path) -> Any:
     # As they stand in the file: an operation that was fused gives no tensor of its own.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-
-
-def _with_shapes(source: Path, folder: Path) -> Path:
-    """A copy that says the type of every tensor, which the quantizer wants to know."""
-    import onnx
-
-    shaped = folder / "shaped.onnx"
-    onnx.shape_inference.infer_shapes_path(str(source), str(shaped))
-    return shaped
 
 
 @contextlib.contextmanager
