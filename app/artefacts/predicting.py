@@ -1,5 +1,6 @@
 """What is on these pictures? From a LiteRT, ONNX or OpenVINO file, without TensorFlow."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,14 +25,16 @@ def predict(file: Path, paths: Sequence[Path], top: int, watch: Watch) -> list[d
     files = pictures(paths)
     network = loading.load(file)
     rows = []
-    decoded = in_parallel(_decoded, files, AT_ONCE)
-    for picture, pixels in watch(zip(files, decoded, strict=True), len(files), "Predicting"):
-        if isinstance(pixels, str):
-            rows.append(unread(picture, pixels))
-            continue
-        scores = network.answer(pixels[np.newaxis])[0]
-        best = [(network.labels[i], float(scores[i])) for i in np.argsort(-scores, kind="stable")[:top]]
-        rows.append(told(picture, best, network.names))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")  # of broken notes beside pixels that are whole
+        decoded = in_parallel(_decoded, files, AT_ONCE)
+        for picture, pixels in watch(zip(files, decoded, strict=True), len(files), "Predicting"):
+            if isinstance(pixels, str):
+                rows.append(unread(picture, pixels))
+                continue
+            scores = network.answer(pixels[np.newaxis])[0]
+            best = [(network.labels[i], float(scores[i])) for i in np.argsort(-scores, kind="stable")[:top]]
+            rows.append(told(picture, best, network.names))
     return rows
 
 

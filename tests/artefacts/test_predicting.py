@@ -1,5 +1,8 @@
 """What is on these pictures, without TensorFlow: the answers of the SavedModel, and its words where there are none."""
 
+import struct
+import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +17,8 @@ from app.images.preprocessing import Preprocessing
 from app.program.errors import UserError
 from app.program.progress import unwatched
 from export import picture_files
-from tests.makers.image_files import FILES, PHOTO, SMALL, encoded
-from tests.makers.odd_files import COMPARED, NOT_COMPARED
+from tests.makers.image_files import FILES, PHOTO, SMALL, encoded, exif
+from tests.makers.odd_files import COMPARED, NOT_COMPARED, segment
 from tests.makers.odd_files import bmp as made_bmp
 
 LARGE = encoded(PHOTO.resize((2600, 1800)), "JPEG", quality=30)  # reduced while it is decoded
@@ -24,8 +27,6 @@ SIDE = picture_files.LIMITS.side
 
 def resized_png(width: int, height: int) -> bytes:
     """A PNG that claims a size."""
-    import struct
-    import zlib
 
     content = encoded(SMALL, "PNG")
     header = b"IHDR" + struct.pack(">II", width, height) + content[24:29]
@@ -72,6 +73,20 @@ def test_a_picture_that_cannot_be_read_does_not_end_the_others(exported: Path, t
     assert [len(row["classes"]) for row in rows] == [2, 0, 2, 0]
     with pytest.raises(UserError, match=r"nowhere does not exist\."):
         predicting.predict(exported / "model.tflite", [tmp_path / "a.png", tmp_path / "nowhere"], 2, unwatched)
+
+
+def test_a_broken_note_beside_whole_pixels_is_not_warned_of(exported: Path, tmp_path: Path) -> None:
+    note = exif(6)[:-18]  # an entry is cut, in a JPEG without JFIF, whose resolution Pillow looks for there
+    jpeg = encoded(SMALL, "JPEG")
+    content = jpeg[:2] + segment(0xE1, note) + jpeg[20:]
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        pixels = picture_files.decode(content)
+    assert said, "Pillow warns of it"
+    np.testing.assert_array_equal(pixels, Preprocessing(height=8, width=8).decode(content))
+    (tmp_path / "a.jpg").write_bytes(content)
+    (row,) = predicting.predict(exported / "model.tflite", [tmp_path / "a.jpg"], 2, unwatched)
+    assert "error" not in row
 
 
 def test_english_names_stand_beside_synsets(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
