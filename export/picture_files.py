@@ -35,6 +35,9 @@ UPRIGHT = {
     8: "ROTATE_90",
 }
 TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")  # chunks of a PNG that change no pixel
+# Headers of BMP, in bytes: of which they can say a packing, that have the masks behind them, that have a fourth mask.
+SHORTEST, MASKS_BEHIND, WITH_ALPHA, LONGEST = 20, 40, 56, 124
+MASKED, MASKED_WITH_ALPHA = 3, 6  # the packings of pixels with masks
 
 FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)  # of JPEG: baseline, extended, progressive, coded by Huffman or by arithmetic
 SORTS = dict.fromkeys((0xC3, 0xCB), "lossless") | {0xF7: "near-lossless (JPEG-LS)"}
@@ -75,16 +78,14 @@ def decode(encoded: bytes, limits: Limits = LIMITS) -> Any:
     kind = kind_of(encoded)
     if kind is None:
         raise RefusedError(UNKNOWN)
+    if kind == "bmp" and _has_masks(encoded):
+        return _of_masks(encoded, limits)
     try:
         opened = _opened(kind, encoded)
         width, height = opened.size
     except Exception as error:  # Pillow's readers raise whatever they stumble over
         raise RefusedError(_reason(kind, encoded, error)) from error
-    if max(width, height) > limits.side or width * height > limits.pixels or len(encoded) > limits.bytes:
-        raise RefusedError(
-            f"This {NAMES[kind]} has {len(encoded)} bytes and claims {width} x {height} pixels; at most {limits.bytes} "
-            f"bytes, {limits.side} pixels a side and {limits.pixels} in all are decoded."
-        )
+    _check_size(kind, encoded, width, height, limits)
     try:
         ratio = 1
         while kind == "jpeg" and ratio < 8 and width * height > LARGE * ratio**2:
@@ -125,9 +126,16 @@ def doubt(encoded: bytes) -> str | None:
     """Why `decode` may give other pixels than the SavedModel's decoder, where it may."""
     if incomplete(encoded):
         return "not all scans of this progressive JPEG are there, and decoders guess the rest differently"
-    if opacity_in_16_bits(encoded):
-        return "Pillow does not see what is transparent in a BMP of 16 bits"
     return None
+
+
+def _check_size(kind: str, encoded: bytes, width: int, height: int, limits: Limits) -> None:
+    fits = min(width, height) > 0 and max(width, height) <= limits.side and width * height <= limits.pixels
+    if not fits or len(encoded) > limits.bytes:
+        raise RefusedError(
+            f"This {NAMES[kind]} has {len(encoded)} bytes and claims {width} x {height} pixels; at most {limits.bytes} "
+            f"bytes, {limits.side} pixels a side and {limits.pixels} in all are decoded."
+        )
 
 
 def _opened(kind: str, encoded: bytes) -> Any:
@@ -144,6 +152,51 @@ def _opened(kind: str, encoded: bytes) -> Any:
         "bmp": BmpImagePlugin.BmpImageFile,
     }
     return readers[kind](io.BytesIO(encoded))
+
+
+def _has_masks(encoded: bytes) -> bool:
+    """Whether this BMP has 16 or 32 bits a pixel and says which of them are red, green, blue and perhaps opacity."""
+    header, bits, packing = _number(encoded, 14), _number(encoded, 28, 2), _number(encoded, 30)
+    return SHORTEST <= header <= LONGEST and bits in (16, 32) and packing in (MASKED, MASKED_WITH_ALPHA)
+
+
+def _of_masks(encoded: bytes, limits: Limits) -> Any:
+    """Pillow reads few of these layouts, and no opacity in 16 bits."""
+    import numpy as np
+    from PIL import Image
+
+    header, bits, packing = _number(encoded, 14), _number(encoded, 28, 2), _number(encoded, 30)
+    width, height = (_number(encoded, at, signed=True) for at in (18, 22))
+    top_down, height = height < 0, abs(height)
+    _check_size("bmp", encoded, width, height, limits)
+    masks = [
+        _number(encoded, 54 + 4 * i) for i in range(4 if header >= WITH_ALPHA or packing == MASKED_WITH_ALPHA else 3)
+    ]
+    lowest = [mask & -mask for mask in masks]
+    highest = [mask // max(low, 1) for mask, low in zip(masks, lowest, strict=True)]
+    if not all(lowest[:3]) or any(high & (high + 1) for high in highest):
+        said = " ".join(str(_number(encoded, 54 + 4 * i, signed=True) if i < len(masks) else 0) for i in range(4))
+        raise RefusedError(f"This BMP has the masks {said} which leave out a colour or have holes; save it as PNG.")
+    # Some files say a place within what comes before the pixels, and mean the one behind that.
+    start, behind = _number(encoded, 10, signed=True), 14 + header
+    if 0 <= start <= behind:
+        start = behind + (12 if header == MASKS_BEHIND else 0)
+    row = (width * bits + 31) // 32 * 4  # bytes: whole groups of four, of which some leave out what fills up the last
+    if not 0 < start <= len(encoded) - row * (height - 1) - (width * bits + 7) // 8:
+        raise RefusedError("This BMP is cut short.")
+    stored = np.frombuffer(encoded[start : start + row * height].ljust(row * height, b"\0"), f"<u{bits // 8}")
+    numbers = stored.reshape(height, -1)[:: 1 if top_down else -1, :width].astype(np.uint64)
+    parts = [low for low in zip(lowest, highest, strict=True) if low[0]]
+    pixels = np.stack([(numbers // low & high) * 255 // high for low, high in parts], axis=-1).astype(np.uint8)
+    if len(parts) == 3:
+        return pixels
+    white = Image.new("RGBA", (width, height), "white")
+    white.alpha_composite(Image.fromarray(pixels))
+    return np.asarray(white.convert("RGB"))
+
+
+def _number(encoded: bytes, at: int, size: int = 4, signed: bool = False) -> int:
+    return int.from_bytes(encoded[at : at + size], "little", signed=signed)
 
 
 def _without_texts(png: bytes) -> bytes:
@@ -197,15 +250,6 @@ def _said_by_exif(segment: bytes) -> int:
         if read(at, 2) == ORIENTATION and (kind := read(at + 2, 2)) in SIZES:
             return read(at + 8, SIZES[kind])
     return 1
-
-
-def opacity_in_16_bits(encoded: bytes) -> bool:
-    """Whether this is a BMP of 16 bits a pixel with a fourth mask."""
-    header, bits, packing, mask = (
-        int.from_bytes(encoded[at : at + size], "little") for at, size in ((14, 4), (28, 2), (30, 4), (66, 4))
-    )
-    named = header >= 56 or packing == 6
-    return encoded.startswith(b"BM") and bits == 16 and packing in (3, 6) and named and mask > 0
 
 
 def incomplete(encoded: bytes) -> bool:

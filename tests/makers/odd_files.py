@@ -192,14 +192,6 @@ NOT_COMPARED = {
         gif(np.zeros((2, 2), int), RNG.integers(0, 256, (256, 3)), codes=[256, 5, 300, 6, 7, 8, 257]),
         "broken data stream",
     ),
-    "BMP of 16 bits with alpha": (
-        bmp(RNG.integers(0, 2**16, (43, 61)), 16, 56, 3, (0x7C00, 0x3E0, 0x1F, 0x8000)),
-        "Pillow does not see what is transparent",
-    ),
-    "BMP with masks of its own": (
-        bmp(RNG.integers(0, 2**32, (43, 61)), 32, 40, 3, (0x3FF, 0xFFC00, 0x3FF00000)),
-        "Unsupported BMP bitfields layout",
-    ),
     "JPEG of which half the scans came": (incomplete(PHOTO.crop((0, 0, 317, 201)), 5), "scans"),
 }
 # Which a second decoder reads as the first if it is told what was decided.
@@ -220,6 +212,8 @@ COMPARED = {
     "PNG, orientation behind its pixels": with_chunk(_PNG, chunk(b"eXIf", exif(6)[6:]), behind_pixels=True),
     "BMP packed by runs": bmp(_LINES, 8, 40, 1, colours=RNG.integers(0, 256, (256, 3)), packed=runs(_LINES, 8)),
     "BMP of OS 2": bmp(RNG.integers(0, 2**24, (43, 61)), 24, 12),
+    "BMP of 16 bits with alpha": bmp(RNG.integers(0, 2**16, (43, 61)), 16, 56, 3, (0x7C00, 0x3E0, 0x1F, 0x8000)),
+    "BMP with masks of its own": bmp(RNG.integers(0, 2**32, (43, 61)), 32, 40, 3, (0x3FF, 0xFFC00, 0x3FF00000)),
     "BMP of 16 bits": bmp(RNG.integers(0, 2**16, (43, 61)), 16, 40, 3, (0xF800, 0x7E0, 0x1F)),
     "GIF without colours": gif(RNG.integers(0, 256, (43, 61)), None),
     "GIF with fewer colours than numbers": gif(RNG.integers(0, 256, (43, 61)), RNG.integers(0, 256, (16, 3))),
