@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ TOLERANCES: dict[str, float | None] = {
     "dynamic": None,
     "int8": None,
 }
+NAMED = 10  # classes at most, the best, of an answer by name; see saved_model.TOP
 KINDS = (".tflite", ".onnx", ".xml")  # of the artefacts that are files, as run_artefact takes them
 UNDECIDED = 0.1
 AGREEMENT = 0.99
@@ -98,8 +100,9 @@ def rows(
 
 
 def _kind(file: Path) -> str:
-    """Of model.int8.tflite, int8."""
-    return file.suffixes[0][1:] if len(file.suffixes) > 1 else "float32"
+    """Of model.int8.tflite, int8. What says nothing that is known has to answer as float32."""
+    said = file.suffixes[0][1:] if len(file.suffixes) > 1 else "float32"
+    return said if said in TOLERANCES else "float32"
 
 
 def compare(
@@ -147,11 +150,13 @@ def _agreement(
     largest = 0.0
     compared = [pair for pair in zip(images, answers, strict=True) if not isinstance(pair[1], str)]
     for image, answer in compared:
+        labelled += image["label"] is not None
+        if (given := _named(answer, labels)) is None:
+            largest = float("inf")
+            continue
         expected = dict(zip(labels, image["probabilities"], strict=True))
-        given = answer if isinstance(answer, dict) else dict(zip(labels, answer, strict=True))
         best = max(given, key=given.__getitem__)
         agreed += expected[best] >= max(expected.values()) - margin
-        labelled += image["label"] is not None
         correct += best == image["label"]
         differences = [abs(score - expected[label]) for label, score in given.items()]
         # A score that is not a number differs from everything.
@@ -166,8 +171,18 @@ def _agreement(
     }
 
 
+def _named(answer: Any, labels: Sequence[str]) -> dict[str, float] | None:
+    """The scores by label, or None where they are not of these labels or too few, or not the best first."""
+    if isinstance(answer, dict):
+        first = list(answer.values())
+        in_order = all(before >= after for before, after in pairwise(first) if after == after)
+        whole = len(answer) == min(NAMED, len(labels)) and answer.keys() <= {*labels}
+        return answer if whole and in_order else None
+    return dict(zip(labels, answer, strict=True)) if len(answer) == len(labels) else None
+
+
 def passes(row: dict[str, Any]) -> bool:
-    return row["images"] > 0 and all(_agrees(found, row["tolerance"]) for found in (row, row.get("held_out")) if found)
+    return row["images"] > 0 and all(_agrees(found, row["tolerance"]) for found in (row, row["held_out"]) if found)
 
 
 def _agrees(found: dict[str, Any], tolerance: float | None) -> bool:
@@ -196,4 +211,7 @@ def _run(artefact: Path, files: Sequence[str], limit: float) -> dict[str, Any]:
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit code {done.returncode}"
         raise ArtefactError(f"{artefact} does not run: {reason}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    try:
+        return json.loads(done.stdout.strip().splitlines()[-1])
+    except (IndexError, ValueError) as error:
+        raise ArtefactError(f"{artefact} ended without an answer") from error

@@ -71,18 +71,27 @@ def saved_model(folder: str) -> dict[str, Answer]:
     loaded = tf.saved_model.load(folder)
     warm_up(folder, loaded)
 
+    def named(reply: Any) -> dict[str, float]:
+        names = [name.decode() for name in reply["classes"].numpy()[0]]
+        return dict(zip(names, reply["scores"].numpy()[0].tolist(), strict=True))
+
     def serving_default(file: Path) -> dict[str, float]:
         reply = loaded.signatures["serving_default"](image_bytes=tf.constant([file.read_bytes()]))
         if "errors" in reply and (why := reply["errors"].numpy()[0].decode()):
             raise ValueError(f"{file.name}: {why}")
-        names = [name.decode() for name in reply["classes"].numpy()[0]]
-        return dict(zip(names, reply["scores"].numpy()[0].tolist(), strict=True))
+        return named(reply)
+
+    def classify(file: Path) -> dict[str, float]:
+        encoded = tf.train.Feature(bytes_list=tf.train.BytesList(value=[file.read_bytes()]))
+        example = tf.train.Example(features=tf.train.Features(feature={"image/encoded": encoded}))
+        return named(loaded.signatures["classify"](inputs=tf.constant([example.SerializeToString()])))
 
     def predict_pixels(file: Path) -> list[float]:
         reply = loaded.signatures["predict_pixels"](images=tf.constant(pixels(file)))
         return reply["probabilities"].numpy()[0].tolist()
 
-    return {"SavedModel serving_default": serving_default, "SavedModel predict_pixels": predict_pixels}
+    ways = (serving_default, classify, predict_pixels)
+    return {f"SavedModel {way.__name__}": way for way in ways}
 
 
 def warm_up(folder: str, loaded: Any) -> None:

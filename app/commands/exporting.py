@@ -88,7 +88,8 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Ask an export's artefacts again, each in a fresh process, about the golden images and, where the run and its data
-    are there, about those held out; exit code 1 when one disagrees, or a file is another, gone or new."""
+    are there, about those held out; exit code 1 when one disagrees, a file is another, gone or new, or says that it has
+    other labels or another preprocessing."""
     paths.check_exists(export_)
     with quiet.tensorflow():
         from app import exporting
@@ -96,8 +97,11 @@ def verify(
     folder, found = exporting.verify(export_, watch)
     if found["not_repeated"]:
         console.print(f"Only the golden images were compared: {found['not_repeated']}.")
+    if found["elsewhere"]:
+        console.print(f"{found['elsewhere']}.")
     headline = f"Verified {folder}" if found["ok"] else f"{folder} DISAGREES with its network"
     headline += exporting.differences(found["changed"], found["missing"], found["added"])
+    headline += "".join(f"; {sentence}" for sentence in found["says"])
     _print_certificate(headline, folder, found, as_json)
     if not found["ok"]:
         raise typer.Exit(1)

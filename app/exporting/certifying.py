@@ -1,7 +1,6 @@
 """The certificate of an export: what the trained network and its artefacts say to the same images. `export.certificate`
 runs and compares them, this chooses the images and writes it down."""
 
-import hashlib
 import json
 import tempfile
 import time
@@ -11,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from app.artefacts.processor import processor
 from app.datasets import loading
 from app.datasets.dataset import Data, spread
-from app.exporting import failures, model_card, on_gpu, runtimes
+from app.exporting import carrying, certified, failures, model_card, on_gpu, runtimes
 from app.program.errors import UserError
 from app.program.files import digest, write_json
 from app.program.progress import Watch
@@ -24,7 +24,6 @@ from export import certificate
 
 # Test images that every artefact is asked about beside the golden ones: what the network answers in so many seconds.
 SECONDS, MOST = 10.0, 500
-CERTIFICATE = "certificate.json"
 
 
 def certify(
@@ -41,7 +40,8 @@ def certify(
     `rows`. The golden images are those of the first run; without `data` they are all that is compared.
 
     Raises:
-        ArtefactError: an artefact does not load or does not answer.
+        ArtefactError: an artefact does not load, does not answer, or says that it has other labels or another
+            preprocessing.
     """
     (folder / "golden").mkdir()
     golden, labels = runs[0].golden, networks[0].labels
@@ -64,27 +64,41 @@ def certify(
     classifiers = [run.read_classifier() for run in runs]
     measured = json.loads(runs[0].metrics.read_text()) if len(runs) == 1 and runs[0].metrics.is_file() else None
     model_card.write(folder, name, classifiers, measured, rows)
+    english = [networks[0].names.get(label, label) for label in labels] if networks[0].names else []
+    members = [member(run) for run in runs]
+    if found["ok"] and (said := carrying.disagreements(folder, name, labels, english, members)):
+        raise certificate.ArtefactError(said[0])
     details = {
+        "name": name,
         "networks": [
-            {
-                "network": classifier.network,
-                "run": str(run.folder.resolve()),
-                "preprocessing": classifier.preprocessing.model_dump(),
-                "versions": classifier.versions,
-                "sha256": {"model": digest(run.model), "preprocessing": _hash(classifier.preprocessing.model_dump())},
-            }
-            for run, classifier in zip(runs, classifiers, strict=True)
+            one.model_dump() | {"versions": classifier.versions}
+            for one, classifier in zip(members, classifiers, strict=True)
         ],
         "versions": runtimes.of_files(folder),
+        "processor": processor(),
         "labels": labels,
+        "labels_en": english,
         "precision": precision,
         "held_out": len(held_out),
-        "sha256": {"labels": _hash(labels), "files": hashes(folder)},
+        "sha256": {"labels": certified.hash_of(labels), "files": certified.hashes(folder)},
         "quantization": quantized,
         "gpu_delegate": on_gpu.report(folder),
     }
-    write_json(folder / CERTIFICATE, {**found, **details})
+    certified.write(folder, {**found, **details})
     return found
+
+
+def member(run: Run) -> certified.Network:
+    """What the certificate says of one of its networks, as its run folder is now."""
+    classifier = run.read_classifier()
+    preprocessing = classifier.preprocessing.model_dump(mode="json")
+    return certified.Network(
+        network=classifier.network,
+        run=str(run.folder.resolve()),
+        preprocessing=preprocessing,
+        described=classifier.preprocessing.described(),
+        sha256=certified.NetworkHashes(model=digest(run.model), preprocessing=certified.hash_of(preprocessing)),
+    )
 
 
 def data_of(runs: Sequence[Run], watch: Watch) -> tuple[Data | None, str | None]:
@@ -139,8 +153,11 @@ def reference_row(
     `held_out` it has just been asked about."""
     all_answers = reply | {"answers": [*reply["answers"], *(image["probabilities"] for image in held_out)]}
     size = sum(run.model.stat().st_size for run in runs)
-    name = "trained network" if len(runs) == 1 else f"{len(runs)} trained networks"
-    return certificate.compare(name, golden, labels, all_answers, size, held_out=held_out)
+    return certificate.compare(reference_name(len(runs)), golden, labels, all_answers, size, held_out=held_out)
+
+
+def reference_name(networks: int) -> str:
+    return "trained network" if networks == 1 else f"{networks} trained networks"
 
 
 def _probabilities(networks: Sequence[Trained], encoded: bytes) -> list[float]:
@@ -149,13 +166,3 @@ def _probabilities(networks: Sequence[Trained], encoded: bytes) -> list[float]:
         image = trained.preprocessing(trained.preprocessing.decode(encoded))
         answers.append(trained.model.predict_on_batch(image[np.newaxis])[0])
     return np.mean(answers, axis=0).tolist()
-
-
-def hashes(version: Path) -> dict[str, str]:
-    """SHA-256 of all files of a version folder but the certificate, by their place in it."""
-    files = (file for file in sorted(version.rglob("*")) if file.is_file() and file != version / CERTIFICATE)
-    return {file.relative_to(version).as_posix(): digest(file) for file in files}
-
-
-def _hash(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

@@ -24,6 +24,7 @@ from export import certificate, folding, half_precision, on_pixels, onnx_file, o
 FORMATS = ("saved_model", "tflite", "onnx", "openvino")
 DEFAULT = ("saved_model", "tflite")
 PRECISIONS = ("float32", "bfloat16")
+WRITTEN = dict(zip(FORMATS, ("saved_model.pb", "model.tflite", "model.onnx", "model.xml"), strict=True))
 COMPARED = 8  # golden images that show what folding changed
 
 
@@ -114,6 +115,8 @@ def export(
         if only_to_quantize:
             (beside / quantised_files.SOURCES["onnx"]).unlink()
         found = certifying.certify(runs, networks, beside, root.name, data, quantized, precision, watch)
+        if absent := [WRITTEN[format_] for format_ in formats if not (beside / WRITTEN[format_]).is_file()]:
+            raise UserError(f"Nothing was exported: {absent[0]} was not written.")
         if not found["ok"]:
             raise UserError(f"Nothing was exported: {_disagreement(found['rows'])}.")
         if "saved_model" in formats:

@@ -1,15 +1,15 @@
 """Verifying an export: its artefacts are asked again, and its files compared with those that were certified."""
 
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from app.artefacts.processor import processor
 from app.artefacts.version_folders import newest
-from app.exporting import certifying, runtimes
+from app.exporting import carrying, certified, certifying, runtimes
+from app.exporting.certified import CERTIFICATE, Certified
 from app.program.errors import UserError
-from app.program.files import digest
 from app.program.progress import Watch, unwatched
 from app.run_folder import ensembles
 from app.run_folder.folder import Run
@@ -18,59 +18,120 @@ from export import certificate
 
 def verify(path: Path, watch: Watch = unwatched) -> tuple[Path, dict[str, Any]]:
     """Runs the certificate of an export again, in fresh processes; returns the version folder and the result: `ok`,
-    `rows`, the files that are `changed`, `missing` or `added` since the certificate was written, and `not_repeated`,
-    why there is no row of the trained network or of test images, or None. Golden images that are not those certified
-    are not asked about.
+    `rows`, the files that are `changed`, `missing` or `added` since the certificate was written, `says`, a sentence
+    for everything that a file says otherwise than the certificate, or the certificate than what was found;
+    `not_repeated`, why there is no row of the trained network or of test images, or None; and `elsewhere`, how this
+    processor is another than the certificate's, or None. Golden images that are not those certified are not asked
+    about.
 
     Raises:
         UserError: not an export, or one that does not load, or whose runtime is not installed.
     """
     version = newest(path)
+    written, sealed = certified.read(version)
+    golden = _golden(version, written.labels)
     try:
-        written = json.loads((version / certifying.CERTIFICATE).read_text())
-        golden = certificate.golden(version)
-        hashes, labels, precision, members = (written[key] for key in ("sha256", "labels", "precision", "networks"))
-        certified, (network, *artefacts) = hashes["files"], written["rows"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{version} has no readable certificate: {error}. Export the run again.") from error
-    try:
-        found = certifying.hashes(version)
+        found = certified.hashes(version)
     except OSError as error:
         raise UserError(f"{error.filename} of this export cannot be read: {error.strerror}.") from error
-    if "golden/golden.json" not in certified:
-        raise UserError(f"The certificate of {version} does not name all of its files. Export the run again.")
-    changed = [name for name, value in certified.items() if found.get(name, value) != value]
-    missing, added = sorted(certified.keys() - found.keys()), sorted(found.keys() - certified.keys())
-    others = {version / name for name in (*changed, *missing, *added)}
-    golden = [image for image in golden if version / "golden" / Path(image["file"]).name not in others]
+    files = written.sha256.files
+    changed = ([] if sealed else [CERTIFICATE]) + [
+        name for name in files if name in found and found[name] != files[name]
+    ]
+    missing, added = sorted(files.keys() - found.keys()), sorted(found.keys() - files.keys())
+    right = {str((version / name).resolve()) for name in files if name in found and found[name] == files[name]}
+    golden, there = [image for image in golden if image["file"] in right], len(golden)
     if not golden:
         raise UserError(f"{version} has no golden image left that was certified. Export the run again.")
     runtimes.check_files(version)
-    runs = [Run(Path(member["run"])) for member in members]
-    milliseconds = network["milliseconds"]
+    runs = [Run(Path(member.run)) for member in written.networks]
+    milliseconds = written.rows[0].milliseconds
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as elsewhere:
         held_out: list[dict[str, Any]] = []
-        gone = [run for run, member in zip(runs, members, strict=True) if not _holds(run, member["sha256"]["model"])]
-        if gone:
+        if gone := [run for run, member in zip(runs, written.networks, strict=True) if not _holds(run, member)]:
             not_repeated: str | None = f"{gone[0].folder} does not hold the network any more"
         else:
             networks = ensembles.load([run.folder for run in runs])
             data, not_repeated = certifying.data_of(runs, watch)
             if data:
-                held_out = certifying.test_images(data, networks, Path(elsewhere), written["held_out"], watch)
+                held_out = certifying.test_images(data, networks, Path(elsewhere), written.held_out, watch)
             reply = certifying.ask(networks, [Path(image["file"]).read_bytes() for image in golden])
-            rows.append(certifying.reference_row(runs, labels, golden, held_out, reply))
+            rows.append(certifying.reference_row(runs, written.labels, golden, held_out, reply))
             milliseconds = reply["milliseconds"]
         try:
-            rows += certificate.rows(version, golden, labels, milliseconds, precision, held_out, watch)
+            rows += certificate.rows(version, golden, written.labels, milliseconds, written.precision, held_out, watch)
         except certificate.ArtefactError as error:
             raise UserError(f"{error}{differences(changed, missing, added)}.") from error
-    # Of a certificate whose list of files was shortened, too, every artefact has to answer.
-    missing = missing or sorted({row["artefact"] for row in artefacts} - {row["artefact"] for row in rows})
-    ok = all(certificate.passes(row) for row in rows) and not (changed or missing or added)
-    files = {"changed": changed, "missing": missing, "added": added}
-    return version, {"ok": ok, "rows": rows, **files, "not_repeated": not_repeated}
+    # Of a certificate whose list of files was shortened, too, every artefact has to answer, and none that has no row.
+    answered = {row["artefact"] for row in rows} | {certifying.reference_name(len(runs))}
+    named = {row.artefact for row in written.rows}
+    missing, added = missing or sorted(named - answered), added or sorted(answered - named)
+    says = _contradictions(written, rows, there)
+    says += carrying.disagreements(version, written.name, written.labels, written.labels_en, written.networks)
+    return version, {
+        "ok": all(certificate.passes(row) for row in rows) and not (changed or missing or added or says),
+        "rows": rows,
+        "changed": changed,
+        "missing": missing,
+        "added": added,
+        "says": says,
+        "not_repeated": not_repeated,
+        "elsewhere": _elsewhere(written.processor),
+    }
+
+
+def _golden(version: Path, labels: Sequence[str]) -> list[dict[str, Any]]:
+    """The golden images, as `certificate.golden` gives them.
+
+    Raises:
+        UserError: there are none, or some without an answer for every label.
+    """
+    try:
+        images = certificate.golden(version)
+        for image in images:
+            if len([float(one) for one in image["probabilities"]]) != len(labels) or "label" not in image:
+                raise ValueError(f"{Path(image['file']).name} has no label or not one probability for each")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{version / 'golden'} cannot be read: {error}. Export the run again.") from error
+    return images
+
+
+def _contradictions(written: Certified, rows: Sequence[dict[str, Any]], golden: int) -> list[str]:
+    """What the certificate says otherwise than itself or than was found: the rows, and how many golden images."""
+    found = []
+    if not written.ok:
+        found.append("the certificate says itself that an artefact disagrees")
+    if certified.hash_of(written.labels) != written.sha256.labels:
+        found.append("the labels of the certificate are not those of its hash")
+    if any(certified.hash_of(member.preprocessing) != member.sha256.preprocessing for member in written.networks):
+        found.append("the preprocessing of the certificate is not that of its hash")
+    if golden != written.rows[0].images:
+        found.append(f"there are {golden} golden images, and the certificate has {written.rows[0].images}")
+    by_name = {row["artefact"]: row for row in rows}
+    for row in written.rows:
+        now = by_name.get(row.artefact)
+        if now and (row.precision, row.tolerance) != (now["precision"], now["tolerance"]):
+            found.append(
+                f"the certificate takes {row.artefact} for {row.precision}, allowed {row.tolerance}, and it is "
+                f"{now['precision']}, allowed {now['tolerance']}"
+            )
+    return found
+
+
+def _elsewhere(there: dict[str, Any]) -> str | None:
+    """How this processor is another than that of the certificate."""
+    here = processor()
+    if here == there:
+        return None
+
+    def told(one: dict[str, Any]) -> str:
+        integers = one.get("integers")
+        return (
+            f"{one.get('name')} ({'not known' if integers is None else ', '.join(integers) or 'nothing'} for integers)"
+        )
+
+    return f"The certificate is of {told(there)}, this processor is {told(here)}"
 
 
 def differences(changed: Sequence[str], missing: Sequence[str], added: Sequence[str]) -> str:
@@ -79,5 +140,6 @@ def differences(changed: Sequence[str], missing: Sequence[str], added: Sequence[
     return "".join(f"; {what}: {', '.join(files)}" for what, files in said.items() if files)
 
 
-def _holds(run: Run, hash_of_model: str) -> bool:
-    return run.model.is_file() and digest(run.model) == hash_of_model
+def _holds(run: Run, member: certified.Network) -> bool:
+    """Whether the run still has this network with this preprocessing."""
+    return run.model.is_file() and run.classifier.is_file() and certifying.member(run).sha256 == member.sha256

@@ -18,6 +18,8 @@ from app.run_folder.folder import Run
 SIDES = (161, 97)  # odd, so that halving them rounds
 UPRIGHT_BY = 6  # the EXIF orientation of a camera held upright
 ORIENTATION = 0x0112
+FINE = (523, 701)  # more than most networks see, so that how it is made smaller shows
+PERIODS = (3, 4, 7)  # of the stripes of each colour, in pixels
 
 
 def specimens(pixels: NDArray[np.uint8]) -> dict[str, bytes]:
@@ -33,6 +35,8 @@ def specimens(pixels: NDArray[np.uint8]) -> dict[str, bytes]:
         "grey.jpeg": (picture.convert("L"), {}),
         "turned.jpeg": (picture, {"exif": turned}),
         "faded.png": (faded, {}),
+        # The pictures of a run may be small, smooth and grey, and then show neither.
+        "fine.png": (_striped(picture), {}),
     }
     found = {}
     for name, (image, options) in files.items():
@@ -40,6 +44,15 @@ def specimens(pixels: NDArray[np.uint8]) -> dict[str, bytes]:
         image.save(content, name.rpartition(".")[2], **options)
         found[name] = content.getvalue()
     return found
+
+
+def _striped(picture: Image.Image) -> Image.Image:
+    """The picture, large and behind fine stripes: others in every colour, red ones across, blue ones slanted."""
+    large = np.asarray(picture.resize(FINE, Image.Resampling.BICUBIC), np.float32)
+    rows, columns = np.indices(large.shape[:2])
+    stripes = [place % period for place, period in zip((rows, columns, rows + columns), PERIODS, strict=True)]
+    light = np.stack([stripe / stripe.max() for stripe in stripes], axis=-1) * 255
+    return Image.fromarray(np.rint((large + light) / 2).astype(np.uint8))
 
 
 def keep(run: Run, pictures: Iterable[tuple[bytes, str | None]]) -> None:

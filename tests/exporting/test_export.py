@@ -40,7 +40,7 @@ from app.__main__ import app
 from app.artefacts import version_folders
 from app.datasets.dataset import Data, Split, spread
 from app.evaluation import prediction
-from app.exporting import certifying
+from app.exporting import certified, certifying
 from app.exporting import exporting as exporting_module
 from app.images.decoding import decode
 from app.images.preprocessing import Preprocessing
@@ -55,12 +55,13 @@ from app.run_folder.trained import Trained
 from export import certificate, folding, half_precision, metadata, on_pixels, run_artefact, saved_model, serving, tflite
 from models import NETWORKS, BatchNormalization
 from tests import ROOT
-from tests.makers.exports import SAVED_MODEL, certify_again, without
+from tests.makers.exports import SAVED_MODEL, certify_again, change, forget_the_run, without
 from tests.makers.image_files import FILES, PHOTO, encoded, exif
 from tests.oracles.references import REFERENCES
 
 Array = np.ndarray[Any, Any]
 LABELS = ("digit", "flower", "temple")
+SIGNATURES = ["SavedModel serving_default", "SavedModel classify", "SavedModel predict_pixels"]
 
 
 def disturb(model: keras.Model) -> keras.Model:
@@ -763,7 +764,14 @@ def test_the_networks_own_answers_pass() -> None:
             [[0.7, 0.2, 0.1], None, [0.5, 0.4 - 2e-5, 0.1 + 2e-5]], 2e-5, 1, id="a score beyond the tolerance"
         ),
         pytest.param([[0.2, 0.7, 0.1], None, None], 0.5, 2 / 3, id="two labels swapped"),
-        pytest.param([{"flower": 0.7, "digit": 0.2}, None, None], 0.5, 2 / 3, id="two labels swapped, by name"),
+        pytest.param(
+            [{"flower": 0.7, "digit": 0.2, "temple": 0.1}, None, None], 0.5, 2 / 3, id="two labels swapped, by name"
+        ),
+        pytest.param([{"digit": 0.7, "flower": 0.2}, None, None], math.inf, 2 / 3, id="a label left out"),
+        pytest.param([{"digit": 0.7, "flower": 0.2, "tree": 0.1}, None, None], math.inf, 2 / 3, id="an unknown label"),
+        pytest.param([{"temple": 0.1, "digit": 0.7, "flower": 0.2}, None, None], math.inf, 2 / 3, id="the worst first"),
+        pytest.param([[0.7, 0.3], None, None], math.inf, 2 / 3, id="fewer classes"),
+        pytest.param([[0.7, 0.2, 0.1, 0.0], None, None], math.inf, 2 / 3, id="more classes"),
         pytest.param([[0.1, 0.3, 0.6], [0.7, 0.2, 0.1], None], 0.6, 1 / 3, id="answers in another order"),
         pytest.param([[0.7, 0.2, math.nan], None, None], math.inf, 1, id="a score that is no number"),
         pytest.param([[math.nan] * 3] * 3, math.inf, None, id="no numbers at all"),
@@ -783,7 +791,7 @@ def test_an_artefact_that_disagrees_does_not_pass(answers: Any, difference: floa
     "answers",
     [
         pytest.param([[0.7 + 5e-6, 0.2 - 5e-6, 0.1], None, None], id="within the tolerance"),
-        pytest.param([{"digit": 0.7, "flower": 0.2}, None, None], id="lower scores left out"),
+        pytest.param([{"digit": 0.7, "flower": 0.2, "temple": 0.1}, None, None], id="by name"),
     ],
 )
 def test_an_artefact_that_agrees_passes(answers: Any) -> None:
@@ -837,7 +845,7 @@ def test_what_was_held_out_is_compared_for_itself() -> None:
 def test_an_export_carries_its_proof(exported: Path, finished_run: Run, trained: Trained) -> None:
     found = json.loads((exported / "certificate.json").read_text())
     assert found["ok"] is True
-    names = ["trained network", "SavedModel serving_default", "SavedModel predict_pixels", "LiteRT model.tflite"]
+    names = ["trained network", *SIGNATURES, "LiteRT model.tflite"]
     assert [row["artefact"] for row in found["rows"]] == names
     assert found["labels"] == list(LABELS)
     (network,) = found["networks"]
@@ -856,7 +864,7 @@ def test_an_export_carries_its_proof(exported: Path, finished_run: Run, trained:
     assert [(image["file"], image["label"]) for image in golden[: len(of_the_run)]] == [
         (image["file"], image["label"]) for image in of_the_run
     ]
-    assert [image["label"] for image in golden[len(of_the_run) :]] == [None] * 5
+    assert [image["label"] for image in golden[len(of_the_run) :]] == [None] * 6
     # Of the files as they are, so that it was written after all of them.
     files = {name: hashlib.sha256(content).hexdigest() for name, content in contents(exported).items()}
     assert {"README.md", "fingerprint.pb", "golden/golden.json", "golden/faded.png", "model.tflite"} < files.keys()
@@ -891,31 +899,22 @@ def change_json(path: Path, change: Callable[[Any], None]) -> None:
     path.write_text(json.dumps(content))
 
 
-def forget_the_run(version: Path) -> None:
-    """What remains to verify are the artefacts, on the golden images: less than half the time."""
-
-    def forget(certified: Any) -> None:
-        certified["networks"][0]["run"] = str(version / "gone")
-
-    change_json(version / "certificate.json", forget)
-
-
 def failing(version: Path) -> list[str]:
     """The artefacts that disagree, as if this were what was certified."""
     certify_again(version)
     _, found = exporting.verify(version)
     assert (found["changed"], found["missing"], found["added"]) == ([], [], [])
-    assert found["ok"] is all(certificate.passes(row) for row in found["rows"])
+    assert found["ok"] is (all(certificate.passes(row) for row in found["rows"]) and not found["says"])
     return [row["artefact"] for row in found["rows"] if not certificate.passes(row)]
 
 
 def test_an_untouched_export_verifies(exported: Path, tmp_path: Path) -> None:
     version = device_file_only(exported, tmp_path)
-    certified = json.loads((version / "certificate.json").read_text())
+    written = json.loads((version / "certificate.json").read_text())
     _, found = exporting.verify(version)
-    assert (found["ok"], found["not_repeated"]) == (True, None)
-    assert (found["changed"], found["missing"], found["added"]) == ([], [], [])
-    assert [row["held_out"]["images"] for row in found["rows"]] == [certified["held_out"]] * 2
+    assert (found["ok"], found["not_repeated"], found["elsewhere"]) == (True, None, None)
+    assert (found["changed"], found["missing"], found["added"], found["says"]) == ([], [], [], [])
+    assert [row["held_out"]["images"] for row in found["rows"]] == [written["held_out"]] * 2
 
 
 def test_deleted_files_are_named_and_a_failure_though_the_others_agree(exported: Path, tmp_path: Path) -> None:
@@ -924,7 +923,7 @@ def test_deleted_files_are_named_and_a_failure_though_the_others_agree(exported:
     (version / "model.tflite").unlink()
     (version / serving.WARMUP).unlink()
     _, found = exporting.verify(version)
-    assert [row["artefact"] for row in found["rows"]] == ["SavedModel serving_default", "SavedModel predict_pixels"]
+    assert [row["artefact"] for row in found["rows"]] == SIGNATURES
     assert all(certificate.passes(row) for row in found["rows"])
     assert found["missing"] == ["assets.extra/tf_serving_warmup_requests", "model.tflite"]
     assert (found["ok"], found["changed"], found["added"]) == (False, [], [])
@@ -954,13 +953,11 @@ def test_every_file_that_is_not_as_it_was_certified_is_named(exported: Path, tmp
 def test_an_artefact_with_a_row_has_to_answer_whatever_the_list_of_files_says(exported: Path, tmp_path: Path) -> None:
     version = shutil.copytree(exported, tmp_path / "1", ignore=shutil.ignore_patterns(*SAVED_MODEL))
     forget_the_run(version)
-    change_json(
-        version / "certificate.json", lambda certified: certified["sha256"].update(files=certifying.hashes(version))
-    )
+    change(version, lambda content: content["sha256"].update(files=certified.hashes(version)))
     _, found = exporting.verify(version)
     assert all(certificate.passes(row) for row in found["rows"])
     assert (found["ok"], found["changed"], found["added"]) == (False, [], [])
-    assert found["missing"] == ["SavedModel predict_pixels", "SavedModel serving_default"]
+    assert found["missing"] == sorted(SIGNATURES)
 
 
 @pytest.mark.parametrize(
@@ -968,13 +965,15 @@ def test_an_artefact_with_a_row_has_to_answer_whatever_the_list_of_files_says(ex
     [
         ({"changed": ["a"], "missing": ["b", "c"]}, "; not the files that were certified: a; not there any more: b, c"),
         ({"added": ["d"]}, "; never certified: d"),
+        ({"says": ["e has f", "g has h"]}, "; e has f; g has h"),
     ],
     ids=str,
 )
 def test_the_command_names_the_files_and_fails(
     files: dict[str, Any], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = {"ok": False, "rows": [], "changed": [], "missing": [], "added": [], "not_repeated": None} | files
+    found = {"ok": False, "rows": [], "changed": [], "missing": [], "added": [], "says": []} | files
+    found |= {"not_repeated": None, "elsewhere": None}
     (tmp_path / "certificate.json").write_text(json.dumps({"networks": []}))
     monkeypatch.setattr(exporting, "verify", lambda *_: (tmp_path, found))
     done = CliRunner().invoke(app, ["verify", str(tmp_path)])
@@ -984,7 +983,7 @@ def test_the_command_names_the_files_and_fails(
 
 def test_a_certificate_that_does_not_name_all_files_is_refused(exported: Path, tmp_path: Path) -> None:
     version = shutil.copytree(exported, tmp_path / "1")
-    change_json(version / "certificate.json", lambda certified: certified["sha256"].update(files={"model.tflite": "0"}))
+    change(version, lambda content: content["sha256"].update(files={"model.tflite": "0"}))
     with pytest.raises(UserError, match=r"does not name all of its files\. Export the run again"):
         exporting.verify(version)
 
@@ -1063,7 +1062,7 @@ def test_a_wrong_resize_turns_the_certificate_red(
     if "antialias" in wrong:
         saved_model.write([(folded, other)], LABELS, version)
     tflite.write(folded, other, LABELS, version / "model.tflite")
-    served = ["SavedModel serving_default", "SavedModel predict_pixels"] if "antialias" in wrong else []
+    served = SIGNATURES if "antialias" in wrong else []
     assert failing(version) == [*served, "LiteRT model.tflite"]
 
 
@@ -1100,7 +1099,7 @@ def test_swapped_labels_are_found(exported: Path, tmp_path: Path, trained: Train
     version = tmp_path / "pictures" / "1"
     shutil.copytree(exported, version, ignore=shutil.ignore_patterns(*SAVED_MODEL, "assets", "*.tflite"))
     saved_model.write([(folding.fold(trained.model), trained.preprocessing)], ("flower", "digit", "temple"), version)
-    assert failing(version) == ["SavedModel serving_default"]
+    assert failing(version) == SIGNATURES[:2]
 
 
 def test_a_truncated_saved_model_is_named(exported: Path, tmp_path: Path) -> None:
@@ -1337,13 +1336,13 @@ def test_every_network_of_the_family_is_exported_and_certified(name: str, tmp_pa
     run = untrained_run(name, tmp_path / name)
     version, found = exporting.export(run.folder, tmp_path / "exports", exporting.FORMATS)
     assert found["ok"]
-    assert len(found["rows"]) == 6
-    assert all(row["images"] == 6 for row in found["rows"])
+    assert len(found["rows"]) == 7
+    assert all(row["images"] == 7 for row in found["rows"])
     if name in VERIFIED:
         _, again = exporting.verify(version)
         assert again["ok"]
         assert [row["artefact"] for row in again["rows"]] == [row["artefact"] for row in found["rows"]]
-        assert all(row["images"] == 6 for row in again["rows"])
+        assert all(row["images"] == 7 for row in again["rows"])
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -21,14 +21,15 @@ from keras import layers
 
 from app import exporting, run_folder
 from app.evaluation import prediction
+from app.exporting import certifying
 from app.exporting import exporting as exporting_module
 from app.images.decoding import decode
 from app.images.preprocessing import Preprocessing
 from app.program.errors import UserError
 from app.program.progress import unwatched
 from app.run_folder.folder import Run
-from export import certificate, on_pixels, onnx_file, openvino_ir
-from tests.makers.exports import certify_again, without
+from export import carried, certificate, on_pixels, onnx_file, openvino_ir
+from tests.makers.exports import certify_again, forget_the_run, without
 
 Array = np.ndarray[Any, Any]
 LABELS = ("digit", "flower", "temple")
@@ -156,6 +157,11 @@ def test_labels_and_preprocessing_are_in_the_file(file: str, version: Path, fini
     assert found["description"] == (
         f"lenet_bn: which of 3 classes a picture shows. Inside: {preprocessing.described()}."
     )
+    assert carried.said_by(version / file) == {
+        "labels": [*LABELS],
+        "preprocessing": preprocessing.model_dump(mode="json"),
+        "description": found["description"],
+    }
 
 
 @pytest.mark.parametrize("file", WRITERS)
@@ -167,6 +173,8 @@ def test_any_label_and_its_english_name_survive(file: str, tmp_path: Path) -> No
     found = said(tmp_path / file)
     assert json.loads(found["labels"]) == labels
     assert json.loads(found["labels_en"]) == english
+    again = carried.said_by(tmp_path / file)
+    assert (again["labels"], again["labels_en"]) == (labels, english)
     assert {path.suffix for path in tmp_path.iterdir()} == {Path(file).suffix} | ({".bin"} if "xml" in file else set())
 
 
@@ -222,9 +230,7 @@ def test_where_a_file_is_asked_nothing_of_this_project_and_no_tensorflow_can_be_
 def alone(version: Path, to: Path, *left_out: str) -> Path:
     """A copy without these files, whose run is gone, so that the artefacts alone are asked again."""
     without(version, to, *left_out)
-    certified = json.loads((to / "certificate.json").read_text())
-    certified["networks"][0]["run"] = str(to / "gone")
-    (to / "certificate.json").write_text(json.dumps(certified))
+    forget_the_run(to)
     return to
 
 
@@ -310,6 +316,15 @@ def test_an_export_that_a_converter_stops_leaves_nothing(
     with pytest.raises(UserError, match=r"^Nothing was exported: ONNX has no Odd, which lenet_bn needs\.$"):
         exporting.export(finished_run.folder, tmp_path, ["onnx"])
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_format_of_which_nothing_was_written_is_named(
+    finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(certifying, "certify", lambda *_: {"ok": True, "rows": []})
+    monkeypatch.setattr(onnx_file, "write", lambda *_: None)
+    with pytest.raises(UserError, match=r"^Nothing was exported: model\.onnx was not written\.$"):
+        exporting.export(finished_run.folder, tmp_path, ["onnx"])
 
 
 def test_a_disk_that_is_full_is_said_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

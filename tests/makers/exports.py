@@ -2,9 +2,11 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from app.exporting import certifying
+from app.exporting import certified
 
 SAVED_MODEL = ("saved_model.pb", "variables")
 
@@ -18,11 +20,29 @@ def without(version: Path, to: Path, *left_out: str) -> Path:
 
 def certify_again(version: Path) -> None:
     """Writes the hashes of the files that are there into the certificate, and leaves out artefacts that are not."""
-    path = version / "certificate.json"
-    certified = json.loads(path.read_text())
-    certified["sha256"]["files"] = certifying.hashes(version)
-    certified["rows"] = [row for row in certified["rows"] if _is_there(row["artefact"], version)]
-    path.write_text(json.dumps(certified))
+
+    def again(content: Any) -> None:
+        content["sha256"]["files"] = certified.hashes(version)
+        content["rows"] = [row for row in content["rows"] if _is_there(row["artefact"], version)]
+
+    change(version, again)
+
+
+def change(version: Path, what: Callable[[Any], None]) -> None:
+    """Makes the certificate say something else, as if that had been certified."""
+    content = json.loads((version / certified.CERTIFICATE).read_text())
+    what(content)
+    certified.write(version, content)
+
+
+def forget_the_run(version: Path) -> None:
+    """What remains to verify are the artefacts, on the golden images: less than half the time."""
+
+    def forget(content: Any) -> None:
+        for member in content["networks"]:
+            member["run"] = str(version / "gone")
+
+    change(version, forget)
 
 
 def _is_there(artefact: str, version: Path) -> bool:

@@ -113,6 +113,7 @@ def test_the_certificate_and_the_card_name_every_network(runs: list[Run], versio
     assert [row["artefact"] for row in found["rows"]] == [
         "3 trained networks",
         "SavedModel serving_default",
+        "SavedModel classify",
         "SavedModel predict_pixels",
     ]
     assert found["rows"][0]["bytes"] == sum(run.model.stat().st_size for run in runs)
