@@ -41,15 +41,18 @@ def classifier(model: keras.Model, preprocessing: Preprocessing, *, constant: bo
 
 
 @contextlib.contextmanager
-def as_saved_model(model: keras.Model, preprocessing: Preprocessing, beside: Path) -> Iterator[str]:
-    """The folder of a SavedModel of `classifier`, near the file `beside`; it is gone afterwards."""
+def as_saved_model(model: keras.Model, preprocessing: Preprocessing, beside: Path) -> Iterator[Path]:
+    """The folder of a SavedModel of `classifier`, near the file `beside`; it is gone afterwards.
+
+    Converters that read it by themselves need less memory than for a function, whose weights they copy many times.
+    """
     classify = classifier(model, preprocessing)
     servable = tf.Module()
     # The variables themselves: behind a Keras model the converters do not find their values.
     servable.weights = [variable.value for variable in model.variables]
     with tempfile.TemporaryDirectory(dir=beside.parent, prefix=".") as folder:
         tf.saved_model.save(servable, folder, signatures=classify)
-        yield folder
+        yield Path(folder)
 
 
 def description(model: keras.Model, preprocessing: Preprocessing, labels: Sequence[str]) -> str:

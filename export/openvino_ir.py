@@ -10,6 +10,7 @@ are float32; on a processor that has bfloat16 OpenVINO computes in that, unless 
 import errno
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import keras
@@ -20,17 +21,24 @@ from .preprocessing import Preprocessing
 
 
 def write(
-    model: keras.Model, preprocessing: Preprocessing, labels: Sequence[str], file: Path, english: Sequence[str] = ()
+    model: keras.Model,
+    preprocessing: Preprocessing,
+    labels: Sequence[str],
+    file: Path,
+    english: Sequence[str] = (),
+    *,
+    source: Path | None = None,
 ) -> None:
     """Writes `file`, which ends in .xml, and the .bin of `model`, which takes preprocessed images and gives
-    probabilities; with the English names of the labels, where they have such.
+    probabilities; with the English names of the labels, where they have such. `source` is its `as_saved_model`, where
+    there is one already.
 
     Raises:
         ConversionError: it has operations that OpenVINO has not.
     """
     import openvino
 
-    with on_pixels.as_saved_model(model, preprocessing, file) as folder:
+    with nullcontext(source) if source else on_pixels.as_saved_model(model, preprocessing, file) as folder:
         # Not by `openvino.convert_model`: that takes many times as long, and reports to its makers unasked.
         try:
             network = openvino.Core().read_model(folder)

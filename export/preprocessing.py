@@ -16,7 +16,7 @@ class Preprocessing(Protocol):
         nothing. May fail."""
 
     def __call__(self, pixels: tf.Tensor) -> tf.Tensor:
-        """uint8 (height, width, 3), any size -> float32 network input (H, W, 3)."""
+        """uint8 (height, width, 3), any size -> float32 network input (H, W, 3); several pictures of one size alike."""
 
     def on_device(self, pixels: tf.Tensor) -> tf.Tensor:
         """As `__call__` for a batch of images of one size, in operations that LiteRT, ONNX and OpenVINO have."""

@@ -24,7 +24,7 @@ import keras
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from . import metadata
+from . import merging, metadata
 from .preprocessing import Preprocessing
 
 TOP = 10
@@ -61,7 +61,7 @@ class Servable(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")])
     def predict_pixels(self, images: Any) -> dict[str, Any]:
-        return {"probabilities": self._answers(lambda preprocessing, shape: _each(preprocessing, images, shape))[0]}
+        return {"probabilities": self._answers(lambda preprocessing, _: preprocessing(images))[0]}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
     def features(self, image_bytes: Any) -> dict[str, Any]:
@@ -103,11 +103,6 @@ class Servable(tf.Module):
         return tf.reduce_mean([answer[0] for answer in answers], 0), tf.concat([answer[1] for answer in answers], 1)
 
 
-def _each(prepare: Callable[[Any], tf.Tensor], batch: Any, shape: tuple[int, ...]) -> tf.Tensor:
-    # Resized inside the map: only images of one size can be stacked.
-    return tf.map_fn(prepare, batch, fn_output_signature=tf.TensorSpec(shape, tf.float32))
-
-
 def _each_that_can(
     function: Callable[[tf.Tensor], tf.Tensor], batch: tf.Tensor, otherwise: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -144,7 +139,8 @@ def _reasons(preprocessing: Preprocessing, files: tf.Tensor, readable: tf.Tensor
 
 def _frozen(model: keras.Model) -> Any:
     """The network as a function: prepared images (N, height, width, 3) -> [probabilities, embedding], both float32."""
-    both = keras.Model(model.input, [model.output, _before_the_classifier(model)])
+    merged = merging.merge(model)  # here every operation has threads woken for it, which costs more than a small one
+    both = keras.Model(merged.input, [merged.output, _before_the_classifier(merged)])
 
     @tf.function(input_signature=[tf.TensorSpec([None, *model.inputs[0].shape[1:]], tf.float32)])
     def network(images: Any) -> list[Any]:

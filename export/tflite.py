@@ -8,6 +8,7 @@ output  float32 [N, classes], probabilities in label order
 import os
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +24,24 @@ from .preprocessing import Preprocessing
 
 
 def write(
-    model: keras.Model, preprocessing: Preprocessing, labels: Sequence[str], file: Path, english: Sequence[str] = ()
+    model: keras.Model,
+    preprocessing: Preprocessing,
+    labels: Sequence[str],
+    file: Path,
+    english: Sequence[str] = (),
+    *,
+    source: Path | None = None,
 ) -> None:
     """Writes the float32 LiteRT file of `model`, which takes preprocessed images and gives probabilities; with the
-    English names of the labels, where they have such.
+    English names of the labels, where they have such. `source` is its `as_saved_model`, where there is one already.
 
     Raises:
         ConversionError: it has operations that LiteRT has not.
     """
 
-    # By way of a SavedModel, which the converter reads by itself: given a function, it copies all weights many times.
-    with on_pixels.as_saved_model(model, preprocessing, file) as folder:
+    with nullcontext(source) if source else on_pixels.as_saved_model(model, preprocessing, file) as folder:
         try:
-            content = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
+            content = tf.lite.TFLiteConverter.from_saved_model(str(folder)).convert()
         except ConverterError as error:
             missing = ", ".join(sorted(set(re.findall(r"'(tf\.\w+)' op is neither", str(error))))) or "what it computes"
             raise ConversionError(f"LiteRT has no {missing}, which {model.name} needs") from error

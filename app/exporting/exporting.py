@@ -1,5 +1,6 @@
 """Exporting a run, and verifying an export: `export/` does the work, this decides where and says what came of it."""
 
+import functools
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -153,19 +154,34 @@ def _steps(
         saved_model.write(list(zip(served, prepared, strict=True)), labels, folder, english)
         serving.write_warmup(folder, folder.parent.name, min(pictures, key=len))
 
-    def converting(write: Callable[..., None], file: Path) -> Callable[[], None]:
-        return lambda: failures.writing(file)(write)(folded[0], networks[0].preprocessing, labels, file, english)
+    def converting(write: Callable[..., None], file: Path) -> Callable[..., None]:
+        def convert(**options: Path) -> None:
+            failures.writing(file)(write)(folded[0], networks[0].preprocessing, labels, file, english, **options)
 
-    folding_steps = [
-        lambda trained=trained: folded.append(_folded(trained, pictures[:COMPARED])) for trained in networks
-    ]
-    writers = {
+        return convert
+
+    def fold(trained: Trained) -> None:
+        folded.append(_folded(trained, pictures[:COMPARED]))
+
+    folding_steps: list[Callable[[], None]] = [functools.partial(fold, trained) for trained in networks]
+    writers: dict[str, Callable[..., None]] = {
         "saved_model": failures.writing(folder)(write_saved_model),
         "tflite": converting(tflite.write, folder / "model.tflite"),
         "onnx": converting(onnx_file.write, folder / "model.onnx"),
         "openvino": converting(openvino_ir.write, folder / "model.xml"),
     }
-    steps = [*folding_steps, *(writers[name] for name in dict.fromkeys(formats))]
+
+    def convert_one_source() -> None:
+        """What reads a SavedModel gets the same one: that of a large network takes a while to write."""
+        preprocessing = networks[0].preprocessing
+        with failures.writing(folder), on_pixels.as_saved_model(folded[0], preprocessing, folder / "source") as source:
+            for name in sorted(from_source):
+                writers[name](source=source)
+
+    from_source = {"tflite", "openvino"} if {"tflite", "openvino"} <= {*formats} else set()
+    steps = [*folding_steps, *(writers[name] for name in dict.fromkeys(formats) if name not in from_source)]
+    if from_source:
+        steps.append(convert_one_source)
     if precision == "bfloat16" and half_precision.machine_has_it() is False:
         console.print("This machine has no bfloat16 instructions: the SavedModel will be slow here.")
     return steps, len(steps)

@@ -14,9 +14,9 @@ from PIL import Image
 from app.artefacts import choosing, installed, timing
 from app.artefacts.processor import processor
 from app.artefacts.version_folders import newest
-from app.exporting.certifying import CERTIFICATE
+from app.exporting import certified
+from app.exporting.certified import CERTIFICATE
 from app.program.errors import UserError
-from app.program.files import write_json
 from app.program.progress import Watch, unwatched
 from export import certificate, picture_files
 
@@ -47,7 +47,7 @@ def tune(export: Path, watch: Watch = unwatched, rounds: int = timing.ROUNDS) ->
     take = {str(batch): min(found, key=lambda name: found[name][batch]) for batch in timing.BATCHES}
     tuned = {"processor": processor(), "threads": os.cpu_count(), "rows": rows, "take": take}
     # Anew, since somebody may have written it meanwhile.
-    write_json(version / CERTIFICATE, json.loads((version / CERTIFICATE).read_text()) | {"tuned": tuned})
+    certified.write(version, json.loads((version / CERTIFICATE).read_text()) | {"tuned": tuned})
     return tuned
 
 

@@ -92,20 +92,24 @@ class Preprocessing(BaseModel):
         return f"{self.height} x {self.width} {self.colour}, {resize}, {taken}, {scale}"
 
     def __call__(self, pixels: tf.Tensor) -> tf.Tensor:
-        """Pixels of 0 to 255 (height, width, 3), RGB, of any size -> float32 (self.height, self.width, 3)."""
+        """Pixels of 0 to 255 (..., height, width, 3), RGB, of any size -> float32 (..., self.height, self.width, 3).
+
+        At most one axis comes before, that of pictures of one size.
+        """
         return self.scaled(self.resized(pixels))
 
     def resized(self, pixels: tf.Tensor) -> tf.Tensor:
         """The first half of it: still RGB, and of 0 to 255 but for what a bicubic filter overshoots."""
         pixels = tf.convert_to_tensor(pixels)
+        wanted = (*pixels.shape[:-3], self.height, self.width, 3)
         if self.aspect == "squash" and self.crop == 1:  # nothing is cut off, before or after
-            return tf.ensure_shape(self.filtered(pixels, self.height, self.width), (self.height, self.width, 3))
-        sides = tf.unstack(tf.cast(tf.shape(pixels)[:2], tf.float32))
+            return tf.ensure_shape(self.filtered(pixels, self.height, self.width), wanted)
+        sides = tf.unstack(tf.cast(tf.shape(pixels)[-3:-1], tf.float32))
         rows, columns = (Resampling(*(tf.cast(n, tf.int32) for n in axis)) for axis in self._axes(*sides))
-        taken = pixels[rows.low : rows.low + rows.taken, columns.low : columns.low + columns.taken]
+        taken = pixels[..., rows.low : rows.low + rows.taken, columns.low : columns.low + columns.taken, :]
         whole = self.filtered(taken, rows.whole, columns.whole)
-        kept = whole[rows.shift : rows.shift + self.height, columns.shift : columns.shift + self.width]
-        return tf.ensure_shape(kept, (self.height, self.width, 3))
+        kept = whole[..., rows.shift : rows.shift + self.height, columns.shift : columns.shift + self.width, :]
+        return tf.ensure_shape(kept, wanted)
 
     def filtered(self, pixels: tf.Tensor, height: Any, width: Any) -> tf.Tensor:
         """Resized by its filter alone, to any size and aspect; float32, of 0 to 255 but for a bicubic overshoot."""
@@ -116,7 +120,7 @@ class Preprocessing(BaseModel):
         if self.resize == "bicubic" or not self.antialias:
             return filtered(self.antialias)
         # The filter widens only where it shrinks: where it does not, the plain operation gives the same, much faster.
-        rows, columns = tf.unstack(tf.shape(pixels)[:2])
+        rows, columns = tf.unstack(tf.shape(pixels)[-3:-1])
         grows = tf.logical_and(rows <= height, columns <= width)
         return tf.cond(grows, lambda: filtered(False), lambda: filtered(True))
 

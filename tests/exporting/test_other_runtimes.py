@@ -28,7 +28,7 @@ from app.images.preprocessing import Preprocessing
 from app.program.errors import UserError
 from app.program.progress import unwatched
 from app.run_folder.folder import Run
-from export import carried, certificate, on_pixels, onnx_file, openvino_ir
+from export import carried, certificate, on_pixels, onnx_file, openvino_ir, tflite
 from tests.makers.exports import certify_again, forget_the_run, without
 
 Array = np.ndarray[Any, Any]
@@ -304,6 +304,24 @@ def test_a_network_that_a_converter_cannot_take_is_refused_with_the_operation(
         WRITERS[file](model, Preprocessing(height=8, width=8), LABELS, tmp_path / file)
     assert list(tmp_path.iterdir()) == []
     assert caplog.records == []
+
+
+def test_litert_and_openvino_convert_one_saved_model(
+    finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[Path, bool]] = []
+    for writer in (tflite, openvino_ir):
+        monkeypatch.setattr(
+            writer, "write", lambda *_, source: seen.append((source, (source / "saved_model.pb").is_file()))
+        )
+    networks = [run_folder.load(finished_run.folder)]
+    steps, count = exporting_module._steps(finished_run, networks, tmp_path, ["openvino", "tflite"], "float32")
+    for step in steps:
+        step()
+    assert count == len(steps) == 2
+    assert len(seen) == 2
+    assert {*seen} == {(seen[0][0], True)}
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_export_that_a_converter_stops_leaves_nothing(

@@ -374,6 +374,20 @@ def test_a_device_prepares_each_picture_of_a_batch_for_itself() -> None:
     np.testing.assert_allclose(preprocessing.on_device(pixels), right, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"crop": 0.6, "resize": "bicubic"}, {"aspect": "keep", "crop": 0.875, "colour": "BGR"}, {"antialias": False}],
+    ids=str,
+)
+@pytest.mark.parametrize("source", [(20, 31), (70, 9)])
+def test_pictures_of_one_size_are_prepared_together_as_each_alone(source: Any, options: dict[str, Any]) -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, (3, *source, 3), dtype=np.uint8)
+    preprocessing = Preprocessing(height=25, width=36, **options)
+    together = preprocessing(pixels)
+    assert together.shape == (3, 25, 36, 3)
+    np.testing.assert_array_equal(together, [preprocessing(picture) for picture in pixels])
+
+
 def test_black_is_minus_one_and_white_is_one() -> None:
     pixels = np.zeros((9, 14, 3), np.uint8)
     pixels[:, 7:] = 255
