@@ -1,26 +1,30 @@
-"""What an answer of inception_v3 costs: from our artefacts, Keras' own export, ONNX Runtime and OpenVINO.
+"""What an answer costs from every file that an export writes, and from those that others make of the same network.
 
-    python -m benchmarks.inference [--rounds 20] [--json]
+    python -m benchmarks.inference [--network inception_v3] [--side 299] [--rounds 8] [--json]
+    python -m benchmarks.inference --run RUN [--side 64]
 
-The network alone, at 299 pixels, with 1000 classes and random weights; nothing is read or decoded in the time measured.
+The network has random weights that are calmed (see `calm`), or those of a finished run, at the run's size or another.
+Nothing is read or decoded in the time measured.
 
-    SavedModel             `predict_pixels`, of uint8: it resizes and scales as well; bfloat16 where the machine has it
-    LiteRT                 float32, dynamic int8 and full int8, of uint8: they resize and scale as well
-    Keras' export          `keras.applications.InceptionV3(weights=None).export`, of float32 scaled before
-    ONNX Runtime           the folded network of our artefacts, by Keras' export and tf2onnx, of float32 scaled before
-    OpenVINO               the same by Keras' export; int8 by NNCF, with the pictures that our int8 has its ranges from
+    SavedModel             `predict_pixels`; bfloat16 where the machine has it
+    LiteRT                 float32, dynamic int8 and full int8
+    ONNX, OpenVINO         float32 and int8, run as the program runs them
+
+are ours, of uint8 pixels: they resize and scale as well. Of the bare network, of float32 that is prepared before, are
+
+    Keras' export          what `model.export` writes, the network as it was trained
+    bare ONNX Runtime      the folded network of our files, by Keras' export and tf2onnx
+    bare OpenVINO          the same by Keras' export; int8 by NNCF's defaults, with the pictures of our own ranges
 
 Each is loaded and warmed up in a process of its own (see inference_worker), with 2 threads; in every round they are
 called in turn, in another order, so that one at a time works. Milliseconds per image; ratios are medians of the ratios
 within a round. The limit is what the network's multiply-adds take at the rate of a float32 product of two matrices,
-measured in the same rounds; int8 may well be below.
+measured in the same rounds; int8 and bfloat16 may well be below.
 
-The peers come with the extra `runtimes`; one that is not there is left out:
+What runs ONNX and OpenVINO comes with the extra `runtimes`; whoever is not there is left out:
 
     pip install -c constraints.txt -e ".[app,runtimes]"
     python -m benchmarks.inference
-
-NNCF reports to Intel that it was used; `opt_in_out --opt_out` beforehand keeps it from doing so.
 """
 
 import argparse
@@ -41,123 +45,148 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the program does
 
 import keras
 import numpy as np
-import sklearn.datasets
 import tensorflow as tf
 from numpy.typing import NDArray
-from PIL import Image
 from rich.console import Console
 
+from app import run_folder
 from app.images.preprocessing import Preprocessing
+from app.networks.cards import CARDS
 from app.networks.counting import multiply_adds
 from app.program import progress, quiet
+from app.run_folder import Run
 from benchmarks.batch_normalization import milliseconds, printed, row, verdict
+from benchmarks.calm import SETTLED_ON, pictures, settled
 from benchmarks.inference_worker import THREADS
 from benchmarks.machine import machine
-from export import folding, half_precision, quantization, saved_model, tflite
+from export import folding, half_precision, onnx_file, openvino_ir, quantization, saved_model, tflite
 from models import NETWORKS
 
 ROOT = Path(__file__).parent.parent
-NETWORK, SIDE, CLASSES = "inception_v3", 299, 1000
+CLASSES = 1000
 SAMPLES = 100  # pictures for the ranges of int8
 CALLS = {1: 8, 8: 2}  # batch -> calls in a round
 PAUSE = 0.1  # seconds, in which the threads of the one before stop looking for work
 SAME = 1e-3  # of the largest probability: more, and two do not compute the same network
+EXACT = 1e-5  # of a probability: what a float32 file of ours may differ from the network
 PRODUCT = 1024  # rows and columns of the matrices
 
 OURS, BFLOAT16 = "SavedModel", "SavedModel bfloat16"
 FLOAT32, DYNAMIC, INT8 = "LiteRT float32", "LiteRT dynamic", "LiteRT int8"
-KERAS, ONNX_RUNTIME, OPENVINO, OPENVINO_INT8 = "Keras' export", "ONNX Runtime", "OpenVINO", "OpenVINO int8"
+ONNX, ONNX_INT8 = "ONNX float32", "ONNX int8"
+OPENVINO, OPENVINO_INT8 = "OpenVINO float32", "OpenVINO int8"
+KERAS = "Keras' export"
+BARE_ONNX, BARE_OPENVINO, BARE_INT8 = "bare ONNX Runtime", "bare OpenVINO", "bare OpenVINO int8"
 LIMIT = f"product of {PRODUCT} x {PRODUCT}"
-# Name -> the worker's kind and the file.
+# Name -> the worker's kind, the file, and what it is given.
 CONTESTANTS = {
-    OURS: ("predict_pixels", "saved_model"),
-    BFLOAT16: ("predict_pixels", "bfloat16"),
-    FLOAT32: ("litert", "model.tflite"),
-    DYNAMIC: ("litert", "model.dynamic.tflite"),
-    INT8: ("litert", "model.int8.tflite"),
-    KERAS: ("keras_export", "keras"),
-    ONNX_RUNTIME: ("onnx_runtime", "network.onnx"),
-    OPENVINO: ("openvino", "openvino.xml"),
-    OPENVINO_INT8: ("openvino_int8", "openvino_int8.xml"),
+    OURS: ("predict_pixels", "saved_model", "pixels"),
+    BFLOAT16: ("predict_pixels", "bfloat16", "pixels"),
+    FLOAT32: ("artefact", "model.tflite", "pixels"),
+    DYNAMIC: ("artefact", "model.dynamic.tflite", "pixels"),
+    INT8: ("artefact", "model.int8.tflite", "pixels"),
+    ONNX: ("artefact", "model.onnx", "pixels"),
+    ONNX_INT8: ("artefact", "model.int8.onnx", "pixels"),
+    OPENVINO: ("artefact", "model.xml", "pixels"),
+    OPENVINO_INT8: ("artefact", "model.int8.xml", "pixels"),
+    KERAS: ("keras_export", "keras", "images"),
+    BARE_ONNX: ("onnx_runtime", "network.onnx", "images"),
+    BARE_OPENVINO: ("openvino", "openvino.xml", "images"),
+    BARE_INT8: ("openvino_int8", "openvino_int8.xml", "images"),
 }
-PEERS = {ONNX_RUNTIME: ("onnxruntime", "tf2onnx"), OPENVINO: ("openvino", "nncf")}  # what they need
-INTEGERS = (DYNAMIC, INT8)
+PEERS = {BARE_ONNX: ("onnxruntime", "tf2onnx"), BARE_OPENVINO: ("openvino", "nncf")}  # what they need
+FLOATS, INTEGERS = (OURS, FLOAT32, ONNX, OPENVINO), (DYNAMIC, INT8, ONNX_INT8, OPENVINO_INT8)
+Wanted = tuple[tuple[str, ...], str, dict[int, float]]
 # Of these the fastest, against whom, batch -> largest ratio.
-WANTED = (
-    ((OURS,), KERAS, {1: 0.92, 8: 0.92}),
-    ((OURS,), ONNX_RUNTIME, {8: 1.10}),
-    ((FLOAT32,), ONNX_RUNTIME, {1: 1.0}),
-    (INTEGERS, ONNX_RUNTIME, {1: 0.36, 8: 0.36}),
-    (INTEGERS, OPENVINO_INT8, {1: 1.05, 8: 1.35}),
+WANTED: tuple[Wanted, ...] = (
+    (FLOATS, BARE_ONNX, {1: 1.05, 8: 1.05}),
+    (FLOATS, BARE_OPENVINO, {1: 1.05, 8: 1.05}),
+    ((OURS,), BARE_ONNX, {1: 1.05, 8: 1.05}),
+    (INTEGERS, BARE_INT8, {1: 1.05, 8: 1.05}),
 )
+SMALL, WANTED_OF_SMALL = 64, ((OURS,), FLOAT32, {1: 1.5})  # pixels, up to which this is wanted as well
+
+
+class Subject(NamedTuple):
+    """The network that is measured, and what its pictures go through."""
+
+    network: keras.Model
+    preprocessing: Preprocessing
+    labels: tuple[str, ...]
+
+    @property
+    def side(self) -> int:
+        return self.preprocessing.height
 
 
 class Measured(NamedTuple):
-    """`times` are milliseconds per image, per contestant and round; the same index is the same round."""
+    """`times` are milliseconds per image, per contestant and round; the same index is the same round. `apart`
+    is how far a probability is from the network's own, at most."""
 
     times: dict[str, list[float]]
     versions: list[str]
-    notes: dict[str, str]
+    apart: dict[str, float]
 
 
-def pictures(count: int) -> NDArray[np.uint8]:
-    """Squares cut at random out of the two photographs of scikit-learn, uint8 (count, SIDE, SIDE, 3)."""
-    rng = np.random.default_rng(0)
-    photos = [Image.fromarray(photo) for photo in sklearn.datasets.load_sample_images().images]
-    cut = []
-    for i in range(count):
-        photo = photos[i % len(photos)]
-        side = int(rng.integers(SIDE // 2, min(photo.size)))
-        left, top = (int(rng.integers(0, whole - side + 1)) for whole in photo.size)
-        box = (left, top, left + side, top + side)
-        cut.append(np.asarray(photo.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box)))
-    return np.stack(cut)
-
-
-def settled(model: keras.Model, images: Any) -> keras.Model:
-    """The network with statistics of `images` in its normalisations, and random gamma and beta: fresh ones would leave
-    next to nothing to fold."""
-    rng = np.random.default_rng(0)
-    for layer in model.layers:
-        if folding.is_batch_normalization(layer):
-            layer.momentum = 0.0
-            layer.beta.assign(rng.normal(0, 0.1, layer.beta.shape))
-            if layer.gamma is not None:
-                layer.gamma.assign(rng.uniform(0.5, 1.5, layer.gamma.shape))
-    model(images, training=True)
-    return model
-
-
-def write_artefacts(folder: Path) -> int:
-    """Ours, Keras', `network` for the peers, and pictures; returns the network's multiply-adds."""
+def calmed(network: str, side: int) -> Subject:
+    """Of random weights, with a thousand classes."""
     keras.utils.set_random_seed(0)
-    samples = pictures(SAMPLES)
-    np.save(folder / "samples.npy", samples)
+    preprocessing = Preprocessing(height=side, width=side)
+    model = NETWORKS[network](input_shape=(side, side, 3), classes=CLASSES)
+    settled(model, preprocessing.on_device(pictures(SETTLED_ON, side)))
+    return Subject(model, preprocessing, tuple(f"class {i}" for i in range(CLASSES)))
+
+
+def of_run(folder: Path, side: int | None) -> Subject:
+    """The network of a finished run, at its size or at another."""
+    trained = run_folder.load(folder)
+    if side is None or side == trained.preprocessing.height:
+        return Subject(trained.model, trained.preprocessing, trained.labels)
+    classifier = Run(folder).read_finished()
+    sized = classifier.model_copy(update={"arguments": classifier.arguments | {"input_shape": (side, side, 3)}})
+    network = sized.build()
+    network.set_weights(trained.model.get_weights())
+    preprocessing = trained.preprocessing.model_copy(update={"height": side, "width": side})
+    return Subject(network, preprocessing, trained.labels)
+
+
+def write_artefacts(folder: Path, subject: Subject) -> None:
+    """Ours, Keras', `network` for the peers, and what all of them are given."""
+    network, preprocessing, labels = subject
+    samples = pictures(SAMPLES, subject.side)
+    images = np.concatenate([preprocessing.on_device(part).numpy() for part in np.split(samples, 10)])
+    np.save(folder / "samples.npy", images)
     for batch in CALLS:
         np.save(folder / f"pixels-{batch}.npy", samples[:batch])
-    images = samples[: max(CALLS)] / np.float32(127.5) - 1
-    network = folding.fold(settled(NETWORKS[NETWORK](classes=CLASSES), images))
-    preprocessing, labels = Preprocessing(height=SIDE, width=SIDE), [f"class {i}" for i in range(CLASSES)]
-    saved_model.write([(network, preprocessing)], labels, folder / "saved_model")
+        np.save(folder / f"images-{batch}.npy", images[:batch])
+        np.save(folder / f"expected-{batch}.npy", network.predict_on_batch(images[:batch]))
+    folded = folding.fold(network)
+    saved_model.write([(folded, preprocessing)], labels, folder / "saved_model")
     if half_precision.machine_has_it():
-        saved_model.write([(half_precision.in_bfloat16(network), preprocessing)], labels, folder / "bfloat16")
+        saved_model.write([(half_precision.in_bfloat16(folded), preprocessing)], labels, folder / "bfloat16")
     source = folder / "model.tflite"
     with quiet.native():
-        tflite.write(network, preprocessing, labels, source)
-        ranges = quantization.ranges(source, network.name, samples)
+        tflite.write(folded, preprocessing, labels, source)
+        ranges = quantization.ranges(source, folded.name, samples)
         for kind in ("dynamic", "int8"):
-            quantization.write(source, kind, folder / f"model.{kind}.tflite", network.name, ranges)
-    network.export(folder / "network", verbose=False)
-    theirs = settled(keras.applications.InceptionV3(weights=None, classes=CLASSES), images)
-    theirs.export(folder / "keras", verbose=False)
-    return multiply_adds(network)
+            quantization.write(source, kind, folder / f"model.{kind}.tflite", folded.name, ranges)
+    if installed(*PEERS[BARE_ONNX]):
+        onnx_file.write(folded, preprocessing, labels, folder / "model.onnx")
+    if installed(*PEERS[BARE_OPENVINO]):
+        openvino_ir.write(folded, preprocessing, labels, folder / "model.xml")
+    folded.export(folder / "network", verbose=False)
+    network.export(folder / "keras", verbose=False)
+
+
+def installed(*packages: str) -> bool:
+    return all(importlib.util.find_spec(name) for name in packages)
 
 
 def write_peers(folder: Path) -> list[str]:
     """The files of the peers that are installed; a sentence for each that is left out."""
     commands = {
-        ONNX_RUNTIME: ["tf2onnx.convert", "--saved-model", "network", "--output", "network.onnx"],
-        OPENVINO: ["benchmarks.inference_openvino", "network", "samples.npy", "openvino.xml", "openvino_int8.xml"],
+        BARE_ONNX: ["tf2onnx.convert", "--saved-model", "network", "--output", "network.onnx"],
+        BARE_OPENVINO: ["benchmarks.inference_openvino", "network", "samples.npy", "openvino.xml", "openvino_int8.xml"],
     }
     missing = []
     for peer, needed in PEERS.items():
@@ -181,19 +210,20 @@ def environment() -> dict[str, str]:
 
 def measure(folder: Path, batch: int, rounds: int) -> Measured:
     """Of all whose files are in `folder`."""
-    present = {name: (kind, file) for name, (kind, file) in CONTESTANTS.items() if (folder / file).exists()}
+    present = {name: found for name, found in CONTESTANTS.items() if (folder / found[1]).exists()}
     matrix = tf.random.stateless_normal((PRODUCT, PRODUCT), seed=(0, 1))
     times: dict[str, list[float]] = {name: [] for name in (*present, LIMIT)}
     with contextlib.ExitStack() as stack:
         workers = {}
-        for name, (kind, file) in present.items():
-            command = [sys.executable, "-m", "benchmarks.inference_worker", kind, file, f"pixels-{batch}.npy"]
+        for name, (kind, file, given) in present.items():
+            command = [sys.executable, "-m", "benchmarks.inference_worker", kind, file, f"{given}-{batch}.npy"]
             pipe = subprocess.PIPE
             workers[name] = stack.enter_context(
                 subprocess.Popen(command, cwd=folder, env=environment(), stdin=pipe, stdout=pipe, text=True)
             )
         said = {name: reply(name, worker) for name, worker in workers.items()}
-        compare({name: np.array(found["probabilities"]) for name, found in said.items()})
+        answers = {name: np.array(found["probabilities"]) for name, found in said.items()}
+        apart = differences(answers, np.load(folder / f"expected-{batch}.npy"))
         for i in progress.watch(range(rounds), rounds, f"Batches of {batch}"):
             names = list(times)
             for name in names[i % len(names) :] + names[: i % len(names)]:
@@ -202,8 +232,7 @@ def measure(folder: Path, batch: int, rounds: int) -> Measured:
                     times[name].append(min(milliseconds(lambda: tf.matmul(matrix, matrix)) for _ in range(10)))
                     continue
                 times[name].append(reply(name, workers[name], CALLS[batch]) / batch)
-    versions = sorted({found["version"] for found in said.values()})
-    return Measured(times, versions, {name: found["note"] for name, found in said.items() if found["note"]})
+    return Measured(times, sorted({found["version"] for found in said.values()}), apart)
 
 
 def reply(name: str, worker: "subprocess.Popen[str]", calls: int | None = None) -> Any:
@@ -219,12 +248,14 @@ def reply(name: str, worker: "subprocess.Popen[str]", calls: int | None = None) 
     return json.loads(line)
 
 
-def compare(probabilities: dict[str, NDArray[np.float64]]) -> None:
-    """All that compute our network in float32 give the same answers, or the times would mean nothing."""
-    ours = probabilities[OURS]
-    for name in (FLOAT32, ONNX_RUNTIME, OPENVINO):
-        if name in probabilities and (apart := np.abs(probabilities[name] - ours).max() / ours.max()) > SAME:
-            raise SystemExit(f"{name} and {OURS} differ by {apart:.1e} of the largest probability: not one network.")
+def differences(answers: dict[str, NDArray[np.float64]], expected: NDArray[Any]) -> dict[str, float]:
+    """The largest difference of a probability from the network's own, of each; all that compute in float32 compute the
+    same network, or the times would mean nothing."""
+    apart = {name: float(np.abs(answer - expected).max()) for name, answer in answers.items()}
+    for name in (*FLOATS, KERAS, BARE_ONNX, BARE_OPENVINO):
+        if name in apart and (share := apart[name] / expected.max()) > SAME:
+            raise SystemExit(f"{name} differs by {share:.1e} of the largest probability: not the same network.")
+    return apart
 
 
 def paired(times: dict[str, list[float]], name: str, against: str) -> float:
@@ -232,63 +263,79 @@ def paired(times: dict[str, list[float]], name: str, against: str) -> float:
 
 
 def table(found: Measured, batch: int, multiplications: int) -> list[dict[str, Any]]:
-    """Each against Keras' export, and ours against what they are wanted to be compared with."""
+    """Each against the peer that it is wanted to be as fast as, or Keras' export where that is left out."""
     times = found.times
     product = statistics.median(times[LIMIT])
     limit = round(multiplications / PRODUCT**3 * product, 3)
-    pairs = [(name, KERAS) for name in times if name != LIMIT]
-    pairs += [
-        (name, against)
-        for names, against, largest in WANTED
-        for name in names
-        if batch in largest and against in times and (name, against) not in pairs
-    ]
     rows = []
-    for name, against in pairs:
-        note = f", {found.notes[name]}" if name in found.notes else ""
-        ratio = paired(times, name, against)
-        rows.append(row(f"{name}, batch {batch}{note}", times[name], ratio, against, limit))
+    for name in (name for name in times if name != LIMIT):
+        peer = BARE_INT8 if name in (*INTEGERS, BARE_INT8) else BARE_ONNX
+        against = peer if peer in times else KERAS
+        rows.append(row(f"{name}, batch {batch}", times[name], paired(times, name, against), against, limit))
     rate = 2 * PRODUCT**3 / product / 1e6  # from milliseconds to 10^9 operations a second
     rows.append(row(f"{LIMIT}, {rate:.0f} GFLOP/s", times[LIMIT], 1.0, LIMIT, round(product, 3)))
     return rows
 
 
-def verdicts(times: dict[str, list[float]], batch: int) -> list[str]:
+def wanted(side: int) -> tuple[Wanted, ...]:
+    return (*WANTED, WANTED_OF_SMALL) if side <= SMALL else WANTED
+
+
+def verdicts(found: Measured, batch: int, side: int) -> list[str]:
     said = []
-    for names, against, largest in WANTED:
-        if batch in largest and against in times:
-            name = min(names, key=lambda name: statistics.median(times[name]))
+    times, apart = found.times, found.apart
+    for names, against, largest in wanted(side):
+        present = [name for name in names if name in times]
+        if batch in largest and against in times and present:
+            name = min(present, key=lambda name: statistics.median(times[name]))
             figure = paired(times, name, against)
             said.append(verdict(f"{name} / {against}, batch {batch}", figure, largest[batch]))
+    worst = max((name for name in FLOATS if name in apart), key=lambda name: apart[name])
+    outcome = "reached" if apart[worst] <= EXACT else "missed"
+    said.append(
+        f"largest difference of a probability, batch {batch}: {apart[worst]:.1e} ({worst}), wanted: at most "
+        f"{EXACT:.0e}: {outcome}"
+    )
     return said
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=20, help="two at least")
+    parser.add_argument("--network", choices=NETWORKS, metavar="NAME", help="a name from `networks`; inception_v3")
+    parser.add_argument("--run", type=Path, help="a finished run, whose network is taken instead")
+    parser.add_argument("--side", type=int, metavar="PIXELS", help="that of its publication, or of the run")
+    parser.add_argument("--rounds", type=int, default=8, help="two at least")
     parser.add_argument("--json", action="store_true", help="figures for other programs")
     arguments = parser.parse_args()
     if arguments.rounds < 2:
         parser.error("--rounds must be at least 2: a spread needs two.")
+    if arguments.run and arguments.network:
+        parser.error("--run has a network already: leave --network out.")
     tf.config.threading.set_intra_op_parallelism_threads(THREADS)
+    if arguments.run:
+        subject, what = of_run(arguments.run, arguments.side), "trained"
+    else:
+        network = arguments.network or "inception_v3"
+        subject, what = calmed(network, arguments.side or CARDS[network].side), "calmed"
+    title = f"{subject.network.name} ({what}) at {subject.side} pixels"
     rows, said, versions = [], [], set()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        progress.console.print(f"Building {NETWORK} and writing its artefacts")
-        multiplications = write_artefacts(folder)
+        progress.console.print(f"Writing the files of {title}")
+        write_artefacts(folder, subject)
         missing = write_peers(folder)
         for batch in CALLS:
             found = measure(folder, batch, arguments.rounds)
-            rows += table(found, batch, multiplications)
-            said += verdicts(found.times, batch)
+            rows += table(found, batch, multiply_adds(subject.network))
+            said += verdicts(found, batch, subject.side)
             versions |= {*found.versions}
     measured_on = f"{machine()}; {', '.join(sorted(versions))}"
     if arguments.json:
-        Console().print_json(json.dumps({"machine": measured_on, "rows": rows}))
+        Console().print_json(json.dumps({"machine": measured_on, "subject": title, "rows": rows, "verdicts": said}))
         return
     console = Console(width=None if sys.stdout.isatty() else 140)
-    title = f"{NETWORK} at {SIDE} pixels, {THREADS} threads, milliseconds per image"
-    console.print(printed(rows, title, f"{measured_on}; {arguments.rounds} rounds"))
+    shown = f"{title}, {THREADS} threads, milliseconds per image"
+    console.print(printed(rows, shown, f"{measured_on}; {arguments.rounds} rounds"))
     for sentence in (*said, *missing):
         console.print(sentence)
 

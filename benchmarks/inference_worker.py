@@ -1,21 +1,24 @@
 """One contestant of `benchmarks.inference`, for a process of its own.
 
-    python -m benchmarks.inference_worker KIND FILE PIXELS
+    python -m benchmarks.inference_worker KIND FILE INPUT
 
-KIND is one of `KINDS`, FILE what it runs, PIXELS a NumPy file of pictures, uint8 (batch, height, width, 3). Prints a
-JSON object: `probabilities`, (batch, classes), `version` of the runtime, and `note`, what a reader of its times should
-know. Then, for each line on standard input, a number of calls, it makes them and prints their median in milliseconds.
+KIND is one of `KINDS`, FILE what it runs, INPUT a NumPy file of what it is given: (batch, height, width, 3), uint8
+pixels or float32 as the network takes them. Prints a JSON object: `probabilities`, (batch, classes), and `version` of
+the runtime. Then, for each line on standard input, a number of calls, it makes them and prints their median in
+milliseconds.
 
 Each kind imports its own runtime alone.
 """
 
 import functools
+import importlib.metadata
 import json
 import os
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -24,35 +27,32 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the program does
 import numpy as np
 
 from app.program import quiet
+from export import run_artefact
 
 THREADS = 2
 WARM_UP = 3
+# Suffix of a file of ours -> the package that runs it.
+PACKAGES = {".tflite": "ai-edge-litert", ".onnx": "onnxruntime", ".xml": "openvino"}
 
 
 class Contestant(NamedTuple):
-    """`call` gives probabilities, (batch, classes), of the pictures that it was made with."""
+    """`call` gives probabilities, (batch, classes), of what it was made with."""
 
     call: Callable[[], Any]
     version: str
-    note: str = ""
 
 
-def scaled(pixels: Any) -> Any:
-    """uint8 -> float32 in [-1, 1], as the networks take them."""
-    return (pixels / 127.5 - 1).astype(np.float32)
+def artefact(file: str, pixels: Any) -> Contestant:
+    """A file of ours, as the program runs it."""
+    suffix = Path(file).suffix
+    runtime, load = run_artefact.RUNTIMES[suffix]
+    with quiet.native():
+        network = load(file, THREADS)
+        network(pixels)  # LiteRT says how it allocates
+    return Contestant(lambda: network(pixels), _version(runtime, PACKAGES[suffix]))
 
 
-def predict_pixels(folder: str, pixels: Any) -> Contestant:
-    """Our SavedModel, on uint8."""
-    return _saved_model(folder, "predict_pixels", pixels)
-
-
-def keras_export(folder: str, pixels: Any) -> Contestant:
-    """What `model.export` of Keras wrote, on float32."""
-    return _saved_model(folder, "serving_default", scaled(pixels))
-
-
-def _saved_model(folder: str, signature: str, images: Any) -> Contestant:
+def saved_model(folder: str, images: Any, signature: str) -> Contestant:
     with quiet.tensorflow():
         import tensorflow as tf
     tf.config.threading.set_intra_op_parallelism_threads(THREADS)
@@ -65,35 +65,11 @@ def _saved_model(folder: str, signature: str, images: Any) -> Contestant:
         (probabilities,) = loaded.signatures[signature](**given).values()
         return probabilities.numpy()
 
-    return Contestant(call, f"TensorFlow {tf.__version__}")
+    return Contestant(call, _version("TensorFlow", "tensorflow"))
 
 
-def litert(file: str, pixels: Any) -> Contestant:
-    """A LiteRT file, on uint8; one that takes a single picture is called for each."""
-    import importlib.metadata
-
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(file, num_threads=THREADS)
-    (image,), (probabilities,) = interpreter.get_input_details(), interpreter.get_output_details()
-    together = len(pixels) == 1 or image["shape_signature"][0] == -1
-    parts = [pixels] if together else np.split(pixels, len(pixels))
-    with quiet.native():
-        interpreter.resize_tensor_input(image["index"], parts[0].shape)
-        interpreter.allocate_tensors()
-
-    def answer(part: Any) -> Any:
-        interpreter.set_tensor(image["index"], part)
-        interpreter.invoke()
-        return interpreter.get_tensor(probabilities["index"])
-
-    version = f"LiteRT {importlib.metadata.version('ai-edge-litert')}"
-    note = "" if together else "one picture after the other"
-    return Contestant(lambda: np.concatenate([answer(part) for part in parts]), version, note)
-
-
-def onnx_runtime(file: str, pixels: Any) -> Contestant:
-    """On float32."""
+def onnx_runtime(file: str, images: Any) -> Contestant:
+    """The bare network, with ONNX Runtime's own settings."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -101,29 +77,31 @@ def onnx_runtime(file: str, pixels: Any) -> Contestant:
     # Its threads look for work for a second after a call, which the next contestant would pay.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    given = {session.get_inputs()[0].name: scaled(pixels)}
-    return Contestant(lambda: session.run(None, given)[0], f"ONNX Runtime {onnxruntime.__version__}")
+    given = {session.get_inputs()[0].name: images}
+    return Contestant(lambda: session.run(None, given)[0], _version("ONNX Runtime", "onnxruntime"))
 
 
-def openvino(file: str, pixels: Any, **settings: str) -> Contestant:
-    """On float32."""
+def openvino(file: str, images: Any, **settings: str) -> Contestant:
+    """The bare network, of a fixed size."""
     import openvino
 
     core = openvino.Core()
     model = core.read_model(file)
-    model.reshape(pixels.shape)
+    model.reshape(images.shape)
     # One call at a time is what all are asked for.
     settings = {"INFERENCE_NUM_THREADS": str(THREADS), "PERFORMANCE_HINT": "LATENCY", **settings}
     request = core.compile_model(model, "CPU", settings).create_infer_request()
-    images = scaled(pixels)
-    version = f"OpenVINO {openvino.__version__.split('-')[0]}"
-    return Contestant(lambda: request.infer([images], share_inputs=True)[0], version)
+    return Contestant(lambda: request.infer([images], share_inputs=True)[0], _version("OpenVINO", "openvino"))
+
+
+def _version(runtime: str, package: str) -> str:
+    return f"{runtime} {importlib.metadata.version(package)}"
 
 
 KINDS: dict[str, Callable[[str, Any], Contestant]] = {
-    "predict_pixels": predict_pixels,
-    "keras_export": keras_export,
-    "litert": litert,
+    "predict_pixels": functools.partial(saved_model, signature="predict_pixels"),
+    "keras_export": functools.partial(saved_model, signature="serving_default"),
+    "artefact": artefact,
     "onnx_runtime": onnx_runtime,
     # Where the processor has bfloat16, OpenVINO takes that for float32 unless told otherwise.
     "openvino": functools.partial(openvino, INFERENCE_PRECISION_HINT="f32"),
@@ -140,12 +118,11 @@ def median_ms(call: Callable[[], Any], count: int) -> float:
     return 1000 * statistics.median(times)
 
 
-def main(kind: str, file: str, pixels: str) -> None:
-    contestant = KINDS[kind](file, np.load(pixels))
+def main(kind: str, file: str, given: str) -> None:
+    contestant = KINDS[kind](file, np.load(given))
     for _ in range(WARM_UP):
         probabilities = contestant.call()
-    said = {"probabilities": probabilities.tolist(), "version": contestant.version, "note": contestant.note}
-    print(json.dumps(said), flush=True)
+    print(json.dumps({"probabilities": probabilities.tolist(), "version": contestant.version}), flush=True)
     for line in sys.stdin:
         print(median_ms(contestant.call, int(line)), flush=True)
 
