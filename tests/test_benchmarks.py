@@ -1,6 +1,7 @@
 """The benchmarks' arithmetic, and the process that a contestant runs in. What they measure stands in RESULTS.md."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,12 @@ import keras
 import numpy as np
 import pytest
 
+from app import run_folder
+from app.datasets import loading
 from app.images.preprocessing import Preprocessing
-from benchmarks import calm, evaluation, inference, quantization
+from app.run_folder import golden
+from benchmarks import calm, evaluation, exporting, first_answer, inference, quantization
+from benchmarks.exporting import Event, Sample
 from benchmarks.inference import (
     BARE_INT8,
     BARE_ONNX,
@@ -152,6 +157,63 @@ def test_what_is_lost_is_counted_against_float32_seed_by_seed() -> None:
     assert reference["lost"] == [0, 0]
     assert (int8["lost"], int8["mean_lost"], int8["ratio"]) == ([1, -2], -0.5, round(691 / 690, 4))
     assert (int8["median_ms"], int8["spread"], int8["against"]) == (1.25, 0.5, "float32")
+
+
+def test_a_stage_of_an_export_has_its_seconds_and_its_most_memory() -> None:
+    begins = {"starting": 10.0, "folding": 12.0, "measuring": 15.0}
+    events = [Event(stage, time) for stage, time in begins.items()]
+    events += [Event("folding", 16.0), Event("end", 20.0)]  # for a second time
+    samples = [Sample(time, int(1e9 * memory)) for time, memory in ((11, 1), (13, 2), (15.5, 4), (18, 3), (21, 9))]
+    found = {line["name"]: line for line in exporting.rows(events, samples)}
+    assert {name: line["median_ms"] for name, line in found.items()} == {
+        "starting": 2000,
+        "folding": 7000,
+        "measuring": 1000,
+        "the whole": 10_000,
+    }
+    assert {name: line["gigabytes"] for name, line in found.items()} == {
+        "starting": 1,
+        "folding": 3,
+        "measuring": 4,
+        "the whole": 4,
+    }
+    assert found["folding"]["ratio"] == 0.7
+
+
+def test_the_memory_of_a_process_is_that_of_its_children_too() -> None:
+    child = [sys.executable, "-c", "held = bytearray(b'1' * 60_000_000); print(flush=True); input()"]
+    before = exporting.memory(os.getpid())
+    with subprocess.Popen(child, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        assert exporting.memory(os.getpid()) - before > 50_000_000
+        assert exporting.memory(process.pid) > 60_000_000
+        process.communicate(b"\n")
+    assert exporting.memory(process.pid) == 0
+
+
+def test_the_first_answer_is_asked_of_every_artefact_and_held_against_what_its_runtime_allows(tmp_path: Path) -> None:
+    for name in ("saved_model.pb", "model.tflite", "model.int8.onnx", "model.xml", "model.bin", "certificate.json"):
+        (tmp_path / name).touch()
+    names = first_answer.artefacts(tmp_path)
+    assert names == ["saved_model", "model.int8.onnx", "model.tflite", "model.xml"]
+    made = first_answer.rows({name: [1000.0 + i, 1200.0 + i] for i, name in enumerate(names)})
+    assert [line["limit"] for line in made] == [None, 1500, 1500, 2000]
+    assert made[0]["ratio"] == 1
+
+
+@pytest.mark.slow
+def test_a_calm_run_can_be_loaded_and_has_the_data_that_it_was_made_for(tmp_path: Path) -> None:
+    made = calm.run(tmp_path / "run", "lenet_bn", loading.load("digits"))
+    assert loading.of_run(made).labels == tuple("0123456789")
+    assert len({image["label"] for image in golden.read_golden(made)} & {*"0123456789"}) > 4
+    trained = run_folder.load(made.folder)
+    assert trained.model.output_shape == (None, 10)
+    answers = [
+        trained.model(trained.preprocessing(trained.preprocessing.decode(file.read_bytes()))[None]).numpy()
+        for file in sorted(made.golden.glob("*.png"))
+    ]
+    assert 0.1 < np.max(answers) < 0.99  # neither even nor steep
 
 
 def test_a_crop_is_held_against_an_image_and_an_image_against_the_network() -> None:
