@@ -59,7 +59,17 @@ from benchmarks.batch_normalization import milliseconds, printed, row, verdict
 from benchmarks.calm import SETTLED_ON, pictures, settled
 from benchmarks.inference_worker import THREADS
 from benchmarks.machine import machine
-from export import folding, half_precision, onnx_file, openvino_ir, quantization, saved_model, tflite
+from export import (
+    folding,
+    half_precision,
+    onnx_file,
+    openvino_ir,
+    quantization,
+    quantized_onnx,
+    quantized_openvino,
+    saved_model,
+    tflite,
+)
 from models import NETWORKS
 
 ROOT = Path(__file__).parent.parent
@@ -171,9 +181,12 @@ def write_artefacts(folder: Path, subject: Subject) -> None:
         for kind in ("dynamic", "int8"):
             quantization.write(source, kind, folder / f"model.{kind}.tflite", folded.name, ranges)
     if installed(*PEERS[BARE_ONNX]):
-        onnx_file.write(folded, preprocessing, labels, folder / "model.onnx")
-    if installed(*PEERS[BARE_OPENVINO]):
-        openvino_ir.write(folded, preprocessing, labels, folder / "model.xml")
+        in_onnx, int8 = folder / "model.onnx", folder / "model.int8.onnx"
+        onnx_file.write(folded, preprocessing, labels, in_onnx)
+        quantized_onnx.write(in_onnx, int8, quantized_onnx.ranges(in_onnx, samples))
+        if installed(*PEERS[BARE_OPENVINO]):
+            openvino_ir.write(folded, preprocessing, labels, folder / "model.xml")
+            quantized_openvino.write(int8, folder / "model.int8.xml")
     folded.export(folder / "network", verbose=False)
     network.export(folder / "keras", verbose=False)
 

@@ -148,15 +148,20 @@ def test_a_worker_answers_for_every_picture_of_its_batch(tmp_path: Path) -> None
     assert all(0 < median < 10_000 for median in medians)
 
 
-def test_what_is_lost_is_counted_against_float32_seed_by_seed() -> None:
+def test_what_is_lost_is_counted_against_float32_network_by_network() -> None:
+    reference = np.array([[True] * 8 + [False] * 2, [True] * 6 + [False] * 4])
+    int8 = reference.copy()
+    int8[0, :3] = False  # three lost, and in the other network one lost and two won
+    int8[1, 0], int8[1, 8:] = False, True
     found = {
-        "float32": [Answers(350, 2.0), Answers(340, 2.0)],
-        "int8": [Answers(349, 1.0), Answers(342, 1.5)],
+        f"seed {i}": {"LiteRT float32": Answers(reference[i], 2.0), "ONNX int8": Answers(int8[i], 1.0 + i / 2)}
+        for i in range(2)
     }
-    reference, int8 = quantization.rows(found)
-    assert reference["lost"] == [0, 0]
-    assert (int8["lost"], int8["mean_lost"], int8["ratio"]) == ([1, -2], -0.5, round(691 / 690, 4))
-    assert (int8["median_ms"], int8["spread"], int8["against"]) == (1.25, 0.5, "float32")
+    float32, quantised = quantization.rows(found)
+    assert (float32["lost"], float32["points"], float32["correct"]) == ([0, 0], 0, [8, 6])
+    assert (quantised["lost"], quantised["points"], quantised["ratio"]) == ([3, -1], 10.0, round(12 / 14, 4))
+    assert quantised["p"] == pytest.approx(22 / 64, abs=1e-3)  # four or more of six by chance
+    assert (quantised["median_ms"], quantised["spread"], quantised["against"]) == (1.25, 0.5, "LiteRT float32")
 
 
 def test_a_stage_of_an_export_has_its_seconds_and_its_most_memory() -> None:
