@@ -1,10 +1,16 @@
 """Networks to measure with, which nobody has to train, and run folders of them.
 
+    python -m benchmarks.calm NETWORK TO [DATA]
+
+writes the run folder TO of such a network, as if it were trained on DATA, or as if imported.
+
 What a runtime's time depends on, a random network has as well. Only its logits must not be steep, as those of a fresh
 network of a hundred layers are: the last bit of a float32 decides there, and int8 gives noise. `settled` calms them.
 """
 
 import io
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,11 +22,12 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.datasets import Data
+from app.datasets import Data, loading
 from app.datasets.dataset import spread
 from app.datasets.files import manifests
 from app.images.preprocessing import Preprocessing
 from app.networks.cards import CARDS
+from app.program import progress
 from app.run_folder import Classifier, Run, golden
 from app.run_folder.folder import versions
 from app.training.beginning import record_of
@@ -28,6 +35,7 @@ from export import folding
 
 SETTLED_ON = 8  # pictures
 GOLDEN = 16
+SPREAD = 0.01  # of the logits of a calm run
 
 
 def pictures(count: int, side: int) -> NDArray[np.uint8]:
@@ -58,6 +66,16 @@ def settled(model: keras.Model, images: Any) -> keras.Model:
     return model
 
 
+def flatten(model: keras.Model, images: Any) -> None:
+    """Makes the classifier so weak that its logits differ by `SPREAD`: what two runtimes round differently a hundred
+    random layers make larger, and a proof that was meant for trained networks would fail of it."""
+    logits = np.log(np.maximum(model.predict_on_batch(images), np.finfo(np.float32).tiny))
+    spread = np.std(logits - logits.mean(axis=1, keepdims=True))
+    *_, classifier = (layer for layer in model.layers if isinstance(layer, keras.layers.Dense))
+    for weight in classifier.weights:
+        weight.assign(weight * (SPREAD / spread))
+
+
 def run(folder: Path, network: str, data: Data | None = None) -> Run:
     """A finished run of the network at the size of its publication, as if trained on the data; without data it has a
     thousand classes, as if imported."""
@@ -76,7 +94,9 @@ def run(folder: Path, network: str, data: Data | None = None) -> Run:
     )
     kept = list(_of(data) if data else _photographs(side))
     decoded = [classifier.preprocessing.decode(encoded) for encoded, _ in kept[:SETTLED_ON]]
-    model = settled(classifier.build(), tf.stack([classifier.preprocessing(pixels) for pixels in decoded]))
+    images = tf.stack([classifier.preprocessing(pixels) for pixels in decoded])
+    model = settled(classifier.build(), images)
+    flatten(model, images)
     folder.mkdir(parents=True)
     made = Run(folder)
     made.classifier.write_text(classifier.model_dump_json())
@@ -97,3 +117,19 @@ def _photographs(side: int) -> Iterable[tuple[bytes, str | None]]:
         content = io.BytesIO()
         Image.fromarray(picture).save(content, "JPEG", quality=90)
         yield content.getvalue(), None
+
+
+def run_apart(folder: Path, network: str, data_name: str | None = None) -> Run:
+    """`run` in a process of its own, whose memory is free afterwards."""
+    command = [sys.executable, "-m", "benchmarks.calm", network, str(folder), *([data_name] if data_name else [])]
+    if subprocess.run(command, check=False).returncode:
+        raise SystemExit(f"No run of {network} could be made.")
+    return Run(folder)
+
+
+def main(network: str, to: str, data_name: str | None = None) -> None:
+    run(Path(to), network, loading.load(data_name, progress.watch) if data_name else None)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

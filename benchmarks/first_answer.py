@@ -92,7 +92,7 @@ def main() -> None:
         version = newest(arguments.export) if arguments.export else None
         if version is None:
             progress.console.print(f"Exporting {NETWORK}")
-            run = calm.run(Path(name) / NETWORK, NETWORK)
+            run = calm.run_apart(Path(name) / NETWORK, NETWORK)
             formats = [format_ for format_, package in FORMATS.items() if importlib.util.find_spec(package)]
             version, _ = exporting.export(run.folder, Path(name) / "exports", formats, watch=progress.watch)
         made = rows(measure(version, arguments.rounds))
