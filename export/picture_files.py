@@ -169,13 +169,12 @@ def _of_masks(encoded: bytes, limits: Limits) -> Any:
     width, height = (_number(encoded, at, signed=True) for at in (18, 22))
     top_down, height = height < 0, abs(height)
     _check_size("bmp", encoded, width, height, limits)
-    masks = [
-        _number(encoded, 54 + 4 * i) for i in range(4 if header >= WITH_ALPHA or packing == MASKED_WITH_ALPHA else 3)
-    ]
+    count = 4 if header >= WITH_ALPHA or packing == MASKED_WITH_ALPHA else 3
+    masks = [_number(encoded, 54 + 4 * i) for i in range(count)]
     lowest = [mask & -mask for mask in masks]
     highest = [mask // max(low, 1) for mask, low in zip(masks, lowest, strict=True)]
     if not all(lowest[:3]) or any(high & (high + 1) for high in highest):
-        said = " ".join(str(_number(encoded, 54 + 4 * i, signed=True) if i < len(masks) else 0) for i in range(4))
+        said = " ".join(str(_number(encoded, 54 + 4 * i, signed=True) if i < count else 0) for i in range(4))
         raise RefusedError(f"This BMP has the masks {said} which leave out a colour or have holes; save it as PNG.")
     # Some files say a place within what comes before the pixels, and mean the one behind that.
     start, behind = _number(encoded, 10, signed=True), 14 + header
@@ -186,7 +185,7 @@ def _of_masks(encoded: bytes, limits: Limits) -> Any:
         raise RefusedError("This BMP is cut short.")
     stored = np.frombuffer(encoded[start : start + row * height].ljust(row * height, b"\0"), f"<u{bits // 8}")
     numbers = stored.reshape(height, -1)[:: 1 if top_down else -1, :width].astype(np.uint64)
-    parts = [low for low in zip(lowest, highest, strict=True) if low[0]]
+    parts = [(low, high) for low, high in zip(lowest, highest, strict=True) if low]
     pixels = np.stack([(numbers // low & high) * 255 // high for low, high in parts], axis=-1).astype(np.uint8)
     if len(parts) == 3:
         return pixels

@@ -68,7 +68,9 @@ def test_both_decoders_go_by_the_same_marks_and_limits() -> None:
     assert decoding.LIMITS == picture_files.LIMITS
 
 
-def test_a_picture_that_cannot_be_read_does_not_end_the_others(exported: Path, tmp_path: Path) -> None:
+def test_a_picture_that_cannot_be_read_does_not_end_the_others(
+    exported: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     files = {"a.png": FILES["PNG"], "b.png": REFUSED["cut PNG"], "c.jpg": FILES["JPEG baseline"]}
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
@@ -77,6 +79,7 @@ def test_a_picture_that_cannot_be_read_does_not_end_the_others(exported: Path, t
     assert [Path(row["file"]).name for row in rows] == ["a.png", "b.png", "c.jpg", "d.png"]
     assert [row.get("error") for row in rows] == [None, picture_files.DAMAGED, None, "No such file or directory"]
     assert [len(row["classes"]) for row in rows] == [2, 0, 2, 0]
+    assert capfd.readouterr().err == "", "not of LiteRT's delegates either"
     with pytest.raises(UserError, match=r"nowhere does not exist\."):
         predicting.predict(exported / "model.tflite", [tmp_path / "a.png", tmp_path / "nowhere"], 2, unwatched)
 
