@@ -17,11 +17,14 @@ def write(source: Path, file: Path) -> None:
     """
     import onnx
     import openvino
+    from openvino._offline_transformations import apply_moc_transformations
 
     try:
         network = openvino.Core().read_model(source)
     except Exception as error:  # its errors have no class in common
         raise ConversionError(f"OpenVINO cannot read {source.name}: {str(error).strip().splitlines()[-1]}") from error
+    # What compiling does first, done once: the file is loaded in half the time. Without folding of constants.
+    apply_moc_transformations(network, False)
     for entry in onnx.load(source, load_external_data=False).metadata_props:
         network.set_rt_info(entry.value, entry.key)
     try:
