@@ -31,8 +31,12 @@ from export import run_artefact
 
 THREADS = 2
 WARM_UP = 3
-# Suffix of a file of ours -> the package that runs it.
-PACKAGES = {".tflite": "ai-edge-litert", ".onnx": "onnxruntime", ".xml": "openvino"}
+# Suffix of a file of ours -> who runs it, and of which package.
+RUN_BY = {
+    ".tflite": ("LiteRT", "ai-edge-litert"),
+    ".onnx": ("ONNX Runtime", "onnxruntime"),
+    ".xml": ("OpenVINO", "openvino"),
+}
 
 
 class Contestant(NamedTuple):
@@ -45,11 +49,11 @@ class Contestant(NamedTuple):
 def artefact(file: str, pixels: Any) -> Contestant:
     """A file of ours, as the program runs it."""
     suffix = Path(file).suffix
-    runtime, load = run_artefact.RUNTIMES[suffix]
+    _, load = run_artefact.RUNTIMES[suffix]
     with quiet.native():
         network = load(file, THREADS)
         network(pixels)  # LiteRT says how it allocates
-    return Contestant(lambda: network(pixels), _version(runtime, PACKAGES[suffix]))
+    return Contestant(lambda: network(pixels), _version(*RUN_BY[suffix]))
 
 
 def saved_model(folder: str, images: Any, signature: str) -> Contestant:
