@@ -1,11 +1,10 @@
 """The packages that make and run the files of an export, and their versions. Those of the extra `runtimes` may lack."""
 
 import importlib.metadata
-import importlib.util
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from app.program.errors import UserError
+from app.artefacts import installed
 from app.run_folder.folder import versions
 
 # What each format is written with; the last of them runs it.
@@ -19,7 +18,7 @@ def check_formats(formats: Sequence[str]) -> None:
         UserError: what writes one of these formats is not installed.
     """
     for format_ in formats:
-        _check(f"The format {format_}", WRITTEN_WITH.get(format_, ()))
+        installed.check(f"The format {format_}", WRITTEN_WITH.get(format_, ()))
 
 
 def check_int8() -> None:
@@ -27,7 +26,7 @@ def check_int8() -> None:
     Raises:
         UserError: what makes OpenVINO's int8 file, besides OpenVINO, is not installed.
     """
-    _check("OpenVINO's file of --quantize int8", WRITTEN_WITH["onnx"])
+    installed.check("OpenVINO's file of --quantize int8", WRITTEN_WITH["onnx"])
 
 
 def check_files(version: Path) -> None:
@@ -37,15 +36,7 @@ def check_files(version: Path) -> None:
     """
     for pattern, format_ in SUFFIXES.items():
         for file in sorted(version.glob(pattern)):
-            _check(str(file), WRITTEN_WITH[format_][-1:])
-
-
-def _check(what: str, needed: Iterable[str]) -> None:
-    if missing := [package for package in needed if importlib.util.find_spec(package) is None]:
-        raise UserError(
-            f"{what} needs {' and '.join(missing)}, which the extra `runtimes` brings: "
-            "pip install -c constraints.txt -e '.[app,runtimes]'."
-        )
+            installed.check(str(file), WRITTEN_WITH[format_][-1:])
 
 
 def of_files(version: Path) -> dict[str, str]:
