@@ -11,6 +11,7 @@ import logging
 import shutil
 import tempfile
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -158,13 +159,14 @@ def _giving(nodes: Sequence[Any], tensors: Sequence[str]) -> list[Any]:
 
 
 def _of_one_scale(graph: Any, measured: Ranges) -> Ranges:
-    """The same ranges, but what is joined has that of the whole: its parts would be scaled twice otherwise."""
+    """The same ranges, but a part that nothing reads except what joins it has that of the whole: it would be scaled
+    twice otherwise."""
     from onnxruntime.quantization import TensorsData
 
-    found = dict(measured.items())
+    found, readers = dict(measured.items()), Counter(name for node in graph.node for name in node.input)
     for node in reversed(graph.node):
         if node.op_type == "Concat" and node.output[0] in found:
-            found |= {name: found[node.output[0]] for name in node.input if name in found}
+            found |= {name: found[node.output[0]] for name in node.input if name in found and readers[name] == 1}
     return TensorsData(measured.calibration_method, found)
 
 
@@ -200,8 +202,11 @@ def _taken(source: Path) -> Iterator[None]:
     except (ConversionError, OSError):
         raise
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise ConversionError(f"ONNX Runtime's quantizer cannot take {source.name}: {reason}") from error
+        raise ConversionError(f"ONNX Runtime's quantizer cannot take {source.name}: {first_line(error)}") from error
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 @contextlib.contextmanager

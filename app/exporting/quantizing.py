@@ -26,7 +26,9 @@ from app.program.progress import Watch, console
 from app.program.shown import counted
 from app.run_folder.trained import Trained
 from export import run_artefact
+from export.on_pixels import ConversionError
 from export.quantization import Kind
+from export.quantized_onnx import first_line
 
 CHANCE = 0.05  # the probability of a loss by chance, from which on it is none
 
@@ -69,7 +71,7 @@ def quantize(
     int8 with the lowest signal-to-noise ratio, where it was tried to leave some in float32.
 
     Raises:
-        ConversionError: a quantizer cannot take the network.
+        ConversionError: a quantizer, or a runtime its file, cannot take the network.
         UserError: a drop above `max_drop` whatever is tried, of every file; no validation pictures.
     """
     if not data.validation.count:
@@ -233,8 +235,13 @@ def _rounded(p: float) -> str:
 
 def _best(files: Sequence[Path], pictures: Pictures, watch: Watch) -> list[NDArray[Any]]:
     """The best class for each picture, of each file. A picture is decoded once for all."""
-    with quiet.native():
-        networks = [run_artefact.RUNTIMES[file.suffix][1](str(file), os.cpu_count()) for file in files]
+    networks = []
+    for file in files:
+        try:
+            with quiet.native():
+                networks.append(run_artefact.RUNTIMES[file.suffix][1](str(file), os.cpu_count()))
+        except Exception as error:  # a runtime raises what it likes about an operation that it lacks
+            raise ConversionError(f"{file.name} does not run: {first_line(error)}") from error
     shown = watch(pictures, pictures.count, f"Measuring {', '.join(file.name for file in files)}")
     answers = [[network(pixels[np.newaxis]).argmax() for network in networks] for pixels in shown]
     return [np.array(best) for best in zip(*answers, strict=True)]

@@ -26,6 +26,7 @@ from app.exporting import calibrating, quantizing
 from app.images.decoding import decode
 from app.images.preprocessing import Preprocessing
 from app.program.errors import UserError
+from app.program.progress import unwatched
 from app.run_folder.folder import Run
 from app.run_folder.trained import Trained
 from export import folding, onnx_file, quantized_onnx, quantized_openvino, run_artefact
@@ -135,10 +136,14 @@ def test_the_files_say_what_the_float32_file_says(source: Path, files: dict[str,
 
 
 def test_what_is_joined_has_the_scale_of_the_whole() -> None:
-    """So that nothing is scaled again: one joining inside another, too."""
+    """So that nothing is scaled again: one joining inside another, too; but not `b`, which something else reads."""
     node = onnx.helper.make_node
     graph = SimpleNamespace(
-        node=[node("Concat", ["a", "b"], ["c"]), node("Relu", ["c"], ["r"]), node("Concat", ["c", "d"], ["e"])]
+        node=[
+            node("Concat", ["a", "b"], ["c"]),
+            node("Relu", ["b"], ["r"]),
+            node("Concat", ["c", "d"], ["e"]),
+        ]
     )
     from onnxruntime.quantization import CalibrationMethod, TensorsData
 
@@ -147,7 +152,7 @@ def test_what_is_joined_has_the_scale_of_the_whole() -> None:
         CalibrationMethod.MinMax, {name: (np.float32(0), np.float32(top)) for name, top in tops.items()}
     )
     found = {name: one.range_value[1] for name, one in quantized_onnx._of_one_scale(graph, measured).items()}
-    assert found == {"a": 9, "b": 9, "c": 9, "d": 9, "e": 9, "r": 2}
+    assert found == {"a": 9, "b": 2, "c": 9, "d": 9, "e": 9, "r": 2}
     assert measured["a"].range_value[1] == 1
 
 
@@ -340,6 +345,14 @@ def test_a_picture_is_decoded_once_for_all_files(
     assert [one["file"] for one in found] == ["model.int8.tflite", "model.int8.onnx", "model.int8.xml"]
     # Each training picture for the ranges of both quantizers.
     assert decoded.total() == data.validation.count + 2 * data.train.count
+
+
+def test_a_file_that_its_runtime_does_not_take_is_named(tmp_path: Path, data: Data, trained: Trained) -> None:
+    file = tmp_path / "model.int8.onnx"
+    file.write_bytes(b"none")
+    validation = calibrating.validation(data, trained.preprocessing)
+    with pytest.raises(ConversionError, match=r"^model\.int8\.onnx does not run: [^\n]+$"):
+        quantizing._best([file], validation, unwatched)
 
 
 # ---- what they are calibrated on
