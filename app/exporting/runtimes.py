@@ -40,8 +40,9 @@ def check_files(version: Path) -> None:
 
 
 def of_files(version: Path) -> dict[str, str]:
-    """The versions of this program and of all that wrote and ran the files of the version folder."""
-    packages = ["ai-edge-litert"] if any(version.glob("*.tflite")) else []
+    """The versions of this program and of all that wrote and ran the files of the version folder, and decoded for
+    them."""
+    packages = ["pillow", *(["ai-edge-litert"] if any(version.glob("*.tflite")) else [])]
     for pattern, format_ in SUFFIXES.items():
         packages += WRITTEN_WITH[format_] if any(version.glob(pattern)) else ()
     packages += WRITTEN_WITH["onnx"] if any(version.glob("*.int8.xml")) else ()

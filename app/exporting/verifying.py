@@ -49,8 +49,9 @@ def verify(path: Path, watch: Watch = unwatched) -> tuple[Path, dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as elsewhere:
         held_out: list[dict[str, Any]] = []
-        if gone := [run for run, member in zip(runs, written.networks, strict=True) if not _holds(run, member)]:
-            not_repeated: str | None = f"{gone[0].folder} does not hold the network any more"
+        gone = [run for run, member in zip(runs, written.networks, strict=True) if not _holds(run, member)]
+        if gone or list(runs[0].read_classifier().labels) != written.labels:
+            not_repeated: str | None = f"{[*gone, runs[0]][0].folder} does not hold the network any more"
         else:
             networks = ensembles.load([run.folder for run in runs])
             data, not_repeated = certifying.data_of(runs, watch)

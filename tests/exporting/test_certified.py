@@ -11,6 +11,7 @@ import pytest
 from app import exporting
 from app.exporting import carrying, certified, verifying
 from app.program.errors import UserError
+from app.run_folder.folder import Run
 from export import carried, certificate, saved_model
 from tests.makers.exports import SAVED_MODEL, change, forget_the_run, without
 
@@ -35,6 +36,7 @@ def test_a_certificate_lists_labels_preprocessing_runtimes_and_processor(exporte
     found = json.loads((exported / "certificate.json").read_text())
     assert {"labels", "labels_en", "processor", "versions", "name", "sha256"} <= found.keys()
     assert found["processor"]["name"]
+    assert {"tensorflow", "keras", "ai-edge-litert", "pillow"} < found["versions"].keys()
     assert found["sha256"].keys() == {"labels", "files", "certificate"}
     (network,) = found["networks"]
     assert network["sha256"].keys() == {"model", "preprocessing"}
@@ -163,6 +165,21 @@ def test_another_processor_is_said_in_a_line(version: Path) -> None:
     assert verifying._elsewhere({"name": "x", "integers": None}).startswith(  # type: ignore[union-attr]
         "The certificate is of x (not known for integers)"
     )
+
+
+@pytest.mark.parametrize("what", ["labels", "preprocessing"])
+def test_a_run_that_has_other_labels_or_another_preprocessing_is_not_asked(
+    what: str, version: Path, finished_run: Run, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished_run.folder, run)
+    change(version, lambda content: content["networks"][0].update(run=str(run)))
+    classifier = json.loads((run / "classifier.json").read_text())
+    classifier["labels"].reverse() if what == "labels" else classifier["preprocessing"].update(crop=0.5)
+    (run / "classifier.json").write_text(json.dumps(classifier))
+    _, found = exporting.verify(version)
+    assert found["not_repeated"] == f"{run} does not hold the network any more"
+    assert (found["ok"], len(found["rows"])) == (True, 1)
 
 
 # ---- what a file says of itself
