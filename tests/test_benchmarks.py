@@ -14,7 +14,7 @@ from app import run_folder
 from app.datasets import loading
 from app.images.preprocessing import Preprocessing
 from app.run_folder import golden
-from benchmarks import calm, evaluation, exporting, first_answer, inference, quantization
+from benchmarks import calm, evaluation, exporting, first_answer, inference, merging, quantization
 from benchmarks.exporting import Event, Sample
 from benchmarks.inference import (
     BARE_INT8,
@@ -233,3 +233,7 @@ def test_a_crop_is_held_against_an_image_and_an_image_against_the_network() -> N
     assert rows["144 crops, lenet_bn"]["ratio"] == 1.5
     assert rows["144 crops, lenet_bn"]["against"] == "evaluate, lenet_bn"
     assert {line["limit"] for line in rows.values()} == {15.0}
+
+
+def test_merged_is_held_against_apart_within_each_round() -> None:
+    assert merging.ratio({"merged": [2.0, 9.0, 4.0], "apart": [4.0, 10.0, 5.0]}, "merged", "apart") == 0.8
