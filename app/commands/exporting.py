@@ -1,7 +1,7 @@
 """Exports, and verifying them."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -12,8 +12,11 @@ from app.commands.options import (
 )
 from app.commands.printing import output, print_json, print_preprocessing
 from app.program import paths, quiet
+from app.program.errors import UserError
 from app.program.shown import counted
 
+Range = Literal["0..1", "-1..1", "0..255", "caffe", "torch"]
+Layout = Literal["NHWC", "NCHW"]
 NAMED = 5  # pictures that a certificate could not compare; it names all
 
 
@@ -83,14 +86,45 @@ def export(
 
 def verify(
     export_: Annotated[
-        Path, typer.Argument(metavar="EXPORT", help="An export: its root, its name or a version folder.")
+        Path,
+        typer.Argument(
+            metavar="EXPORT",
+            help="An export: its root, its name or a version folder; or, with --against, a file that somebody else "
+            "converted: a SavedModel folder, .tflite, .onnx or OpenVINO's .xml.",
+        ),
     ],
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Whether this file answers as the run does, and what explains it if not."),
+    ] = None,
+    range_: Annotated[
+        Range | None,
+        typer.Option("--range", help="With --against: what the file is given; found out if left out."),
+    ] = None,
+    layout: Annotated[
+        Layout | None,
+        typer.Option(help="With --against: the order of the axes; found out if left out."),
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option(help="With --against: the name of the output, where several may be meant.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ask an export's artefacts again, each in a fresh process, about the golden images and, where the run and its data
     are there, about those held out; exit code 1 when one disagrees, a file is another, gone or new, or says that it has
-    other labels or another preprocessing."""
+    other labels or another preprocessing.
+
+    With --against, ask a file that somebody else converted of a run's network; exit code 1 when it does not answer as
+    the run.
+    """
     paths.check_exists(export_)
+    if against is not None:
+        _verify_foreign(export_, against, range_, layout, output, as_json)
+        return
+    if range_ or layout or output:
+        raise UserError("--range, --layout and --output are of a file that is held --against RUN.")
+    if export_.is_file():
+        raise UserError(f"{export_} is a file and no export; hold it --against RUN, the run that it was converted of.")
     with quiet.tensorflow():
         from app import exporting
         from app.program.progress import console, watch
@@ -121,6 +155,24 @@ def _print_tuned(tuned: dict[str, Any]) -> None:
         f"{tuned['take']['8']} for eight.",
         soft_wrap=True,
     )
+
+
+def _verify_foreign(
+    file: Path, run: Path, range_: str | None, layout: str | None, output_: str | None, as_json: bool
+) -> None:
+    paths.check_run(run)
+    with quiet.tensorflow():
+        from app.exporting import foreign
+        from app.program.progress import watch
+    found = foreign.compare(file, run, range_, layout, output_, watch)
+    if as_json:
+        print_json(found)
+    else:
+        for sentence in found["sentences"]:
+            output.print(sentence, soft_wrap=True)
+        print_preprocessing(run)
+    if not found["ok"]:
+        raise typer.Exit(1)
 
 
 def _print_certificate(headline: str, folder: Path, found: dict[str, Any], as_json: bool) -> None:
