@@ -42,7 +42,7 @@ def write(name: str, side: int, folder: Path) -> None:
     import keras
 
     from app.images.preprocessing import Preprocessing
-    from benchmarks.inference import settled
+    from benchmarks.calm import settled
     from export import folding, merging, onnx_file, openvino_ir, saved_model, tflite
     from models import NETWORKS
 
