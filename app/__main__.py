@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import typer
 
-from app.commands import batch_norm, data, exporting, inside, measuring, networks, training
+from app.commands import batch_norm, data, exporting, inside, measuring, networks, serving, training
 from app.program import unexpected
 from app.program.errors import UserError, WorkerLostError
 
@@ -30,6 +30,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     inside.dream,
     exporting.export,
     exporting.verify,
+    serving.serve,
     inside.explain,
     inside.activations,
 )

@@ -15,8 +15,8 @@ SOURCES = [path for house in HOUSES for path in sorted((ROOT / house).rglob("*.p
 # The rooms of `app`, from the top to the bottom, and which others each imports, early or late. Every folder of modules
 # is a room, also inside another. A new arrow is a decision: it is written here, or it is not made.
 ROOMS = {
-    "commands": "studies training training.devices batch_norm evaluation reports exporting artefacts inside "
-    "exporting.foreign datasets.checks datasets.loading datasets.prepared run_folder images networks recipes "
+    "commands": "studies training training.devices batch_norm evaluation reports exporting serving artefacts "
+    "inside exporting.foreign datasets.checks datasets.loading datasets.prepared run_folder images networks recipes "
     "program",
     "studies": "training training.devices reports datasets.loading datasets run_folder images networks recipes program",
     "training": "training.checkpoints training.callbacks training.devices batch_norm evaluation pipeline "
@@ -31,6 +31,7 @@ ROOMS = {
     "reports": "datasets run_folder networks recipes program",
     "exporting": "artefacts datasets.loading datasets run_folder images program",
     "exporting.foreign": "datasets.loading datasets run_folder images program",
+    "serving": "artefacts program",
     "artefacts": "images program",
     "inside": "inside.dreams datasets.loading datasets run_folder images networks program",
     "inside.dreams": "images networks program",

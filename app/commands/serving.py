@@ -1,0 +1,78 @@
+"""Answering over HTTP."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.commands.printing import output
+from app.program import paths
+from app.program.errors import UserError
+from app.program.progress import console
+
+
+def serve(
+    export_: Annotated[
+        Path,
+        typer.Argument(
+            metavar="EXPORT", help="An export: its root or its name, with all versions, or one version folder."
+        ),
+    ],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 is any that is free.")] = 8501,
+    host: Annotated[
+        str, typer.Option(help="The address to answer at; 0.0.0.0 lets other machines ask, too.")
+    ] = "127.0.0.1",
+    artefact: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ARTEFACT",
+            help="What answers: saved_model, tflite, onnx, openvino, or auto, the fastest. If left out the SavedModel, "
+            "where there is one. A file needs no TensorFlow: it is ready in seconds and small, but has no `features`.",
+        ),
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", metavar="NAME=VERSION", help="A name for a version, as in stable=3; repeatable."),
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--token-file",
+            metavar="FILE",
+            help="Answer only who sends this file's content as bearer token; or that of the variable SERVE_TOKEN.",
+        ),
+    ] = None,
+    cors: Annotated[bool, typer.Option("--cors", help="Let pages of other addresses ask.")] = False,
+) -> None:
+    """Answer over HTTP as TensorFlow Serving does: predict, classify, status, metadata, metrics.
+
+    Ctrl-C and SIGTERM end it when all requests that are there have been answered.
+    """
+    paths.check_exists(export_)
+    labels = dict(_label(each) for each in label or ())
+    from app.serving import needed
+
+    needed.check()
+    from app.serving import opening, server
+    from app.serving.application import Settings, application
+    from app.serving.models import Models
+
+    token = server.token(token_file)
+    name, folders = opening.versions_of(export_)
+    listening = server.listen(host, port)
+    model = opening.model(folders, artefact, labels, lambda sentence: console.print(sentence, soft_wrap=True))
+    settings = Settings(token, cors, model.threads)
+    at = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/v1/models/{name}"
+    versions = ", ".join(map(str, model.available))
+    server.run(
+        application(Models({name: model}), settings),
+        listening,
+        lambda: output.print(f"Serving {name}, version {versions}, at {at}", soft_wrap=True),
+    )
+
+
+def _label(said: str) -> tuple[str, int]:
+    name, _, version = said.partition("=")
+    if not name or not version.isdecimal():
+        raise UserError(f"'{said}' is no label: --label NAME=VERSION, as in --label stable=3.")
+    return name, int(version)

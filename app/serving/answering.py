@@ -1,0 +1,154 @@
+"""From the body of a request to the body of its answer: predict and classify, as far as they are no HTTP."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.serving import examples, json_reading, json_writing, tensors
+from app.serving.models import Models, Wanted
+from app.serving.refusals import RefusedError
+from app.serving.signatures import DEFAULT, Servable, Signature
+
+Tensors = Mapping[str, NDArray[Any]]
+
+
+class Answer(NamedTuple):
+    """The JSON, and what answered, for those who count."""
+
+    text: str
+    version: int
+    signature: str
+    rows: int
+
+
+def predict(models: Models, wanted: Wanted, body: bytes) -> Answer:
+    """
+    Raises:
+        RefusedError: the request, or a picture that is alone in it, has no answer.
+    """
+    request = json_reading.parse(body)
+    given = _signature_name(request)
+    number, servable = models.find(wanted)
+    name = given or DEFAULT
+    if name not in servable.signatures:
+        raise RefusedError(f'Serving signature name: "{name}" not found in signature def')
+    signature = servable.signatures[name]
+    if not signature.inputs:
+        raise RefusedError(f"Failed to get input map for signature: {given or 'DEFAULT'}")
+    inputs, by_rows = tensors.of_request(request, signature.inputs)
+    outputs = _run(servable, name, inputs)
+    rows = next((len(tensor) for tensor in inputs.values() if tensor.ndim), 1)
+    return Answer((json_writing.rows if by_rows else json_writing.columns)(outputs), number, name, rows)
+
+
+def classify(models: Models, wanted: Wanted, body: bytes) -> Answer:
+    """
+    Raises:
+        RefusedError: the request, or a picture that is alone in it, has no answer, or its signature is none for this.
+    """
+    request = json_reading.parse(body)
+    name = _signature_name(request) or DEFAULT
+    serialised = examples.of_request(request)
+    number, servable = models.find(wanted)
+    signature = _named(servable, name)
+    if len(signature.inputs) != 1:
+        raise RefusedError("Expected one input Tensor.")
+    if len(signature.outputs) not in (1, 2):
+        raise RefusedError(f"Expected one or two output Tensors, found {len(signature.outputs)}")
+    if "inputs" not in signature.inputs:
+        raise RefusedError(f"No classification inputs found in SignatureDef: {name}")
+    if not {"classes", "scores"} & signature.outputs.keys():
+        missing = 'Expected classification signature outputs to contain at least one of "classes" or "scores".'
+        raise RefusedError(f"{missing} Signature was: {name}")
+    inputs = np.empty(len(serialised), np.object_)
+    inputs[:] = serialised
+    outputs = _run(servable, name, {"inputs": inputs})
+    labels, scores = outputs.get("classes"), outputs.get("scores")
+    _check_classes(labels, scores, len(serialised))
+    return Answer(json_writing.classes(labels, scores), number, name, len(serialised))
+
+
+def regress(models: Models, wanted: Wanted, body: bytes) -> Answer:
+    """
+    Raises:
+        RefusedError: in every case. No network here is one of regression.
+    """
+    request = json_reading.parse(body)
+    name = _signature_name(request) or DEFAULT
+    examples.of_request(request)
+    _, servable = models.find(wanted)
+    signature = _named(servable, name)
+    if len(signature.inputs) != 1:
+        raise RefusedError("Expected one input Tensor.")
+    if len(signature.outputs) != 1:
+        raise RefusedError("Expected one output Tensor.")
+    if "inputs" not in signature.inputs:
+        raise RefusedError(f"No regression inputs found in SignatureDef: {name}")
+    raise RefusedError(f"No regression outputs found in SignatureDef: {name}")
+
+
+def metadata(models: Models, wanted: Wanted) -> dict[str, Any]:
+    """
+    Raises:
+        RefusedError: there is no such version.
+    """
+    number, servable = models.find(wanted)
+    return {
+        "model_spec": {"name": wanted.name, "signature_name": "", "version": str(number)},
+        "metadata": {
+            "signature_def": {
+                "signature_def": {name: signature.metadata() for name, signature in servable.signatures.items()}
+            }
+        },
+    }
+
+
+def _signature_name(request: Mapping[str, Any]) -> str:
+    name = request.get("signature_name", "")
+    if not isinstance(name, str):
+        said = "not formatted correctly. 'signature_name' key must be a string value."
+        raise RefusedError(f"JSON Value: {json_reading.excerpt(request)} {said}")
+    return name
+
+
+def _named(servable: Servable, name: str) -> Signature:
+    if name not in servable.signatures:
+        raise RefusedError(f"No signature was found with the name: {name}")
+    return servable.signatures[name]
+
+
+def _run(servable: Servable, name: str, inputs: Tensors) -> Tensors:
+    for key, info in servable.signatures[name].inputs.items():
+        if not info.admits(inputs[key].shape):
+            shape = list(info.shape or ())
+            raise RefusedError(f"The input {key} of {name} has the shape {shape}, and not {list(inputs[key].shape)}.")
+        if not inputs[key].size:
+            raise RefusedError(f"The input {key} of {name} is empty.")
+    outputs = servable.run(name, inputs)
+    # In a batch a bad picture leaves the others their answers; alone it is a request without one.
+    errors = outputs.get("errors")
+    if errors is not None and errors.shape == (1,) and errors[0]:
+        raise RefusedError(errors[0].decode("utf-8", "replace"))
+    classes = outputs.get("classes")
+    if errors is None and classes is not None and classes.shape[:1] == (1,) and not any(classes.flat):
+        raise RefusedError(f"The picture cannot be decoded; {DEFAULT} says why.")
+    return outputs
+
+
+def _check_classes(labels: NDArray[Any] | None, scores: NDArray[Any] | None, count: int) -> None:
+    for name, tensor, kind in (("classes", labels, np.object_), ("scores", scores, np.float32)):
+        if tensor is None:
+            continue
+        if tensor.ndim != 2:
+            said = f"[{','.join(map(str, tensor.shape))}]"
+            raise RefusedError(f"Expected Tensor shape: [batch_size num_classes] but got {said}")
+        if tensor.dtype != kind:
+            wanted = "DT_STRING" if kind is np.object_ else "DT_FLOAT"
+            raise RefusedError(f"Expected {name} Tensor of {wanted}. Got: {tensor.dtype.name}")
+        if len(tensor) != count:
+            raise RefusedError(f"Expected {name} output batch size of {count}. Got: {len(tensor)}")
+    if labels is not None and scores is not None and labels.shape[1] != scores.shape[1]:
+        sides = f"{labels.shape[1]} vs. {scores.shape[1]}"
+        raise RefusedError(f"Tensors class and score should match in dim_size(1). Got {sides}")

@@ -1,0 +1,19 @@
+"""Whether what serving needs is installed; an extra brings it."""
+
+import importlib.util
+
+from app.program.errors import UserError
+
+PACKAGES = {"prometheus-client": "prometheus_client", "starlette": "starlette", "uvicorn": "uvicorn"}
+
+
+def check() -> None:
+    """
+    Raises:
+        UserError: a package of the extra `serve` is not installed.
+    """
+    if missing := [name for name, module in PACKAGES.items() if importlib.util.find_spec(module) is None]:
+        raise UserError(
+            f"`serve` needs {' and '.join(missing)}, which the extra `serve` brings: "
+            "pip install -c constraints.txt -e '.[app,serve]'."
+        )

@@ -1,0 +1,109 @@
+"""The server as a process: its port, its log, and its end, at which what has been asked is still answered."""
+
+import errno
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+
+from app.program.errors import UserError
+
+TOKEN = "SERVE_TOKEN"  # the environment variable
+DRAIN = 30  # seconds that requests have to end after SIGTERM
+HEADERS = 32 * 2**10  # bytes of a request's headers
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """The port taken, before anything is loaded for it; nobody can connect yet.
+
+    Raises:
+        UserError: it is in use, or not allowed; there is no such host.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, protocol)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+        except OSError:
+            listening.close()
+            raise
+    except socket.gaierror as error:
+        raise UserError(f"There is no host '{host}' on this machine: {error.strerror}.") from error
+    except OSError as error:
+        why = "in use" if error.errno == errno.EADDRINUSE else f"not to be had: {error.strerror}"
+        raise UserError(f"Port {port} of {host} is {why}; choose another --port.") from error
+    return listening
+
+
+def token(file: Path | None) -> str | None:
+    """What clients have to send, if anything: the content of the file, or of SERVE_TOKEN.
+
+    Raises:
+        UserError: the file cannot be read; either is empty.
+    """
+    if file is None:
+        found = os.environ.get(TOKEN)
+        where = TOKEN
+    else:
+        try:
+            found = file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"The token cannot be read from {file}: {error}.") from error
+        where = str(file)
+    if found == "":
+        raise UserError(f"{where} holds no token; write one into it, or leave it out.")
+    return found
+
+
+def run(application: Starlette, listening: socket.socket, ready: Callable[[], None] = lambda: None) -> None:
+    """Answers until SIGTERM or Ctrl-C: then no new request is taken, and those taken are answered. `ready` is called
+    when clients can connect."""
+    log: dict[str, Any] = {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"plain": {"format": "%(asctime)s %(message)s"}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
+        "loggers": {
+            name: {"handlers": ["stderr"], "level": level, "propagate": False}
+            for name, level in (("uvicorn.error", "WARNING"), ("uvicorn.access", "INFO"), ("app.serving", "INFO"))
+        },
+    }
+    config = uvicorn.Config(
+        application,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        proxy_headers=False,
+        server_header=False,
+        log_config=log,
+        log_level=None,
+        timeout_graceful_shutdown=DRAIN,
+        h11_max_incomplete_event_size=HEADERS,
+    )
+    try:
+        listening.listen(config.backlog)
+    except OSError as error:  # another has begun with it since
+        raise UserError(f"Port {listening.getsockname()[1]} is in use; choose another --port.") from error
+    ready()
+    _Server(config).run([listening])
+    logging.getLogger("app.serving").info("Stopped")
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Uvicorn would send itself the signal once more at the end: this is an end as it was asked for."""
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -1,0 +1,177 @@
+"""What a request may cost, who may ask, and what is told of it."""
+
+import asyncio
+import gzip
+import threading
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import pytest
+from numpy.typing import NDArray
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.applications import Starlette
+
+from app.serving.application import Settings, application
+from app.serving.bodies import Bodies
+from app.serving.models import Model, Models, Version
+from app.serving.signatures import Servable
+from tests.serving.asking import Echo, ask, asking
+
+PREDICT = "/v1/models/m:predict"
+BODY = '{"instances": [1]}'
+
+
+def serve(
+    servable: Servable | None = None, settings: Settings | None = None, bodies: Bodies | None = None
+) -> Starlette:
+    models = Models({"m": Model({1: Version(servable or Echo())}, {})})
+    return application(models, settings or Settings(), bodies)
+
+
+class Waits(Echo):
+    """Answers when it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def run(self, signature: str, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        self.begun.set()
+        assert self.go.wait(10)
+        return super().run(signature, inputs)
+
+
+def parts(sent: list[int], count: int, seconds: float = 0.0) -> AsyncIterator[bytes]:
+    async def generate() -> AsyncIterator[bytes]:
+        for _ in range(count):
+            sent.append(100)
+            yield b" " * 100
+            await asyncio.sleep(seconds)
+
+    return generate()
+
+
+def test_a_body_that_says_that_it_is_too_large_is_not_read() -> None:
+    sent: list[int] = []
+    answer = ask(serve(), "POST", PREDICT, parts(sent, 3), headers={"Content-Length": str(64 * 2**20 + 1)})
+    assert (answer.status_code, sent) == (413, [])
+    assert answer.json() == {"error": "The request is larger than 67108864 bytes."}
+
+
+def test_a_body_that_does_not_say_its_size_is_read_up_to_the_limit() -> None:
+    sent: list[int] = []
+    bodies = Bodies(most=1000)
+    answer = ask(serve(bodies=bodies), "POST", PREDICT, parts(sent, 1000))
+    assert (answer.status_code, sum(sent)) == (413, 1100)
+    assert bodies.held == 0
+
+
+def test_a_small_body_that_unpacks_to_a_large_one_is_refused() -> None:
+    bomb = gzip.compress(b" " * 10_000)
+    answer = ask(serve(bodies=Bodies(most=1000)), "POST", PREDICT, bomb, headers={"Content-Encoding": "gzip"})
+    assert (len(bomb) < 100, answer.status_code) == (True, 413)
+
+
+def test_a_body_for_which_there_is_no_room_now_may_come_later() -> None:
+    bodies = Bodies(most=1000, together=1200)
+    bodies.held = 1000  # of others
+    app = serve(bodies=bodies)
+    answer = ask(app, "POST", PREDICT, b" " * 300 + BODY.encode())
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert ask(app, "POST", PREDICT, BODY).status_code == 200
+    assert bodies.held == 1000
+
+
+def test_a_body_that_comes_too_slowly_is_given_up() -> None:
+    bodies = Bodies(seconds=0.05)
+    answer = ask(serve(bodies=bodies), "POST", PREDICT, parts([], 3, seconds=5.0))
+    assert (answer.status_code, bodies.held) == (408, 0)
+    assert answer.json() == {"error": "The request did not come in 0.05 seconds."}
+
+
+def test_what_takes_too_long_is_answered_so_and_the_next_waits_for_no_place() -> None:
+    waits = Waits()
+    app = serve(waits, Settings(deadline=0.1, waiting=1))
+
+    async def asked() -> tuple[int, int]:
+        late = await asking(app, "POST", PREDICT, BODY)
+        waits.go.set()
+        await asyncio.sleep(0.1)
+        return late.status_code, (await asking(app, "POST", PREDICT, BODY)).status_code
+
+    assert asyncio.run(asked()) == (504, 200)
+
+
+def test_more_than_can_wait_are_refused_before_their_bodies_are_parsed_and_the_others_answered() -> None:
+    waits = Waits()
+    app = serve(waits, Settings(waiting=3))
+
+    async def asked() -> list[Any]:
+        first = [asyncio.create_task(asking(app, "POST", PREDICT, BODY)) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        refused = await asking(app, "POST", PREDICT, "no JSON")
+        status = await asking(app, "GET", "/v1/models/m")
+        waits.go.set()
+        return [refused, status, *await asyncio.gather(*first)]
+
+    refused, status, *answers = asyncio.run(asked())
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert refused.json() == {"error": "3 requests wait already; try again."}
+    assert [answer.status_code for answer in (status, *answers)] == [200] * 4
+
+
+def test_only_who_has_the_token_is_answered() -> None:
+    app = serve(settings=Settings(token="söcret"))
+    for given in (None, "söcret", "Bearer secret", "bearer söcret", "Bearer söcret2"):
+        headers = {} if given is None else {"Authorization": given.encode()}
+        for method, target in (("POST", PREDICT), ("GET", "/v1/models/m"), ("GET", "/v1/x"), ("GET", "/metrics")):
+            answer = ask(app, method, target, BODY if method == "POST" else None, headers=headers)
+            assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+            assert answer.json() == {"error": "The header Authorization has not this server's token."}
+    assert ask(app, "POST", PREDICT, BODY, headers={"Authorization": "Bearer söcret".encode()}).status_code == 200
+    # Who only looks whether it lives knows nothing of it, as browsers that ask whether they may ask.
+    assert ask(app, "GET", "/v1/health/live").status_code == 200
+    assert ask(app, "OPTIONS", PREDICT, headers={"Origin": "http://a"}).status_code == 200
+
+
+def test_it_is_ready_when_every_network_has_a_version_that_answers() -> None:
+    for version, status in ((Version(Echo()), 200), (Version(None, "broken"), 503)):
+        app = application(Models({"m": Model({1: version}, {})}), Settings())
+        assert [ask(app, "GET", f"/v1/health/{name}").status_code for name in ("ready", "live")] == [status, 200]
+
+
+def test_metrics_count_by_status_and_measure_by_version_and_signature() -> None:
+    app = serve()
+    for body in (BODY, '{"instances": [1, 2, 3]}', "{", '{"signature_name": "number", "instances": [1]}'):
+        ask(app, "POST", PREDICT, body)
+    for name in ("other", "another"):
+        ask(app, "GET", f"/v1/models/{name}")
+    page = ask(app, "GET", "/monitoring/prometheus/metrics")
+    assert page.headers["content-type"] == "text/plain; charset=utf-8"
+    assert ask(app, "GET", "/metrics").status_code == 200
+    samples = [sample for family in text_string_to_metric_families(page.text) for sample in family.samples]
+
+    def values(name: str) -> dict[tuple[str, ...], float]:
+        """By their labels, in the order of these names."""
+        of = [sample for sample in samples if sample.name == name]
+        return {tuple(value for _, value in sorted(one.labels.items())): one.value for one in of}
+
+    counts = values(":tensorflow:serving:request_count")
+    assert counts == {("m", "OK"): 3, ("m", "INVALID_ARGUMENT"): 1, ("", "NOT_FOUND"): 2}
+    latency = values(":tensorflow:serving:request_latency_bucket")
+    assert list(latency.values()) == sorted(latency.values())
+    assert latency["predict", "REST", "+Inf", "m"] == 3  # of those that got an answer
+    by_version = values("serving_latency_seconds_count")
+    assert by_version == {("m", "serving_default", "1"): 2, ("m", "number", "1"): 1}
+    assert values(":tensorflow:serving:request_example_counts_sum") == {("m",): 5}
+
+
+def test_the_page_of_metrics_has_no_query() -> None:
+    answer = ask(serve(), "GET", "/monitoring/prometheus/metrics?x=1")
+    path = "/monitoring/prometheus/metrics"
+    assert (answer.status_code, answer.text) == (400, f"Unexpected path: {path}?x=1. Should be {path}")
+
+
+@pytest.mark.parametrize("target", ["/v1/models/..%2F..%2Fetc%2Fpasswd", "/v1/models/%2E%2E", "/%2e%2e/etc/passwd"])
+def test_no_path_of_a_request_leads_to_a_file(target: str) -> None:
+    assert ask(serve(), "GET", target).status_code in (400, 404)

@@ -1,0 +1,126 @@
+"""From the folder of an export, and the command line, to what is served."""
+
+import json
+import shutil
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.program.errors import UserError
+from app.program.files import digest
+from app.serving import needed, opening, server
+from app.serving.models import Models, Wanted
+
+
+@pytest.fixture
+def light(exported: Path, tmp_path: Path) -> Path:
+    """The version folder of an export that is a LiteRT file alone, under the root `pictures`."""
+    version = tmp_path / "pictures" / "1"
+    version.mkdir(parents=True)
+    certificate = json.loads((exported / "certificate.json").read_text())
+    certificate["sha256"]["files"] = {"model.tflite": certificate["sha256"]["files"]["model.tflite"]}
+    (version / "certificate.json").write_text(json.dumps(certificate))
+    shutil.copy(exported / "model.tflite", version)
+    return version
+
+
+def test_all_versions_of_an_export_are_served_and_of_a_version_folder_that_one(light: Path) -> None:
+    shutil.copytree(light, light.parent / "0002")
+    (light.parent / "notes").mkdir()
+    for named in (light.parent, light.parent.parent):
+        name, folders = opening.versions_of(named)
+        assert (name, sorted(folders)) == ("pictures", [1, 2])
+    assert opening.versions_of(light) == ("pictures", {1: light})
+    copied = shutil.copytree(light, light.parent.parent / "elsewhere")
+    assert opening.versions_of(copied) == ("elsewhere", {1: copied})
+    model = opening.model(folders, None, {"stable": 1})
+    assert model.available == [1, 2]
+    assert Models({"pictures": model}).find(Wanted("pictures", label="stable"))[0] == 1
+
+
+def test_a_folder_without_versions_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"is not an export: it holds no version folder. `export RUN --to FOLDER`"):
+        opening.versions_of(tmp_path)
+
+
+def test_a_version_whose_files_are_not_those_certified_is_refused_and_named_in_the_status(light: Path) -> None:
+    second = shutil.copytree(light, light.parent / "2")
+    with (second / "model.tflite").open("ab") as file:
+        file.write(b"x")
+    told: list[str] = []
+    model = opening.model({1: light, 2: second}, None, {}, told.append)
+    assert model.available == [1]
+    said = f"{second}/model.tflite is not the file that was certified. Export the run again."
+    assert told == [f"Not served: {said}"]
+    status = Models({"pictures": model}).status(Wanted("pictures"))["model_version_status"]
+    assert [(each["version"], each["state"], each["status"]["error_message"]) for each in status] == [
+        ("2", "END", said),
+        ("1", "AVAILABLE", ""),
+    ]
+    with pytest.raises(UserError, match=r"The label 'new' is of version 2, which is not served; these are: 1."):
+        opening.model({1: light, 2: second}, None, {"new": 2})
+    with pytest.raises(UserError, match="is not the file that was certified"):
+        opening.model({2: second}, None, {})
+
+
+def test_an_export_that_lost_a_file_or_its_certificate_or_disagrees_is_refused(light: Path) -> None:
+    certificate = light / "certificate.json"
+    written = json.loads(certificate.read_text())
+    certificate.write_text(json.dumps({**written, "ok": False}))
+    with pytest.raises(UserError, match="disagrees with its network, as its certificate says"):
+        opening.check(light)
+    (light / "model.tflite").unlink()
+    with pytest.raises(UserError, match=r"has lost model.tflite, which its certificate names. Export the run again."):
+        opening.check(light)
+    for content in ("[]", "{", '{"ok": true, "sha256": []}'):
+        certificate.write_text(content)
+        with pytest.raises(UserError, match="has no readable certificate"):
+            opening.check(light)
+
+
+def test_a_file_that_does_not_load_is_named(light: Path) -> None:
+    (light / "model.tflite").write_bytes(b"no network")
+    files = {"model.tflite": digest(light / "model.tflite")}
+    (light / "certificate.json").write_text(json.dumps({"ok": True, "sha256": {"files": files}}))
+    with pytest.raises(UserError, match=r"model.tflite cannot be loaded: "):
+        opening.model({1: light}, "tflite", {})
+    with pytest.raises(UserError, match="has no artefact 'onnx'; it has tflite"):
+        opening.model({1: light}, "onnx", {})
+
+
+def test_a_port_in_use_is_said_before_anything_is_loaded(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=f"Port {port} of 127.0.0.1 is in use; choose another --port."):
+            server.listen("127.0.0.1", port)
+    with server.listen("127.0.0.1", 0) as free:
+        assert free.getsockname()[0] == "127.0.0.1"
+    with pytest.raises(UserError, match=r"There is no host 'no.such.host.invalid' on this machine"):
+        server.listen("no.such.host.invalid", 0)
+
+
+def test_the_token_is_of_a_file_or_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert server.token(None) is None
+    monkeypatch.setenv("SERVE_TOKEN", "a")
+    (tmp_path / "token").write_text("b\n")
+    assert (server.token(None), server.token(tmp_path / "token")) == ("a", "b")
+    (tmp_path / "token").write_text("\n")
+    with pytest.raises(UserError, match="holds no token"):
+        server.token(tmp_path / "token")
+    with pytest.raises(UserError, match="The token cannot be read from"):
+        server.token(tmp_path / "absent")
+    monkeypatch.setenv("SERVE_TOKEN", "")
+    with pytest.raises(UserError, match="SERVE_TOKEN holds no token"):
+        server.token(None)
+
+
+def test_without_the_extra_the_way_to_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    needed.check()
+    for name in ("starlette", "uvicorn"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(UserError, match=r"needs starlette and uvicorn, .* -c constraints.txt -e .\.\[app,serve\]"):
+        needed.check()
