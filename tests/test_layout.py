@@ -31,7 +31,7 @@ ROOMS = {
     "reports": "datasets run_folder networks recipes program",
     "exporting": "artefacts datasets.loading datasets run_folder images program",
     "exporting.foreign": "datasets.loading datasets run_folder images program",
-    "serving": "artefacts program",
+    "serving": "artefacts images program",
     "artefacts": "images program",
     "inside": "inside.dreams datasets.loading datasets run_folder images networks program",
     "inside.dreams": "images networks program",

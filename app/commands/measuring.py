@@ -1,7 +1,9 @@
 """What a network says, and how often it is right."""
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -13,6 +15,7 @@ from app.commands.options import (
 from app.commands.printing import answer, going_on, output, print_json, print_preprocessing, scores
 from app.networks.english import named
 from app.program import paths, quiet
+from app.program.errors import UserError
 from app.program.shown import counted
 
 
@@ -90,8 +93,12 @@ def evaluate(
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run folder, an export or a file of one.")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A run folder, an export or a file of one; none with --server.")
+    ],
+    images: Annotated[
+        list[Path] | None, typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 3,
     artefact: Annotated[
         str | None,
@@ -101,10 +108,28 @@ def predict(
             "model.int8.tflite, or auto, the fastest here. If left out the SavedModel, where there is one.",
         ),
     ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Ask a server, of `serve` or TensorFlow Serving: the address of a network, as in "
+            "http://127.0.0.1:8501/v1/models/NAME. A token is taken from the variable SERVE_TOKEN.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Name what is on pictures. Ends with exit code 1 when one of them could not be read."""
+    if server is not None:
+        images = [model, *(images or ())]
+        paths.check_exists(*images)
+        from app.program.progress import watch
+        from app.serving import remote
+
+        _print_rows(remote.predict(server, images, top, watch, os.environ.get("SERVE_TOKEN")), as_json)
+        return
     paths.check_model(model)
+    if not images:
+        raise UserError("Name the pictures, too, as in `predict MODEL IMAGE...`.")
     paths.check_exists(*images)
     from app.artefacts import choosing, predicting
     from app.program.progress import watch
@@ -116,6 +141,10 @@ def predict(
         with quiet.tensorflow():
             from app.evaluation import prediction
         rows = prediction.predict(meant, images, top, watch)
+    _print_rows(rows, as_json)
+
+
+def _print_rows(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         print_json(rows)
     else:

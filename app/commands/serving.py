@@ -53,21 +53,17 @@ def serve(
     from app.serving import needed
 
     needed.check()
-    from app.serving import opening, server
-    from app.serving.application import Settings, application
-    from app.serving.models import Models
+    from app.serving import server, starting
 
-    token = server.token(token_file)
-    name, folders = opening.versions_of(export_)
-    listening = server.listen(host, port)
-    model = opening.model(folders, artefact, labels, lambda sentence: console.print(sentence, soft_wrap=True))
-    settings = Settings(token, cors, model.threads)
-    at = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/v1/models/{name}"
-    versions = ", ".join(map(str, model.available))
+    prepared = starting.prepare(
+        export_, artefact, host, port, labels, server.token(token_file), cors, lambda sentence: console.print(sentence)
+    )
+    name = prepared.url.rpartition("/")[2]
+    versions = ", ".join(map(str, prepared.versions))
     server.run(
-        application(Models({name: model}), settings),
-        listening,
-        lambda: output.print(f"Serving {name}, version {versions}, at {at}", soft_wrap=True),
+        prepared.application,
+        prepared.listening,
+        lambda: output.print(f"Serving {name}, version {versions}, at {prepared.url}", soft_wrap=True),
     )
 
 

@@ -1,3 +1,3 @@
 """`serve`: the contract of TensorFlow Serving over HTTP, answered by an export. What starlette and uvicorn do not know:
-JSON and tensors, routes, texts of errors. Imports `artefacts` and `program`; TensorFlow only to load a SavedModel.
+JSON and tensors, routes, texts of errors. TensorFlow is imported to load a SavedModel alone. And a client.
 """

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,6 +64,21 @@ def token(file: Path | None) -> str | None:
     return found
 
 
+@contextmanager
+def in_background(application: Starlette, listening: socket.socket) -> Iterator[None]:
+    """Answers within the block, in a thread of this process, and says nothing."""
+    config = _config(application, access_log=False, log_config=None)
+    listening.listen(config.backlog)
+    server = _Server(config)
+    thread = threading.Thread(target=server.run, args=([listening],), name="serving")
+    thread.start()
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
 def run(application: Starlette, listening: socket.socket, ready: Callable[[], None] = lambda: None) -> None:
     """Answers until SIGTERM or Ctrl-C: then no new request is taken, and those taken are answered. `ready` is called
     when clients can connect."""
@@ -76,18 +92,7 @@ def run(application: Starlette, listening: socket.socket, ready: Callable[[], No
             for name, level in (("uvicorn.error", "WARNING"), ("uvicorn.access", "INFO"), ("app.serving", "INFO"))
         },
     }
-    config = uvicorn.Config(
-        application,
-        http="h11",
-        ws="none",
-        lifespan="off",
-        proxy_headers=False,
-        server_header=False,
-        log_config=log,
-        log_level=None,
-        timeout_graceful_shutdown=DRAIN,
-        h11_max_incomplete_event_size=HEADERS,
-    )
+    config = _config(application, log_config=log)
     try:
         listening.listen(config.backlog)
     except OSError as error:  # another has begun with it since
@@ -97,10 +102,28 @@ def run(application: Starlette, listening: socket.socket, ready: Callable[[], No
     logging.getLogger("app.serving").info("Stopped")
 
 
+def _config(application: Starlette, **options: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        application,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        proxy_headers=False,
+        server_header=False,
+        log_level=None,
+        timeout_graceful_shutdown=DRAIN,
+        h11_max_incomplete_event_size=HEADERS,
+        **options,
+    )
+
+
 class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Uvicorn would send itself the signal once more at the end: this is an end as it was asked for."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
         before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             yield

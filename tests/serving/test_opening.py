@@ -6,11 +6,13 @@ import socket
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from app.program.errors import UserError
 from app.program.files import digest
-from app.serving import needed, opening, server
+from app.serving import needed, opening, server, starting
+from app.serving.client import Client
 from app.serving.models import Models, Wanted
 
 
@@ -38,6 +40,17 @@ def test_all_versions_of_an_export_are_served_and_of_a_version_folder_that_one(l
     model = opening.model(folders, None, {"stable": 1})
     assert model.available == [1, 2]
     assert Models({"pictures": model}).find(Wanted("pictures", label="stable"))[0] == 1
+
+
+def test_a_notebook_serves_an_export_in_its_own_process(light: Path, exported: Path) -> None:
+    golden = json.loads((exported / "golden" / "golden.json").read_text())
+    with starting.in_background(light.parent) as url:
+        assert url.endswith("/v1/models/pictures")
+        rows = list(Client(url).predict((exported / "golden" / image["file"]).read_bytes() for image in golden))
+    labels = json.loads((exported / "certificate.json").read_text())["labels"]
+    assert [row.classes[0] for row in rows] == [labels[np.argmax(image["probabilities"])] for image in golden]
+    with pytest.raises(UserError, match="does not answer"):
+        Client(url).status()
 
 
 def test_a_folder_without_versions_is_refused(tmp_path: Path) -> None:

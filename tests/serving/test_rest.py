@@ -3,6 +3,8 @@
 import base64
 import gzip
 import json
+import random
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,11 @@ import pytest
 from starlette.applications import Starlette
 
 from app.artefacts import loading
-from app.serving import examples
+from app.serving import answering, examples
 from app.serving.application import Settings, application
-from app.serving.models import Model, Models, Version
+from app.serving.models import Model, Models, Version, Wanted
 from app.serving.of_file import OfFile
+from app.serving.refusals import RefusedError
 from tests.serving.asking import Echo, ask
 
 M = "/v1/models/m"
@@ -423,6 +426,44 @@ def test_examples_are_tensorflows_and_overrule_their_context(served: Starlette) 
     example = tf.train.Example()
     example.features.feature["image/encoded"].bytes_list.value.append(b"picture")
     assert examples.picture(example.SerializeToString()) == b"picture"
+
+
+PIECES = (
+    b"NaN",
+    b"null",
+    b"[",
+    b"]",
+    b"{",
+    b"}",
+    b'"',
+    b",",
+    b"1e400",
+    b"-1",
+    b'"b64"',
+    b'"\\ud800"',
+    b"\xff",
+    b"9" * 20,
+)
+
+
+def test_no_mutation_of_a_valid_request_is_more_than_refused() -> None:
+    chance = random.Random(0)
+    models = Models({"m": Model({1: Version(Echo())}, {})})
+    seeds = [body.encode() for body, _ in (*PREDICTED, *REFUSED[:3])] + [body.encode() for body, *_ in CLASSIFIED]
+    refused = Counter[int]()
+    for _ in range(3000):
+        body = bytearray(chance.choice(seeds))
+        for _ in range(chance.choice((1, 1, 2, 8))):
+            low = chance.randrange(len(body) + 1)
+            high = min(len(body), low + chance.choice((0, 1, 8)))
+            body[low:high] = chance.choice((chance.choice(PIECES), b"", bytes(body[low:high]) * 2))
+        ask_for = answering.classify if b"examples" in body else answering.predict
+        try:
+            ask_for(models, Wanted("m"), bytes(body))
+        except RefusedError as refusal:
+            refused[refusal.status] += 1
+    assert {*refused} <= {400, 429, 501}  # of these 429 is an answer of a test
+    assert 1000 < refused.total() < 3000  # some are still valid
 
 
 def b64(file: Path) -> dict[str, str]:

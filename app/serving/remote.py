@@ -1,0 +1,38 @@
+"""What is on these pictures? From a server."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from app.artefacts.predicting import told, unread
+from app.images.finding import pictures
+from app.program.progress import Watch
+from app.serving.client import Client
+
+
+def predict(url: str, paths: Sequence[Path], top: int, watch: Watch, token: str | None = None) -> list[dict[str, Any]]:
+    """A row per picture: see `told` and `unread` of `artefacts.predicting`.
+
+    Raises:
+        UserError: `url` is no address of a network; the server does not answer; a path that does not exist; a folder
+            without pictures.
+    """
+    client = Client(url, token)
+    files = pictures(paths)
+    unreadable: dict[Path, str] = {}
+
+    def contents() -> Iterator[bytes]:
+        for file in files:
+            try:
+                yield file.read_bytes()
+            except OSError as error:
+                unreadable[file] = error.strerror or str(error)
+                yield b""  # so that there is an answer for each
+
+    rows = []
+    for file, row in zip(watch(files, len(files), "Predicting"), client.predict(contents()), strict=True):
+        if why := unreadable.get(file) or row.error:
+            rows.append(unread(file, why))
+        else:
+            rows.append(told(file, list(zip(row.classes, row.scores, strict=True))[:top], {}))
+    return rows
