@@ -21,7 +21,8 @@ demo: $(READY)
 	.venv/bin/python -m app export runs/demo --to exports
 	.venv/bin/python -m app verify exports/demo
 	.venv/bin/python -m app predict exports/demo runs/demo/golden/00.png
-	@echo "Open runs/demo/report.html in a browser."
+	@echo "Open runs/demo/report.html in a browser. This answers at http://127.0.0.1:8501:"
+	@echo "    .venv/bin/python -m app serve exports/demo --artefact tflite"
 
 # JupyterLab in the folder of the notebooks, installed the first time; its kernels find `app` and `models` in the checkout.
 # OPTIONS are those of `jupyter lab`, as in OPTIONS=--no-browser.

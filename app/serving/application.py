@@ -79,12 +79,18 @@ class _Rest:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         request = Request(scope, receive)
+        started = time.perf_counter()
         try:
             response = await self._response(request)
         except ClientDisconnect:
             return
+        client = request.client.host if request.client else "-"
+        milliseconds = 1000 * (time.perf_counter() - started)
+        LOG.info('%s "%s %s" %d %.1f ms', client, request.method, _target(request), response.status_code, milliseconds)
         if self.settings.cors:
             response.headers.update(CORS)
+            if self.settings.token:
+                response.headers["Access-Control-Allow-Headers"] += ", Authorization"
         await response(scope, receive, send)
 
     async def _response(self, request: Request) -> Response:

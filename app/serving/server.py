@@ -67,7 +67,7 @@ def token(file: Path | None) -> str | None:
 @contextmanager
 def in_background(application: Starlette, listening: socket.socket) -> Iterator[None]:
     """Answers within the block, in a thread of this process, and says nothing."""
-    config = _config(application, access_log=False, log_config=None)
+    config = _config(application, log_config=None)
     listening.listen(config.backlog)
     server = _Server(config)
     thread = threading.Thread(target=server.run, args=([listening],), name="serving")
@@ -89,7 +89,7 @@ def run(application: Starlette, listening: socket.socket, ready: Callable[[], No
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
         "loggers": {
             name: {"handlers": ["stderr"], "level": level, "propagate": False}
-            for name, level in (("uvicorn.error", "WARNING"), ("uvicorn.access", "INFO"), ("app.serving", "INFO"))
+            for name, level in (("uvicorn.error", "WARNING"), ("app.serving", "INFO"))
         },
     }
     config = _config(application, log_config=log)
@@ -111,6 +111,7 @@ def _config(application: Starlette, **options: Any) -> uvicorn.Config:
         proxy_headers=False,
         server_header=False,
         log_level=None,
+        access_log=False,  # the application writes one, with how long an answer took
         timeout_graceful_shutdown=DRAIN,
         h11_max_incomplete_event_size=HEADERS,
         **options,
