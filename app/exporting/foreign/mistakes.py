@@ -212,6 +212,9 @@ def _scales(own: Preprocessing) -> Iterator[tuple[Deviation, Callable[[Any], Flo
         _otherwise(other, f"gives its network {other} instead of {own.colour}", f"convert it again for {own.colour}"),
         lambda pixels: right(pixels[..., ::-1]),
     )
+    for name, scale in ranges(own).items():
+        if scale != right:
+            yield _otherwise(name, f"gives its network {SAID.get(name, name)}", convert), scale
     if any(right.mean):
         yield (
             _otherwise("mean missing", "leaves out the mean", "subtract the mean inside"),
@@ -229,9 +232,6 @@ def _scales(own: Preprocessing) -> Iterator[tuple[Deviation, Callable[[Any], Flo
         yield _otherwise("not divided by 255", said, "divide pixels by 255 first"), small
     twice = _otherwise("scaled twice", "scales pixels twice", "scale them inside or outside of it, not both")
     yield twice, lambda pixels: replace(right, colour="RGB")(right(pixels))
-    for name, scale in ranges(own).items():
-        if scale != right:
-            yield _otherwise(name, f"gives its network {SAID.get(name, name)}", convert), scale
 
 
 def _turns(own: Preprocessing) -> Iterator[tuple[Deviation, Callable[[Any], Floats]]]:

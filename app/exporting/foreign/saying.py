@@ -15,8 +15,11 @@ def figures(way: Way) -> dict[str, float]:
 
 def sentences(found: dict[str, Any], file: str, run: str) -> list[str]:
     """The first says whether the file answers as the run, and what explains it if not; others what is to be known."""
-    alike = found["alike"]
-    notes = [f"These pictures do not tell that from: {_listed(alike)}."] if alike else []
+    alike, unseen = found["alike"], found["unseen"]
+    if found["ok"]:
+        alike, unseen = [], sorted([*alike, *unseen])
+    notes = [f"It may as well be: {_listed(alike)}."] if alike else []
+    notes += [f"These pictures do not show: {_listed(unseen)}."] if unseen else []
     if found["random"]:
         return [
             f"{file} answers the same picture differently each time: dropout, or something else that is random, is "

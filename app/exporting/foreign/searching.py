@@ -53,8 +53,9 @@ def compare(
 
     `ok` where it agrees as it is used. `as_it_is` and `explained`, or None, have `difference`, the largest of a
     probability, and `agreement`, the share of pictures with the same best class; `mistakes` and `remedies` say what
-    explains the difference, `alike` what these pictures cannot tell from that; `closer` what it would agree with
-    better, where it agrees; `labels` are those of outputs in another order; `sentences` say it all.
+    explains the difference, `alike` what explains it as well, and `unseen` what these pictures do not show; `closer`
+    with what a file that agrees would do so better; `labels` are those of outputs in another order; `sentences` say
+    it all.
 
     Raises:
         UserError: the file does not load or cannot be asked; not a finished run.
@@ -130,11 +131,14 @@ class _Search:
 
     def _says_nothing(self, feed: Feed, told: Told) -> bool:
         """Whether the run with this mistake is no proof of it: it is given what the file is given, and the network
-        alone would answer so to whatever both are given; or, where answers need not be exact, says the same to all."""
-        if told.inside is None:
+        alone would answer so to whatever both are given; or it says the same to all pictures, as networks do that are
+        given far too large numbers, where the file need not."""
+        if not told.deviations:
             return False
-        same = feed.resized and not self.file.takes_whole_numbers and told.inside.gives(feed.values)
-        return same or (self.file.computes != "float32" and bool(np.ptp(told.scores, axis=0).max() < VARIED))
+        if told.inside and feed.resized and not self.file.takes_whole_numbers and told.inside.gives(feed.values):
+            return True
+        right_way_round = [answers for each, answers in self.answers.items() if not each.swapped]
+        return not _vary(told.scores) and any(map(_vary, right_way_round))
 
     def _feed(self, way: Way) -> Feed:
         return [*self.answers][way.feed]
@@ -262,7 +266,8 @@ class _Search:
             "mistakes": [each.name for each in deviations],
             "when": [each.when for each in deviations],
             "remedies": [each.remedy for each in deviations],
-            "alike": sorted((others | self.alike) - {each.name for each in deviations}),
+            "alike": sorted(others - {each.name for each in deviations}),
+            "unseen": sorted(self.alike - others),
             "labels": [labels[place] for place in chosen.order] if chosen and chosen.order else None,
             "closer": {"when": closer.deviations[0].when, **saying.figures(closer)} if closer else None,
             "nearest": {"mistakes": [*nearest.names], **saying.figures(nearest)} if nearest and not chosen else None,
@@ -275,6 +280,10 @@ class _Search:
         as_well = max(comparing.EXACT, chosen.difference)
         near = [way for way in found if len(way.deviations) == 1 and way.difference <= as_well]
         return {way.names[0] for way in near if chosen.is_exact or not way.is_nearer(chosen)}
+
+
+def _vary(scores: Scores) -> bool:
+    return not np.isfinite(scores).all() or bool(np.ptp(scores, axis=0).max() >= VARIED)
 
 
 def _layers(model: keras.Model) -> list[Any]:
