@@ -35,7 +35,8 @@ def specimens(pixels: NDArray[np.uint8]) -> dict[str, bytes]:
         "grey.jpeg": (picture.convert("L"), {}),
         "turned.jpeg": (picture, {"exif": turned}),
         "faded.png": (faded, {}),
-        # The pictures of a run may be small, smooth and grey, and then show neither.
+        # The pictures of a run may be small, smooth and grey: then neither another filter nor colours in another order
+        # would show.
         "fine.png": (_striped(picture), {}),
     }
     found = {}
@@ -47,8 +48,10 @@ def specimens(pixels: NDArray[np.uint8]) -> dict[str, bytes]:
 
 
 def _striped(picture: Image.Image) -> Image.Image:
-    """The picture, large and behind fine stripes: others in every colour, red ones across, blue ones slanted."""
+    """The picture, large, its green mirrored and its blue upside down, behind fine stripes: red ones across, green ones
+    down, blue ones slanted."""
     large = np.asarray(picture.resize(FINE, Image.Resampling.BICUBIC), np.float32)
+    large = np.stack([large[..., 0], large[:, ::-1, 1], large[::-1, :, 2]], axis=-1)
     rows, columns = np.indices(large.shape[:2])
     stripes = [place % period for place, period in zip((rows, columns, rows + columns), PERIODS, strict=True)]
     light = np.stack([stripe / stripe.max() for stripe in stripes], axis=-1) * 255

@@ -50,7 +50,7 @@ from app.program.progress import unwatched
 from app.recipe import Recipe
 from app.run_folder.classifier import Classifier
 from app.run_folder.folder import Run, versions
-from app.run_folder.golden import read_golden
+from app.run_folder.golden import read_golden, specimens
 from app.run_folder.trained import Trained
 from export import (
     certificate,
@@ -900,6 +900,12 @@ def test_golden_images_come_in_every_form_that_programs_prepare_differently(expo
     assert opened("turned.jpeg").getexif()[0x0112] == 6
     assert np.ptp(np.asarray(opened("faded.png").getchannel("A"))) > 250
     assert {side % 2 for side in opened("grey.jpeg").size} == {1}
+    # Of a grey picture, too, the colours of the last are others, also where they are seen small, and it is fine.
+    fine = specimens(np.asarray(opened("grey.jpeg").convert("RGB")))["fine.png"]
+    large = Image.open(io.BytesIO(fine))
+    red, _, blue = np.moveaxis(np.asarray(large.resize((32, 32), Image.Resampling.BOX), np.float32), -1, 0)
+    assert np.abs(red - blue).max() > 25
+    assert np.abs(np.diff(np.asarray(large, np.float32), axis=0)).mean() > 25
 
 
 def device_file_only(exported: Path, to: Path) -> Path:
