@@ -16,13 +16,14 @@ The weights are constants of the graph, which TensorFlow brings once into the or
 would bring there at every request.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.saved_model.fingerprinting_utils import write_fingerprint
 
 from . import merging, metadata
 from .preprocessing import Preprocessing
@@ -30,21 +31,24 @@ from .preprocessing import Preprocessing
 TOP = 10
 PARALLEL = 10  # files decoded at a time
 DAMAGED = "This file is damaged or cut short."
+STANDING = "ImmutableConst"  # an operation without inputs, of any type and shape
 
 
 class Servable(tf.Module):
-    """Networks that give probabilities, each with its preprocessing, and their labels as one TensorFlow module."""
+    """Networks that give probabilities, each a function as `_function` makes it, with its preprocessing and the shape
+    of its images, and their labels as one TensorFlow module."""
 
     def __init__(
-        self, networks: Sequence[tuple[keras.Model, Preprocessing]], labels: Sequence[str], assets: Sequence[Path]
+        self,
+        networks: Sequence[tuple[Any, Preprocessing, tuple[int, ...]]],
+        labels: Sequence[str],
+        assets: Sequence[Path],
     ) -> None:
         super().__init__()
         self.labels = tf.constant(labels)
         self.top = min(TOP, len(labels))
         self.assets = [tf.saved_model.Asset(str(file)) for file in assets]
-        self.networks = [
-            (_frozen(model), preprocessing, model.inputs[0].shape[1:]) for model, preprocessing in networks
-        ]
+        self.networks = networks
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
     def serving_default(self, image_bytes: Any) -> dict[str, Any]:
@@ -137,17 +141,51 @@ def _reasons(preprocessing: Preprocessing, files: tf.Tensor, readable: tf.Tensor
     return tf.cond(tf.reduce_all(readable), lambda: tf.fill(tf.shape(files), ""), told)
 
 
-def _frozen(model: keras.Model) -> Any:
-    """The network as a function: prepared images (N, height, width, 3) -> [probabilities, embedding], both float32."""
+def _function(model: keras.Model, weights: dict[str, keras.Variable]) -> Any:
+    """The network as a function: prepared images (N, height, width, 3) -> [probabilities, embedding], both float32.
+
+    In place of its weights are operations of their shapes, which cannot be run, and which `_fill` makes constants of in
+    the file. `weights` gets them by the names of these.
+    """
     merged = merging.merge(model)  # here every operation has threads woken for it, which costs more than a small one
     both = keras.Model(merged.input, [merged.output, _before_the_classifier(merged)])
 
+    def standing_for(weight: keras.Variable) -> Any:
+        name = f"weight {len(weights)}"
+        weights[name] = weight
+        return tf.raw_ops.ImmutableConst(dtype=weight.dtype, shape=weight.shape, memory_region_name=name)
+
     @tf.function(input_signature=[tf.TensorSpec([None, *model.inputs[0].shape[1:]], tf.float32)])
     def network(images: Any) -> list[Any]:
-        return [tf.cast(output, tf.float32) for output in both(images, training=False)]
+        groups = ([*map(standing_for, group)] for group in (both.trainable_variables, both.non_trainable_variables))
+        outputs, _ = both.stateless_call(*groups, images, training=False)
+        return [tf.cast(output, tf.float32) for output in outputs]
 
     # One function, which all signatures call, so that the weights are in the file once.
-    return convert_variables_to_constants_v2(network.get_concrete_function())
+    return network.get_concrete_function()
+
+
+def _fill(folder: Path, weights: Mapping[str, keras.Variable]) -> None:
+    """Writes the weights into the graph of a SavedModel. In TensorFlow's own way, which freezes variables and saves
+    that, they are copied so often that a network of 200 MB takes 8 GB."""
+    file = folder / "saved_model.pb"
+    content = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    for meta_graph in content.meta_graphs:
+        for function in meta_graph.graph_def.library.function:
+            outputs = {}  # an operation's output is known by its name, too
+            for node in function.node_def:
+                if node.op == STANDING:
+                    value = weights[node.attr.pop("memory_region_name").s.decode()].numpy()
+                    del node.attr["shape"]
+                    node.op = "Const"
+                    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
+                    outputs[f"{node.name}:tensor:0"] = f"{node.name}:output:0"
+            for node in function.node_def:
+                node.input[:] = [outputs.get(name, name) for name in node.input]
+        known = meta_graph.meta_info_def.stripped_op_list.op
+        del known[next(place for place, operation in enumerate(known) if operation.name == STANDING)]
+    file.write_bytes(content.SerializeToString())
+    write_fingerprint(str(folder))
 
 
 def _before_the_classifier(model: keras.Model) -> Any:
@@ -170,9 +208,14 @@ def write(
     assets = {folder / metadata.LABELS: labels} | ({folder / metadata.ENGLISH: english} if english else {})
     for file, content in assets.items():
         file.write_text(metadata.lines(content), encoding="utf-8")
-    servable = Servable(networks, labels, [*assets])
+    weights: dict[str, keras.Variable] = {}  # not of the module: they would be saved a second time, as variables
+    functions = [
+        (_function(model, weights), preprocessing, model.inputs[0].shape[1:]) for model, preprocessing in networks
+    ]
+    servable = Servable(functions, labels, [*assets])
     names = ("serving_default", "classify", "predict_pixels", "features")
     signatures = {name: getattr(servable, name) for name in names}
     tf.saved_model.save(servable, str(folder), signatures=signatures)
+    _fill(folder, weights)
     for file in assets:
         file.unlink()
