@@ -14,7 +14,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,33 +68,57 @@ def pixels(file: Path) -> Any:
 def saved_model(folder: str) -> dict[str, Answer]:
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(folder)
-    warm_up(folder, loaded)
+    signatures = Signatures(folder)
+    warm_up(folder, signatures)
 
-    def named(reply: Any) -> dict[str, float]:
-        names = [name.decode() for name in reply["classes"].numpy()[0]]
-        return dict(zip(names, reply["scores"].numpy()[0].tolist(), strict=True))
+    def named(reply: dict[str, Any]) -> dict[str, float]:
+        names = [name.decode() for name in reply["classes"][0]]
+        return dict(zip(names, reply["scores"][0].tolist(), strict=True))
 
     def serving_default(file: Path) -> dict[str, float]:
-        reply = loaded.signatures["serving_default"](image_bytes=tf.constant([file.read_bytes()]))
-        if "errors" in reply and (why := reply["errors"].numpy()[0].decode()):
+        reply = signatures("serving_default", image_bytes=[file.read_bytes()])
+        if "errors" in reply and (why := reply["errors"][0].decode()):
             raise ValueError(f"{file.name}: {why}")
         return named(reply)
 
     def classify(file: Path) -> dict[str, float]:
         encoded = tf.train.Feature(bytes_list=tf.train.BytesList(value=[file.read_bytes()]))
         example = tf.train.Example(features=tf.train.Features(feature={"image/encoded": encoded}))
-        return named(loaded.signatures["classify"](inputs=tf.constant([example.SerializeToString()])))
+        return named(signatures("classify", inputs=[example.SerializeToString()]))
 
     def predict_pixels(file: Path) -> list[float]:
-        reply = loaded.signatures["predict_pixels"](images=tf.constant(pixels(file)))
-        return reply["probabilities"].numpy()[0].tolist()
+        return signatures("predict_pixels", images=pixels(file))["probabilities"][0].tolist()
 
     ways = (serving_default, classify, predict_pixels)
     return {f"SavedModel {way.__name__}": way for way in ways}
 
 
-def warm_up(folder: str, loaded: Any) -> None:
+class Signatures:
+    """A SavedModel as a server loads it, into a graph that a session runs: `tf.saved_model.load` copies the weights for
+    every signature. Called with the name of one and its inputs it gives the outputs as arrays, by name.
+
+    A session keeps what each signature it ran has made of the weights, so every one gets a session of its own, and only
+    the last one is kept.
+    """
+
+    def __init__(self, folder: str) -> None:
+        import tensorflow as tf
+
+        self.new = tf.compat.v1.Session
+        with tf.Graph().as_default() as self.graph, self.new() as self.session:
+            self.known = tf.compat.v1.saved_model.load(self.session, ["serve"], folder).signature_def
+        self.name = ""
+
+    def __call__(self, name: str, **inputs: Any) -> dict[str, Any]:
+        if name != self.name:
+            self.session.close()
+            self.session, self.name = self.new(graph=self.graph), name
+        signature = self.known[name]
+        given = {signature.inputs[key].name: value for key, value in inputs.items()}
+        return self.session.run({key: info.name for key, info in signature.outputs.items()}, given)
+
+
+def warm_up(folder: str, signatures: Callable[..., Mapping[str, Any]]) -> None:
     """Runs the requests that TensorFlow Serving will run, if any; it refuses a version one of whose requests fails."""
     file = Path(folder) / "assets.extra" / "tf_serving_warmup_requests"
     if not file.is_file():
@@ -104,9 +128,9 @@ def warm_up(folder: str, loaded: Any) -> None:
 
     for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
         request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
-        inputs = {name: tf.constant(tf.make_ndarray(proto)) for name, proto in request.inputs.items()}
-        reply = loaded.signatures[request.model_spec.signature_name](**inputs)
-        if "errors" in reply and (said := [why.decode() for why in reply["errors"].numpy() if why]):
+        inputs = {name: tf.make_ndarray(proto) for name, proto in request.inputs.items()}
+        reply = signatures(request.model_spec.signature_name, **inputs)
+        if "errors" in reply and (said := [why.decode() for why in reply["errors"] if why]):
             raise ValueError(f"a warm-up request has an image that is none: {said[0]}")
 
 

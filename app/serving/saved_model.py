@@ -32,9 +32,9 @@ class SavedModel:
             self._tf = tf
             self._loaded = tf.saved_model.load(str(version))
             content = saved_model_pb2.SavedModel.FromString((version / "saved_model.pb").read_bytes())
-            run_artefact.warm_up(str(version), self._loaded)
-        names = content.meta_graphs[0].signature_def
-        self.signatures: Mapping[str, Signature] = {name: _signature(said, tf) for name, said in names.items()}
+            names = content.meta_graphs[0].signature_def
+            self.signatures: Mapping[str, Signature] = {name: _signature(said, tf) for name, said in names.items()}
+            run_artefact.warm_up(str(version), lambda signature, **inputs: self.run(signature, inputs))
 
     def run(self, signature: str, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         tf = self._tf
