@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from app.exporting.certified import Network
+from app.artefacts.certified import Network
 from export import carried, metadata
 from export.certificate import artefacts
 

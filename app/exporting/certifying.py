@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from app.artefacts import certified
 from app.artefacts.processor import processor
 from app.datasets import loading
 from app.datasets.dataset import Data, spread
-from app.exporting import carrying, certified, failures, model_card, on_gpu, runtimes
+from app.exporting import carrying, failures, model_card, on_gpu, runtimes
 from app.program.errors import UserError
 from app.program.files import digest, write_json
 from app.program.progress import Watch

@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.artefacts import choosing, installed, timing
+from app.artefacts import certified, choosing, installed, timing
+from app.artefacts.certified import CERTIFICATE
 from app.artefacts.processor import processor
 from app.artefacts.version_folders import newest
-from app.exporting import certified
-from app.exporting.certified import CERTIFICATE
 from app.program.errors import UserError
 from app.program.progress import Watch, unwatched
 from export import certificate, picture_files

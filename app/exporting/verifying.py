@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from app.artefacts import certified
+from app.artefacts.certified import CERTIFICATE, Certified
 from app.artefacts.processor import processor
 from app.artefacts.version_folders import newest
-from app.exporting import carrying, certified, certifying, runtimes
-from app.exporting.certified import CERTIFICATE, Certified
+from app.exporting import carrying, certifying, runtimes
 from app.program.errors import UserError
 from app.program.progress import Watch, unwatched
 from app.run_folder import ensembles

@@ -1,12 +1,10 @@
 """From the folder of an export to the network that is served, with all of its versions."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from app.artefacts import choosing, loading, version_folders
+from app.artefacts import certified, choosing, loading, version_folders
 from app.program.errors import UserError
-from app.program.files import digest
 from app.serving.models import Model, Version
 from app.serving.of_file import OfFile
 from app.serving.signatures import Servable
@@ -75,21 +73,25 @@ def _load(folder: Path, artefact: str | None) -> Servable:
 
 
 def check(folder: Path) -> None:
-    """Whether the files are those that were certified.
+    """Whether the files are those that were certified, all of them and no others.
 
     Raises:
-        UserError: one is another or gone; there is no certificate, or one that says that the artefacts disagree.
+        UserError: one is another, gone or new; there is no certificate, one that was altered, or one that says that the
+            artefacts disagree.
     """
+    written, sealed = certified.read(folder)
+    if not sealed:
+        raise UserError(f"{folder / certified.CERTIFICATE} was altered since it was written. Export the run again.")
     try:
-        certificate = json.loads((folder / "certificate.json").read_text(encoding="utf-8"))
-        files, ok = dict(certificate["sha256"]["files"]), certificate["ok"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder} has no readable certificate: {error}. Export the run again.") from error
-    for name, hash_ in files.items():
-        file = folder / name
-        if not file.is_file():
+        found = certified.hashes(folder)
+    except OSError as error:
+        raise UserError(f"{error.filename} of this export cannot be read: {error.strerror}.") from error
+    for name, hash_ in written.sha256.files.items():
+        if name not in found:
             raise UserError(f"{folder} has lost {name}, which its certificate names. Export the run again.")
-        if digest(file) != hash_:
-            raise UserError(f"{file} is not the file that was certified. Export the run again.")
-    if not ok:
+        if found[name] != hash_:
+            raise UserError(f"{folder / name} is not the file that was certified. Export the run again.")
+    if added := sorted(found.keys() - written.sha256.files.keys()):
+        raise UserError(f"{folder / added[0]} was never certified. Move it elsewhere, or export the run again.")
+    if not written.ok:
         raise UserError(f"{folder} disagrees with its network, as its certificate says. Export the run again.")

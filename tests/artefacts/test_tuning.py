@@ -13,9 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 from app import __main__, exporting
-from app.artefacts import choosing, timing
+from app.artefacts import certified, choosing, timing
 from app.artefacts.processor import processor
-from app.exporting import certified, tuning
+from app.exporting import tuning
 from app.program.errors import UserError
 from app.program.progress import unwatched
 from export import certificate

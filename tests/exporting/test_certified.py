@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from app import exporting
-from app.exporting import carrying, certified, verifying
+from app.artefacts import certified
+from app.exporting import carrying, verifying
 from app.program.errors import UserError
 from app.run_folder.folder import Run
 from export import carried, certificate, saved_model

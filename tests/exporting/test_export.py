@@ -37,10 +37,10 @@ from typer.testing import CliRunner
 
 from app import exporting, run_folder
 from app.__main__ import app
-from app.artefacts import version_folders
+from app.artefacts import certified, version_folders
 from app.datasets.dataset import Data, Split, spread
 from app.evaluation import prediction
-from app.exporting import certified, certifying
+from app.exporting import certifying
 from app.exporting import exporting as exporting_module
 from app.images.decoding import decode
 from app.images.preprocessing import Preprocessing

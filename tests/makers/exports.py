@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from app.exporting import certified
+from app.artefacts import certified
 
 SAVED_MODEL = ("saved_model.pb", "variables")
 

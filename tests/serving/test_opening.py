@@ -14,18 +14,14 @@ from app.program.files import digest
 from app.serving import needed, opening, server, starting
 from app.serving.client import Client
 from app.serving.models import Models, Wanted
+from tests.makers import exports
 
 
 @pytest.fixture
 def light(exported: Path, tmp_path: Path) -> Path:
     """The version folder of an export that is a LiteRT file alone, under the root `pictures`."""
-    version = tmp_path / "pictures" / "1"
-    version.mkdir(parents=True)
-    certificate = json.loads((exported / "certificate.json").read_text())
-    certificate["sha256"]["files"] = {"model.tflite": certificate["sha256"]["files"]["model.tflite"]}
-    (version / "certificate.json").write_text(json.dumps(certificate))
-    shutil.copy(exported / "model.tflite", version)
-    return version
+    (tmp_path / "pictures").mkdir()
+    return exports.without(exported, tmp_path / "pictures" / "1", *exports.SAVED_MODEL, "assets")
 
 
 def test_all_versions_of_an_export_are_served_and_of_a_version_folder_that_one(light: Path) -> None:
@@ -80,8 +76,8 @@ def test_a_version_whose_files_are_not_those_certified_is_refused_and_named_in_t
 
 def test_an_export_that_lost_a_file_or_its_certificate_or_disagrees_is_refused(light: Path) -> None:
     certificate = light / "certificate.json"
-    written = json.loads(certificate.read_text())
-    certificate.write_text(json.dumps({**written, "ok": False}))
+    opening.check(light)
+    exports.change(light, lambda content: content.update(ok=False))
     with pytest.raises(UserError, match="disagrees with its network, as its certificate says"):
         opening.check(light)
     (light / "model.tflite").unlink()
@@ -93,10 +89,28 @@ def test_an_export_that_lost_a_file_or_its_certificate_or_disagrees_is_refused(l
             opening.check(light)
 
 
+@pytest.mark.parametrize("added", ["model.int8.tflite", "model.xml", "golden/more.png"])
+def test_what_was_never_certified_is_not_served(light: Path, added: str) -> None:
+    """`auto` would prefer an OpenVINO file, and a name could ask for any."""
+    shutil.copy(light / "model.tflite", light / added)
+    with pytest.raises(UserError, match=rf"1/{added} was never certified\. Move it elsewhere, or export "):
+        opening.model({1: light}, "auto", {})
+
+
+def test_a_certificate_that_somebody_altered_is_none(light: Path) -> None:
+    certificate = light / "certificate.json"
+    content = json.loads(certificate.read_text())
+    with (light / "model.tflite").open("ab") as file:
+        file.write(b"x")
+    content["sha256"]["files"]["model.tflite"] = digest(light / "model.tflite")
+    certificate.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"certificate\.json was altered since it was written\. Export the run again\."):
+        opening.model({1: light}, None, {})
+
+
 def test_a_file_that_does_not_load_is_named(light: Path) -> None:
     (light / "model.tflite").write_bytes(b"no network")
-    files = {"model.tflite": digest(light / "model.tflite")}
-    (light / "certificate.json").write_text(json.dumps({"ok": True, "sha256": {"files": files}}))
+    exports.certify_again(light)
     with pytest.raises(UserError, match=r"model.tflite cannot be loaded: "):
         opening.model({1: light}, "tflite", {})
     with pytest.raises(UserError, match="has no artefact 'onnx'; it has tflite"):
