@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import flatbuffers
 from ai_edge_litert.schema_py_generated import Model
 
-from . import metadata
+from . import metadata, runtime_errors
 from .serving import WARMUP
 
 METADATA_PROPS, DESCRIPTION = 14, 1  # numbers of the fields: of onnx.ModelProto, and of LiteRT's ModelMetadata
@@ -40,8 +40,7 @@ def said_by(artefact: Path) -> dict[str, Any]:
     try:
         return readers.get(artefact.suffix, _saved_model)(artefact)
     except Exception as error:  # of damaged files the readers raise whatever they stumble over
-        why = str(error).splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
-        raise CarriedError(why) from error
+        raise CarriedError(runtime_errors.sentence(error)) from error
 
 
 def listed(lines: str) -> list[str]:

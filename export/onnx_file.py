@@ -16,7 +16,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from . import on_pixels
+from . import on_pixels, runtime_errors
 from .on_pixels import ConversionError
 from .preprocessing import Preprocessing
 
@@ -39,7 +39,7 @@ def write(
         with _without_its_log():
             network = _converted(on_pixels.classifier(model, preprocessing, constant=True).get_concrete_function())
     except Exception as error:  # the converter raises whatever it stumbles over
-        raise ConversionError(f"tf2onnx cannot convert {model.name}: {_first_line(error)}") from error
+        raise ConversionError(f"tf2onnx cannot convert {model.name}: {runtime_errors.sentence(error)}") from error
     # What it does not know it leaves in the file under TensorFlow's name.
     operations = set(_operations(network.graph))
     if missing := sorted(name for domain, name in operations if not onnx.defs.has(name, OPSET, domain)):
@@ -53,7 +53,8 @@ def write(
     try:
         onnx.checker.check_model(network, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ConversionError(f"tf2onnx wrote no valid file of {model.name}: {_first_line(error)}") from error
+        said = runtime_errors.sentence(error)
+        raise ConversionError(f"tf2onnx wrote no valid file of {model.name}: {said}") from error
     file.write_bytes(network.SerializeToString())
 
 
@@ -98,7 +99,3 @@ def _operations(graph: Any) -> Iterator[tuple[str, str]]:
         for attribute in node.attribute:
             for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
                 yield from _operations(inner)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from . import runtime_errors
 from .on_pixels import ConversionError
 
 Ranges = Any  # of each tensor, as the quantizer has them
@@ -202,11 +203,8 @@ def _taken(source: Path) -> Iterator[None]:
     except (ConversionError, OSError):
         raise
     except Exception as error:
-        raise ConversionError(f"ONNX Runtime's quantizer cannot take {source.name}: {first_line(error)}") from error
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        said = runtime_errors.sentence(error)
+        raise ConversionError(f"ONNX Runtime's quantizer cannot take {source.name}: {said}") from error
 
 
 @contextlib.contextmanager

@@ -12,12 +12,20 @@ written, `answers` (N, classes) and perhaps `names` of the same shape; or {"erro
 Quantised inputs and outputs are turned from and into real numbers, as the file says.
 """
 
+import importlib
 import json
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+
+if __package__:
+    from . import runtime_errors
+else:  # isolated, a program finds not even what lies beside it
+    sys.path.append(str(Path(__file__).parent))
+    runtime_errors = importlib.import_module("runtime_errors")
+    sys.path.pop()
 
 PROJECT = ("models", "export", "app", "inceptions")
 
@@ -165,10 +173,6 @@ def openvino(file: str) -> Loaded:
 RUNTIMES: dict[str, Callable[[str], Loaded]] = {".tflite": tflite, ".onnx": onnx, ".xml": openvino, "": saved_model}
 
 
-def first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
 def ask(loaded: Loaded, request: dict[str, Any]) -> dict[str, Any]:
     import numpy as np
 
@@ -206,14 +210,14 @@ def main(file: str) -> None:
     try:
         loaded = RUNTIMES[Path(file).suffix if Path(file).is_file() else ""](file)
     except Exception as error:  # runtimes raise whatever they stumble over
-        reply({"error": first_line(error)})
+        reply({"error": runtime_errors.sentence(error)})
         return
     reply({"inputs": loaded.inputs, "outputs": loaded.outputs, "computes": loaded.computes})
     for line in sys.stdin:
         try:
             reply(ask(loaded, json.loads(line)))
         except Exception as error:
-            reply({"error": first_line(error)})
+            reply({"error": runtime_errors.sentence(error)})
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 from app.artefacts import choosing
 from app.program import quiet
 from app.program.errors import UserError
-from export import run_artefact
+from export import run_artefact, runtime_errors
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def _file(path: Path) -> Artefact:
             network = run_artefact.RUNTIMES[path.suffix][1](str(path), threads)
         labels, english = network.lines("labels"), network.lines("labels_en")
     except Exception as error:  # every runtime raises what it has
-        raise UserError(f"{path} cannot be loaded: {_first_line(error)}. Export the run again.") from error
+        raise UserError(f"{path} cannot be loaded: {runtime_errors.sentence(error)}. Export the run again.") from error
     if not labels:
         raise UserError(f"{path} names no classes: `export` has not written it.")
     return Artefact(path, _quiet_at_first(network), labels, dict(zip(labels, english, strict=False)))
@@ -83,7 +83,3 @@ def _saved_model(version: Path) -> Artefact:
 
 def _lines(file: Path) -> list[str]:
     return file.read_text(encoding="utf-8").split("\n")[:-1] if file.is_file() else []
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -25,10 +25,9 @@ from app.program.errors import UserError
 from app.program.progress import Watch, console
 from app.program.shown import counted
 from app.run_folder.trained import Trained
-from export import run_artefact
+from export import run_artefact, runtime_errors
 from export.on_pixels import ConversionError
 from export.quantization import Kind
-from export.quantized_onnx import first_line
 
 CHANCE = 0.05  # the probability of a loss by chance, from which on it is none
 
@@ -241,7 +240,7 @@ def _best(files: Sequence[Path], pictures: Pictures, watch: Watch) -> list[NDArr
             with quiet.native():
                 networks.append(run_artefact.RUNTIMES[file.suffix][1](str(file), os.cpu_count()))
         except Exception as error:  # a runtime raises what it likes about an operation that it lacks
-            raise ConversionError(f"{file.name} does not run: {first_line(error)}") from error
+            raise ConversionError(f"{file.name} does not run: {runtime_errors.sentence(error)}") from error
     shown = watch(pictures, pictures.count, f"Measuring {', '.join(file.name for file in files)}")
     answers = [[network(pixels[np.newaxis]).argmax() for network in networks] for pixels in shown]
     return [np.array(best) for best in zip(*answers, strict=True)]

@@ -8,6 +8,7 @@ from app.program.errors import UserError
 from app.serving.models import Model, Version
 from app.serving.of_file import OfFile
 from app.serving.signatures import Servable
+from export import runtime_errors
 
 
 def versions_of(export: Path) -> tuple[str, dict[int, Path]]:
@@ -68,8 +69,7 @@ def _load(folder: Path, artefact: str | None) -> Servable:
     except UserError:
         raise
     except Exception as error:  # every runtime raises what it has
-        said = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise UserError(f"{path} cannot be loaded: {said}. Export the run again.") from error
+        raise UserError(f"{path} cannot be loaded: {runtime_errors.sentence(error)}. Export the run again.") from error
 
 
 def check(folder: Path) -> None:

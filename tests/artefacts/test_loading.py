@@ -11,7 +11,7 @@ from app.artefacts import choosing, installed
 from app.artefacts.loading import load
 from app.artefacts.processor import processor
 from app.program.errors import UserError
-from export import certificate, picture_files
+from export import certificate, picture_files, runtime_errors
 
 
 @pytest.fixture
@@ -118,3 +118,34 @@ def test_a_file_that_is_damaged_or_of_others_is_refused(exported: Path, tmp_path
     (tmp_path / "foreign.tflite").write_bytes(content[: content.index(b"PK\x03\x04")])
     with pytest.raises(UserError, match=r"foreign\.tflite names no classes: `export` has not written it\."):
         load(tmp_path / "foreign.tflite")
+
+
+@pytest.mark.parametrize(
+    ("part", "content", "said"),
+    [
+        ("model.bin", None, "Empty weights data in bin file or bin file cannot be found"),
+        ("model.bin", b"1234", "Incorrect weights in bin file"),
+        ("model.xml", b'<?xml version="1.0"?><net name="a" version="11"><lay', "Error parsing .* at offset "),
+    ],
+)
+def test_what_openvino_has_against_a_file_is_said_without_places_in_its_source(
+    part: str, content: bytes | None, said: str, tmp_path: Path
+) -> None:
+    openvino = pytest.importorskip("openvino")
+    image = openvino.opset13.parameter([1, 4], np.float32)
+    network = openvino.Model([openvino.opset13.add(image, np.ones((1, 4), np.float32))], [image], "sum")
+    openvino.save_model(network, tmp_path / "model.xml", compress_to_fp16=False)
+    if content is None:
+        (tmp_path / part).unlink()
+    else:
+        (tmp_path / part).write_bytes(content)
+    with pytest.raises(UserError, match=rf"model\.xml cannot be loaded: {said}\d*\. Export the run again\.$"):
+        load(tmp_path / "model.xml")
+
+
+def test_an_error_says_its_first_line_that_says_something() -> None:
+    place = "Exception from src/inference/src/cpp/core.cpp:84:\nCheck 'a' failed at src/core/node.cpp:12:\n"
+    assert runtime_errors.sentence(RuntimeError(f"{place}Weights: none.\nMore\n\n")) == "Weights: none"
+    assert runtime_errors.sentence(ValueError("\n cut short \n")) == "cut short"
+    for silent in ("", place):
+        assert runtime_errors.sentence(RuntimeError(silent)) == "RuntimeError"
