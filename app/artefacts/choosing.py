@@ -1,8 +1,8 @@
-"""Which artefact is meant: by name, by what `export --tune` has measured on this processor, or by a fixed order."""
+"""Which artefact is meant: by name, by what `export --tune` has measured on this machine, or by a fixed order."""
 
 import json
+import os
 from pathlib import Path
-from typing import Any
 
 from app.artefacts import installed, version_folders
 from app.artefacts.processor import processor
@@ -17,10 +17,10 @@ FORMATS = {".xml": "openvino", ".onnx": "onnx", ".tflite": "tflite"}  # by the s
 ORDER = (*FORMATS.values(), SAVED_MODEL)
 
 
-def meant(model: Path, artefact: str | None = None, batch: int = 1) -> Path:
+def meant(model: Path, artefact: str | None = None) -> Path:
     """What answers for `model`, which is a run folder, an export or a file of one: the run folder itself, the version
-    folder for its SavedModel, or a file. `artefact` is one of `names`, or "auto": the fastest at 1 or at 8 pictures in
-    a `batch`. Without it a SavedModel is taken, where there is one.
+    folder for its SavedModel, or a file. `artefact` is one of `names`, or "auto": the fastest for one picture at a
+    time. Without it a SavedModel is taken, where there is one.
 
     Raises:
         UserError: none of these; no such artefact, or one whose runtime is not installed.
@@ -33,7 +33,7 @@ def meant(model: Path, artefact: str | None = None, batch: int = 1) -> Path:
     elif (model / "classifier.json").is_file():
         found = {}
     else:
-        return _of_version(version_folders.newest(model), artefact, batch)
+        return _of_version(version_folders.newest(model), artefact)
     if artefact not in (None, AUTO, *found):
         raise UserError(f"{model} is no export, of which '{artefact}' could be taken; leave out --artefact.")
     return model
@@ -58,12 +58,12 @@ def names(version: Path) -> dict[str, Path]:
         raise UserError(f"{error}.") from error
 
 
-def _of_version(version: Path, artefact: str | None, batch: int) -> Path:
+def _of_version(version: Path, artefact: str | None) -> Path:
     found = names(version)
     if artefact is None and SAVED_MODEL in found:
         return version
     if artefact in (None, AUTO):
-        return _fastest(version, found, batch, said=artefact is not None)
+        return _fastest(version, found, said=artefact is not None)
     files = {path.name: path for path in found.values() if path != version}
     path = found.get(str(artefact)) or files.get(str(artefact))
     if path is None:
@@ -73,23 +73,24 @@ def _of_version(version: Path, artefact: str | None, batch: int) -> Path:
     return path
 
 
-def _fastest(version: Path, found: dict[str, Path], batch: int, said: bool) -> Path:
+def _fastest(version: Path, found: dict[str, Path], said: bool) -> Path:
     runnable = {name: path for name, path in found.items() if installed.runs_here(path)}
-    tuned = _tuned(version)
-    if (taken := tuned.get("take", {}).get(str(batch))) in runnable:
+    if (taken := _tuned(version)) in runnable:
         return runnable[taken]
     ranked = sorted(runnable, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
     if not ranked:
         installed.check(str(version), sorted({installed.RUNTIMES[path.suffix] for path in found.values()}))
     if said:
-        console.print(f"This export was not tuned on this processor (`export --tune`): {ranked[0]} is taken.")
+        console.print(f"This export was not tuned on this machine (`export --tune`): {ranked[0]} is taken.")
     return runnable[ranked[0]]
 
 
-def _tuned(version: Path) -> dict[str, Any]:
-    """What `export --tune` has found on a processor like this one; empty without it."""
+def _tuned(version: Path) -> str:
+    """The artefact that `export --tune` has found to be the fastest on a machine like this one, with as many threads;
+    empty without it."""
     try:
-        tuned = json.loads((version / "certificate.json").read_text()).get("tuned") or {}
-    except (OSError, ValueError):
-        return {}
-    return tuned if tuned.get("processor") == processor() else {}
+        tuned = json.loads((version / "certificate.json").read_text())["tuned"]
+        here = (tuned["processor"], tuned["threads"]) == (processor(), os.cpu_count())
+        return str(tuned["take"]["1"]) if here else ""
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.artefacts import choosing
 from app.program import quiet
 from app.program.errors import UserError
 from export import run_artefact, runtime_errors
@@ -25,13 +24,13 @@ class Artefact:
     names: Mapping[str, str]
 
 
-def load(model: Path, artefact: str | None = None, batch: int = 1) -> Artefact:
-    """Of an export, or a file of one: see `choosing.meant`. TensorFlow is imported for a SavedModel alone.
+def load(path: Path) -> Artefact:
+    """A file, or the version folder of a SavedModel, as `choosing.meant` finds them. TensorFlow is imported for the
+    second alone.
 
     Raises:
         UserError: there is none; it does not load; it names no classes.
     """
-    path = choosing.meant(model, artefact, batch)
     return _saved_model(path) if path.is_dir() else _file(path)
 
 

@@ -48,8 +48,7 @@ def _process() -> ProcessPoolExecutor:
 
 
 def _prepare(path: Path, pictures: NDArray[np.uint8]) -> None:
-    # The name of a SavedModel is needed: its folder may hold other artefacts.
-    network = loading.load(path, "saved_model" if path.is_dir() else None)
+    network = loading.load(path)
     for batch in BATCHES:
         _asked[batch] = (network, pictures[:batch])
         for _ in range(WARM_UP):

@@ -120,6 +120,8 @@ def predict(
 ) -> None:
     """Name what is on pictures. Ends with exit code 1 when one of them could not be read."""
     if server is not None:
+        if artefact is not None:
+            raise UserError("A server answers with what it was started with; leave --artefact out, or --server.")
         images = [model, *(images or ())]
         paths.check_exists(*images)
         from app.program.progress import watch

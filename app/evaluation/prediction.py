@@ -1,4 +1,4 @@
-"""What is on these pictures? From a run folder or an export, for files and folders of them."""
+"""What is on these pictures? From a run folder or a SavedModel, for files and folders of them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from app import run_folder
-from app.artefacts import choosing, predicting
+from app.artefacts import predicting
 from app.images import decoding
 from app.images.decoding import reason
 from app.images.finding import pictures
@@ -18,21 +18,15 @@ from export import metadata
 Answer = list[tuple[str, float]]
 
 
-def predict(
-    model: Path, paths: Sequence[Path], top: int, watch: Watch, artefact: str | None = None
-) -> list[dict[str, Any]]:
-    """A row per picture: see `predicting.told` and `predicting.unread`. `artefact` is one of the export's: see
-    `choosing.meant`.
+def predict(model: Path, paths: Sequence[Path], top: int, watch: Watch) -> list[dict[str, Any]]:
+    """A row per picture: see `predicting.told` and `predicting.unread`. `model` is a run folder, or the version folder
+    of a SavedModel; of other files see `predicting.predict`.
 
     Raises:
-        UserError: `model` is neither run nor export nor a file of one; a path that does not exist; a folder without
-            pictures.
+        UserError: a path that does not exist; a folder without pictures.
     """
-    meant = choosing.meant(model, artefact)
-    if meant.is_file():
-        return predicting.predict(meant, paths, top, watch)
     files = pictures(paths)
-    answer, names = (_run if (meant / "classifier.json").is_file() else _export)(meant)
+    answer, names = (_run if (model / "classifier.json").is_file() else _export)(model)
     rows: list[dict[str, Any]] = []
     for file in watch(files, len(files), "Predicting"):
         try:

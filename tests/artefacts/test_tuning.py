@@ -54,7 +54,6 @@ def test_the_fastest_is_written_beside_hashes_that_stay(version: Path, asked: li
     assert certified.hashes(version) == after["sha256"]["files"] == before["sha256"]["files"]
     assert certified.read(version)[1]  # it still says what was written
     assert choosing.meant(version, "auto") == version / "model.tflite"
-    assert choosing.meant(version, "auto", batch=8) == version
 
 
 def test_it_is_measured_with_golden_images_at_the_networks_size(version: Path, asked: list[NDArray[np.uint8]]) -> None:

@@ -715,12 +715,27 @@ def test_predict_gives_the_same_with_a_run_and_its_export(finished_run: Run, exp
     from app.program.progress import unwatched
 
     files = [pictures / "digit", min((pictures / "temple").iterdir())]
-    wanted, found = (predict(model, files, 2, unwatched) for model in (finished_run.folder, exported.parent))
+    wanted, found = (predict(model, files, 2, unwatched) for model in (finished_run.folder, exported))
     assert len(found) == 34
     assert len({row["classes"][0] for row in wanted}) > 1
     for row, right in zip(found, wanted, strict=True):
         assert (row["file"], row["classes"]) == (right["file"], right["classes"])
         assert row["scores"] == pytest.approx(right["scores"], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_predict_takes_an_export_without_a_certificate(
+    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(exported, tmp_path / "pictures" / "1", ignore=shutil.ignore_patterns("certificate.json"))
+    pictures = sorted((exported / "golden").glob("*.png"))[:2]
+    said = []
+    for model in (exported, tmp_path / "pictures"):
+        with pytest.raises(SystemExit) as end:
+            main(["predict", str(model), *map(str, pictures)])
+        assert not end.value.code
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] != ""
 
 
 PREPARED = "preprocessing: 32 x 32 RGB, bilinear with antialias, squashed, -1..1\n"

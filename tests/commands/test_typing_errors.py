@@ -75,6 +75,7 @@ ERRORS: list[tuple[list[str], str]] = [
     (["predict", "six/2"], "Name the pictures, too, as in `predict MODEL IMAGE...`"),
     (["predict", "--server", "http://127.0.0.1:1", "a.txt"], "http://127.0.0.1:1 is no address of a network; one is"),
     (["predict", "--server", "http://127.0.0.1:1/v1/models/m", "a.jpg"], "a.jpg does not exist"),
+    (["predict", "--server", "http://127.0.0.1:1", "--artefact", "onnx", "a.txt"], "leave --artefact out, or --server"),
     (["dream", "--model", "nosuch", "--to", "a.png"], "nosuch does not exist; `train --to` makes a run folder"),
     (["dream", "a.jpg", "--model", "six/2", "--to", "a.png"], "a.jpg does not exist"),
     (["dream", "--model", "six/2", "--to", "a.jpg"], "a.jpg would be a PNG: let its name end in .png"),

@@ -5,10 +5,8 @@ from pathlib import Path
 import pytest
 
 from app import exporting
-from app.artefacts import version_folders
-from app.evaluation import prediction
+from app.artefacts import choosing, version_folders
 from app.program.errors import UserError
-from app.program.progress import unwatched
 
 
 @pytest.fixture
@@ -21,11 +19,10 @@ def exports(tmp_path: Path) -> Path:
 
 def test_a_folder_of_several_networks_means_none_of_them(exports: Path) -> None:
     words = f"{exports} holds the exports of 2 networks; name one of them: {exports / 'cats'}, {exports / 'dogs'}."
-    (exports.parent / "x.jpg").touch()
     for ask in (
         lambda: version_folders.newest(exports),
         lambda: exporting.verify(exports),
-        lambda: prediction.predict(exports, [exports.parent / "x.jpg"], 3, unwatched),
+        lambda: choosing.meant(exports),
     ):
         with pytest.raises(UserError) as caught:
             ask()

@@ -92,6 +92,6 @@ def test_names_are_those_of_the_run_and_of_the_export(run: Run, pictures: Path, 
     trained = load(tmp_path / "run")
     served = [(trained.model, trained.preprocessing)]
     saved_model.write(served, LABELS, tmp_path / "export" / "1", [trained.names[label] for label in LABELS])
-    for model in ("run", "export"):
+    for model in ("run", "export/1"):
         (row,) = predict(tmp_path / model, [pictures / "temple" / "00.jpg"], 3, unwatched)
         assert row["names"] == [mine[label] for label in row["classes"]]

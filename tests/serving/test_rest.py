@@ -44,7 +44,7 @@ def served() -> Starlette:
 @pytest.fixture(scope="module")
 def pictures_served(exported: Path) -> Starlette:
     """The session's export, answered by its LiteRT file."""
-    network = OfFile(loading.load(exported, "tflite"))
+    network = OfFile(loading.load(exported / "model.tflite"))
     return application(Models({"pictures": Model({1: Version(network)}, {})}), Settings())
 
 
