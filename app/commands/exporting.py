@@ -47,7 +47,11 @@ def export(
     ] = None,
     max_drop: Annotated[
         float,
-        typer.Option("--max-drop", min=0, help="Points of accuracy that the smaller file may lose, chance apart."),
+        typer.Option(
+            "--max-drop",
+            min=0,
+            help="Points of accuracy that the smaller file may lose, chance apart, and at all that which --tune takes.",
+        ),
     ] = 0.5,
     precision: Annotated[
         str, typer.Option(help="What the SavedModel computes in: float32, or bfloat16 for processors that have it.")
@@ -77,9 +81,17 @@ def export(
     folder, found = exporting.export(
         runs[0], to, wanted, version, quantize, max_drop, watch, precision, others=runs[1:], name=name
     )
-    if tune:
-        found |= {"tuned": exporting.tune(folder, watch)}
-    _print_certificate(f"Exported {folder}", folder, found, as_json)
+    if not as_json:
+        _print_certificate(f"Exported {folder}", folder, found, as_json)
+    try:
+        if tune:
+            found |= {"tuned": exporting.tune(folder, max_drop, watch)}
+    except KeyboardInterrupt:
+        typer.echo(f"\nInterrupted. {folder} was exported, but not measured.", err=True)
+        raise typer.Exit(130) from None
+    finally:
+        if as_json:
+            print_json(found)
     if tune and not as_json:
         _print_tuned(found["tuned"])
 
@@ -155,6 +167,9 @@ def _print_tuned(tuned: dict[str, Any]) -> None:
         f"{tuned['take']['8']} for eight.",
         soft_wrap=True,
     )
+    lost = {name: row["drop"] or 0 for name, row in tuned["rows"].items()}
+    if left_out := [name for name in lost if lost[name] > tuned["max_drop"] and name not in tuned["take"].values()]:
+        output.print(f"Not taken: {', '.join(left_out)}, for more than --max-drop {tuned['max_drop']:g} points lost.")
 
 
 def _verify_foreign(

@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -14,37 +13,44 @@ from PIL import Image
 from app.artefacts import certified, choosing, installed, timing
 from app.artefacts.certified import CERTIFICATE
 from app.artefacts.processor import processor
-from app.artefacts.version_folders import newest
 from app.program.errors import UserError
 from app.program.progress import Watch, unwatched
-from export import certificate, picture_files
+from export import certificate, picture_files, runtime_errors
 
 
-def tune(export: Path, watch: Watch = unwatched, rounds: int = timing.ROUNDS) -> dict[str, Any]:
+def tune(version: Path, max_drop: float, watch: Watch = unwatched, rounds: int = timing.ROUNDS) -> dict[str, Any]:
     """Measures every artefact of an export that runs here at batch 1 and 8, and writes into the certificate as `tuned`,
-    and returns: `processor`, `threads`, `rows`, by the name of an artefact its `milliseconds` per picture, by batch,
-    and its `drop`, the points of accuracy that it lost by being no float32 (None where it is, or nobody knows); and
-    `take`, by batch, the fastest. All of them have passed the gate of the export.
+    and returns: `processor`, `threads`, `max_drop`, `rows`, by the name of an artefact its `milliseconds` per picture,
+    by batch, and its `drop`, the points of accuracy that it lost by being no float32 (None where it is, or nobody
+    knows); and `take`, by batch, the fastest of those that lost no more than `max_drop`, or of all where each did: a
+    SavedModel in bfloat16 may be the only one.
 
     Raises:
-        UserError: not an export; an artefact that does not run.
+        UserError: an artefact that does not run, or whatever else came between.
     """
-    version = newest(export)
-    written = json.loads((version / CERTIFICATE).read_text())
-    artefacts = {name: path for name, path in choosing.names(version).items() if installed.runs_here(path)}
-    prepared = written["networks"][0]["preprocessing"]
-    pictures = _pictures(certificate.golden(version), prepared["height"], prepared["width"])
     try:
+        written = json.loads((version / CERTIFICATE).read_text())
+        artefacts = {name: path for name, path in choosing.names(version).items() if installed.runs_here(path)}
+        prepared = written["networks"][0]["preprocessing"]
+        pictures = _pictures(certificate.golden(version), prepared["height"], prepared["width"])
         found = timing.measure(artefacts, pictures, watch, rounds)
-    except BrokenProcessPool as error:
-        raise UserError(f"{version} was exported, but not measured: a process that ran an artefact died.") from error
+    except Exception as error:
+        why = runtime_errors.sentence(error)
+        raise UserError(f"{version} was exported, but not measured: {why}.") from error
     drops = _drops(written["rows"])
     rows = {
         name: {"milliseconds": {str(batch): each for batch, each in times.items()}, "drop": drops.get(name)}
         for name, times in found.items()
     }
-    take = {str(batch): min(found, key=lambda name: found[name][batch]) for batch in timing.BATCHES}
-    tuned = {"processor": processor(), "threads": os.cpu_count(), "rows": rows, "take": take}
+    within = [name for name in found if drops.get(name, 0) <= max_drop] or [*found]
+    take = {str(batch): min(within, key=lambda name: found[name][batch]) for batch in timing.BATCHES}
+    tuned = {
+        "processor": processor(),
+        "threads": os.cpu_count(),
+        "max_drop": max_drop,
+        "rows": rows,
+        "take": take,
+    }
     # Anew, since somebody may have written it meanwhile.
     certified.write(version, json.loads((version / CERTIFICATE).read_text()) | {"tuned": tuned})
     return tuned
@@ -61,6 +67,8 @@ def _pictures(golden: Sequence[Mapping[str, Any]], height: int, width: int) -> N
         found.append(np.asarray(pixels.resize((width, height), Image.Resampling.BILINEAR)))
         if len(found) == max(timing.BATCHES):
             break
+    if not found:
+        raise UserError("none of its golden images can be decoded by Pillow.")
     return np.resize(np.stack(found), (max(timing.BATCHES), height, width, 3))
 
 
