@@ -5,6 +5,7 @@ import signal
 import statistics
 import time
 from collections.abc import Mapping
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -48,6 +49,7 @@ def _apart(path: Path, pictures: NDArray[np.uint8]) -> dict[int, float]:
     ours, its = context.Pipe(duplex=False)
     process = context.Process(target=_send, args=(its, path, pictures))
     # Blocked from its first moment on: of Ctrl-C, which reaches all processes, this one says what there is to say.
+    resource_tracker.ensure_running()  # the first process would start it, which unblocks the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         process.start()

@@ -197,7 +197,8 @@ def test_an_artefact_that_does_not_load_or_answer_is_named(version: Path, tmp_pa
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_the_measuring_without_a_word_of_its_process(exported: Path) -> None:
+@pytest.mark.parametrize("seconds", [0.1, 0.2, 0.4, 0.8])
+def test_ctrl_c_ends_the_measuring_without_a_word_of_its_process(seconds: float, exported: Path) -> None:
     script = f"""
 import sys
 from pathlib import Path
@@ -207,7 +208,7 @@ from app.program.progress import unwatched
 if __name__ == "__main__":
     print("measuring", flush=True)
     try:
-        timing.measure({{"a": Path({str(exported)!r})}}, np.zeros((8, 32, 32, 3), np.uint8), unwatched)
+        timing.measure({{"a": Path({str(exported / "model.tflite")!r})}}, np.zeros((8, 32, 32, 3), np.uint8), unwatched)
     except KeyboardInterrupt:
         print("interrupted")
 """
@@ -223,7 +224,7 @@ if __name__ == "__main__":
     )
     assert process.stdout
     assert process.stdout.readline() == "measuring\n"
-    time.sleep(1)
+    time.sleep(seconds)
     os.killpg(process.pid, signal.SIGINT)
     assert process.communicate(timeout=20) == ("interrupted\n", "")
 
