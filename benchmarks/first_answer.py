@@ -27,7 +27,7 @@ from PIL import Image
 from rich.console import Console
 
 from app.artefacts.version_folders import newest
-from app.exporting import exporting
+from app.exporting import exporting, runtimes
 from app.program import progress
 from benchmarks import calm
 from benchmarks.batch_normalization import printed, row, verdict
@@ -37,7 +37,6 @@ ROOT = Path(__file__).parent.parent
 NETWORK = "inception_v3"
 SAVED_MODEL = "saved_model"
 WANTED = {".tflite": 1500.0, ".onnx": 1500.0, ".xml": 2000.0}  # milliseconds, by the suffix of the file
-FORMATS = {"saved_model": "tensorflow", "tflite": "ai_edge_litert", "onnx": "tf2onnx", "openvino": "openvino"}
 
 
 def artefacts(version: Path) -> list[str]:
@@ -93,7 +92,11 @@ def main() -> None:
         if version is None:
             progress.console.print(f"Exporting {NETWORK}")
             run = calm.run_apart(Path(name) / NETWORK, NETWORK)
-            formats = [format_ for format_, package in FORMATS.items() if importlib.util.find_spec(package)]
+            formats = [
+                format_
+                for format_ in exporting.FORMATS
+                if all(map(importlib.util.find_spec, runtimes.WRITTEN_WITH.get(format_, ())))
+            ]
             version, _ = exporting.export(run.folder, Path(name) / "exports", formats, watch=progress.watch)
         made = rows(measure(version, arguments.rounds))
     if arguments.json:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 RUNNER = Path(__file__).with_name("run_artefact.py")
 # By what an artefact computes in: the largest difference of a probability. Kernels of float32 sum in another order, and
@@ -25,13 +25,27 @@ TOLERANCES: dict[str, float | None] = {
     "int8": None,
 }
 NAMED = 10  # classes at most, the best, of an answer by name; see saved_model.TOP
-KINDS = (".tflite", ".onnx", ".xml")  # of the artefacts that are files, as run_artefact takes them
 UNDECIDED = 0.1
 AGREEMENT = 0.99
 # How long an artefact may take: to be loaded, with all that it imports, and for an image that it is asked about, as a
 # multiple of the network's own time. That may be of a GPU, the artefact's of one core, whose answers are asked for in
 # two ways.
 LOADING, SLOWER = 600.0, 200.0  # seconds, times
+
+
+class Kind(NamedTuple):
+    """What --formats calls it, and the package that runs it."""
+
+    format: str
+    package: str
+
+
+# Of the artefacts that are files, by their suffix.
+KINDS = {
+    ".tflite": Kind("tflite", "ai_edge_litert"),
+    ".onnx": Kind("onnx", "onnxruntime"),
+    ".xml": Kind("openvino", "openvino"),
+}
 
 
 class ArtefactError(Exception):
@@ -57,7 +71,7 @@ def artefacts(version: Path) -> dict[Path, int]:
         parts = [version / "saved_model.pb", *version.glob("variables/*")]
         found = {version: sum(part.stat().st_size for part in parts), **found}
     if not found:
-        raise ArtefactError(f"{version} holds no saved_model.pb and no {_listed(KINDS)} file")
+        raise ArtefactError(f"{version} holds no saved_model.pb and no {_listed([*KINDS])} file")
     return found
 
 

@@ -11,10 +11,10 @@ from app.program.progress import console
 from export import certificate
 
 AUTO, SAVED_MODEL = "auto", "saved_model"
-FORMATS = {".xml": "openvino", ".onnx": "onnx", ".tflite": "tflite"}  # by the suffix of a file
+FORMATS = {suffix: kind.format for suffix, kind in certificate.KINDS.items()}  # by the suffix of a file
 # What is fast on most machines, the best first; what may lose accuracy comes behind it. A SavedModel is as fast, but
 # TensorFlow takes seconds to be there.
-ORDER = (*FORMATS.values(), SAVED_MODEL)
+ORDER = ("openvino", "onnx", "tflite", SAVED_MODEL)
 
 
 def meant(model: Path, artefact: str | None = None) -> Path:

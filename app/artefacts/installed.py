@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from app.program.errors import UserError
+from export import certificate
 
-RUNTIMES = {".tflite": "ai_edge_litert", ".onnx": "onnxruntime", ".xml": "openvino"}  # what runs a file, by its suffix
+RUNTIMES = {suffix: kind.package for suffix, kind in certificate.KINDS.items()}  # what runs a file, by its suffix
 
 
 def runs_here(file: Path) -> bool:

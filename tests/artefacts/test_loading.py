@@ -94,7 +94,7 @@ def test_what_is_no_artefact_is_named(version: Path, tmp_path: Path) -> None:
     ):
         choosing.meant(version, "tflit")
     (tmp_path / "model.bin").touch()
-    with pytest.raises(UserError, match=r"model\.bin is no run, no export and no file of one; those end in \.xml, "):
+    with pytest.raises(UserError, match=r"model\.bin is no run, no export and no file of one; those end in \.tflite, "):
         choosing.meant(tmp_path / "model.bin")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "classifier.json").touch()
