@@ -5,10 +5,11 @@ certificate.json    `ok` and a row per artefact; written last, with the SHA-256 
 """
 
 import json
+import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,10 +27,12 @@ TOLERANCES: dict[str, float | None] = {
 }
 NAMED = 10  # classes at most, the best, of an answer by name; see saved_model.TOP
 UNDECIDED = 0.1
-AGREEMENT = 0.99
+# Of integers, the share of images that may be named otherwise, unless more was allowed to be lost; and the probability
+# of so many by chance, from which on they are not more.
+DIFFERING, CHANCE = 0.01, 0.05
 # How long an artefact may take: to be loaded, with all that it imports, and for an image that it is asked about, as a
 # multiple of the network's own time. That may be of a GPU, the artefact's of one core, whose answers are asked for in
-# two ways.
+# three ways.
 LOADING, SLOWER = 600.0, 200.0  # seconds, times
 
 
@@ -90,13 +93,14 @@ def rows(
     milliseconds: float,
     precision: str = "float32",
     held_out: Sequence[dict[str, Any]] = (),
+    allowed: Mapping[str, float] | None = None,
     watch: Callable[[Iterable[Any], int, str], Iterable[Any]] = lambda items, count, what: items,
 ) -> list[dict[str, Any]]:
     """Runs every artefact of the version folder on its golden images, each in a fresh process; a row for each.
 
     `images` are the `golden` ones, `held_out` further ones in the same form, with a `name` if the file has no good one;
-    `milliseconds` is what the network takes
-    for one. `precision` is what the SavedModel computes in.
+    `milliseconds` is what the network takes for one. `precision` is what the SavedModel computes in; `allowed` has for
+    the names of quantised files the `differing` of `compare`.
 
     Raises:
         ArtefactError: one does not load or does not answer, or not in time.
@@ -104,12 +108,13 @@ def rows(
     found = artefacts(version)
     files = [image["file"] for image in (*images, *held_out)]
     limit = LOADING + SLOWER * len(files) * milliseconds / 1000
-    compared = []
+    compared, shares = [], allowed or {}
     for path, size in watch(found.items(), len(found), "Asking the artefacts"):
         kind = precision if path == version else _kind(path)
         served_in = f", {precision}" if path == version and precision != "float32" else ""
         for name, reply in _run(path, files, limit).items():
-            compared.append(compare(name + served_in, images, labels, reply, size, kind, held_out))
+            may = shares.get(path.name)
+            compared.append(compare(name + served_in, images, labels, reply, size, kind, held_out, may))
     return compared
 
 
@@ -127,14 +132,15 @@ def compare(
     size: int,
     precision: str = "float32",
     held_out: Sequence[dict[str, Any]] = (),
+    differing: float | None = None,
 ) -> dict[str, Any]:
     """The row of one artefact. `reply` is what `run_artefact` prints of it, of the golden images and then of those held
     out; an answer may leave out the lower scores, or be a text: why there is none to compare.
 
-    Two answers agree when the artefact's best class is the network's, or as probable within the tolerance. An accuracy
-    is None where no image has a label; the tolerance where no difference of a probability is too large; `held_out`
-    where none was compared. `not_compared` are the images without an answer, by `name`, or by that of the file, with
-    the reason.
+    Two answers agree when the artefact's best class is the network's, or as probable within the tolerance. Of integers
+    a share of `differing` images need not agree, `DIFFERING` without it. An accuracy is None where no image has a
+    label; the tolerance where no difference of a probability is too large; `held_out` where none was compared.
+    `not_compared` are the images without an answer, by `name`, or by that of the file, with the reason.
     """
     tolerance = TOLERANCES[precision]
     answers = reply["answers"]
@@ -146,6 +152,7 @@ def compare(
         "artefact": name,
         "precision": precision,
         "tolerance": tolerance,
+        "differing": (DIFFERING if differing is None else differing) if tolerance is None else 0.0,
         **_agreement(golden, labels, answers[: len(golden)], tolerance),
         "held_out": also if also["images"] else None,
         "not_compared": {
@@ -196,15 +203,32 @@ def _named(answer: Any, labels: Sequence[str]) -> dict[str, float] | None:
 
 
 def passes(row: dict[str, Any]) -> bool:
-    return row["images"] > 0 and all(_agrees(found, row["tolerance"]) for found in (row, row["held_out"]) if found)
+    return row["images"] > 0 and all(_agrees(found, row) for found in (row, row["held_out"]) if found)
 
 
-def _agrees(found: dict[str, Any], tolerance: float | None) -> bool:
-    if tolerance is None:
-        # One of few images proves nothing.
-        allowed = max(1, (1 - AGREEMENT) * found["images"])
-        return bool((1 - found["top_1_agreement"]) * found["images"] <= allowed + 1e-9 and found["max_difference"] <= 1)
-    return bool(found["top_1_agreement"] == 1 and found["max_difference"] <= tolerance)
+def _agrees(found: dict[str, Any], row: dict[str, Any]) -> bool:
+    largest = 1.0 if row["tolerance"] is None else row["tolerance"]
+    others = round((1 - found["top_1_agreement"]) * found["images"])
+    # One of few images proves nothing.
+    few = others <= (row["tolerance"] is None) or at_least(others, found["images"], row["differing"]) > CHANCE
+    return bool(few and found["max_difference"] <= largest)
+
+
+def allowed_of(drop: float) -> float:
+    """The share of images whose best class may be another where so many percentage points of accuracy may be lost."""
+    return min(1.0, max(DIFFERING, drop / 100))
+
+
+def at_least(count: int, images: int, share: float) -> float:
+    """The probability that so many of the images, or more, are of those of which there is such a share."""
+    if not 0 < share < 1:
+        return float(count == 0 or share >= 1)
+
+    def exactly(number: int) -> float:
+        ways = math.lgamma(images + 1) - math.lgamma(number + 1) - math.lgamma(images - number + 1)
+        return math.exp(ways + number * math.log(share) + (images - number) * math.log1p(-share))
+
+    return sum(exactly(number) for number in range(count, images + 1))
 
 
 def _run(artefact: Path, files: Sequence[str], limit: float) -> dict[str, Any]:

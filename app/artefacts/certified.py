@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.program.errors import UserError
 from app.program.files import digest, write_json
+from export import certificate
 
 CERTIFICATE = "certificate.json"
 
@@ -50,6 +52,14 @@ class Row(_Part):
     milliseconds: float
 
 
+class Quantised(_Part):
+    """What the gate has found (see `quantizing.quantize`); `file` and `drop` are None where none was kept."""
+
+    file: str | None
+    max_drop: float
+    drop: float | None
+
+
 class Certified(_Part):
     """What `verify` needs of a certificate. Everything has to be there: what is left out would be compared with
     nothing."""
@@ -63,7 +73,14 @@ class Certified(_Part):
     precision: str
     held_out: int = Field(ge=0)
     processor: dict[str, Any]
+    quantization: list[Quantised] | None
     sha256: Hashes
+
+
+def allowed(quantised: Sequence[Quantised] | None) -> dict[str, float]:
+    """The share of images, by the name of a quantised file, of which it may name another class: as many points as it
+    was allowed to lose, or as chance took."""
+    return {one.file: certificate.allowed_of(max(one.max_drop, one.drop or 0.0)) for one in quantised or () if one.file}
 
 
 def write(version: Path, content: dict[str, Any]) -> None:

@@ -60,7 +60,9 @@ def certify(
     with tempfile.TemporaryDirectory() as elsewhere:
         held_out = test_images(data, networks, Path(elsewhere), count, watch) if data else []
         rows = [reference_row(runs, labels, golden_images, held_out, reply)]
-        rows += certificate.rows(folder, golden_images, labels, reply["milliseconds"], precision, held_out, watch)
+        allowed = certified.allowed([certified.Quantised.model_validate(one) for one in quantized or ()])
+        each = reply["milliseconds"]
+        rows += certificate.rows(folder, golden_images, labels, each, precision, held_out, allowed, watch)
     found = {"ok": all(certificate.passes(row) for row in rows), "rows": rows}
     classifiers = [run.read_classifier() for run in runs]
     measured = json.loads(runs[0].metrics.read_text()) if len(runs) == 1 and runs[0].metrics.is_file() else None

@@ -215,5 +215,5 @@ def _disagreement(rows: Sequence[dict[str, Any]]) -> str:
         f"{'the golden' if seen is worst else 'held-out'} images"
     )
     if worst["tolerance"] is None:
-        return agrees
+        return f"{agrees}, which is too few; allow more with --max-drop, or leave --quantize out"
     return f"{agrees}, with differences up to {apart:.2g} where {worst['tolerance']:.0g} is allowed"

@@ -25,11 +25,11 @@ from app.program.errors import UserError
 from app.program.progress import Watch, console
 from app.program.shown import counted
 from app.run_folder.trained import Trained
-from export import run_artefact, runtime_errors
+from export import certificate, run_artefact, runtime_errors
 from export.on_pixels import ConversionError
 from export.quantization import Kind
 
-CHANCE = 0.05  # the probability of a loss by chance, from which on it is none
+CHANCE = certificate.CHANCE  # the probability of a loss by chance, from which on it is none
 
 
 def check(asked: str, formats: Sequence[str]) -> None:
@@ -63,15 +63,16 @@ def quantize(
     float32 ones in the folder; returns a record of each. OpenVINO's is made of model.onnx, which has to be there, too.
     `data` is what the network was trained on.
 
-    A file is of the `kind` that was `asked` for, unless that loses more than `max_drop` and more than chance would;
-    where all that is tried does, it is left out, and `file`, `kind` and `drop` are None. `drop` are the percentage
-    points of top-1 that it loses on `images` validation pictures; `tried` has of each the drop, the agreement with
-    float32, right answers `lost` and `won`, and the probability `p` (see `by_chance`); `noisiest` are the operations of
-    int8 with the lowest signal-to-noise ratio, where it was tried to leave some in float32.
+    A file is of the `kind` that was `asked` for, unless that loses more than `max_drop` and more than chance would, or
+    the certificate would refuse it; where all that is tried is so, it is left out, and `file`, `kind` and `drop` are
+    None. `drop` are the percentage points of top-1 that it loses on `images` validation pictures; `tried` has of each
+    the drop, the agreement with float32, right answers `lost` and `won`, and the probability `p` (see `by_chance`);
+    `noisiest` are the operations of int8 with the lowest signal-to-noise ratio, where it was tried to leave some in
+    float32.
 
     Raises:
         ConversionError: a quantizer, or a runtime its file, cannot take the network.
-        UserError: a drop above `max_drop` whatever is tried, of every file; no validation pictures.
+        UserError: nothing that is tried may be kept, of any format; no validation pictures.
     """
     if not data.validation.count:
         raise UserError(f"{data.name} has no validation images to measure a quantised file on; leave --quantize out.")
@@ -85,21 +86,23 @@ def quantize(
         while undecided:
             files = [trial.write_next() for trial in undecided]
             if reference is None:  # once: the float32 files agree
-                reference, *answers = _best([folder / SOURCES[trials[0].format], *files], validation, watch)
+                reference, *answers = _answers([folder / SOURCES[trials[0].format], *files], validation, watch)
             else:
-                answers = _best(files, validation, watch)
+                answers = _answers(files, validation, watch)
             judged = zip(undecided, answers, strict=True)
-            rejected = [trial for trial, best in judged if not trial.stays(reference, best, truth, max_drop)]
+            rejected = [trial for trial, given in judged if not trial.stays(reference, given, truth, max_drop)]
             undecided = [trial for trial in rejected if trial.rest]
     if not any(trial.files for trial in trials):
         losses = ", ".join(trial.losses() for trial in trials)
+        otherwise = " or answers too differently" if any(trial.differed for trial in trials) else ""
         raise UserError(
-            f"Nothing was exported: quantised, the network loses more than --max-drop {max_drop:g} points ({losses}). "
-            "Allow more, or leave --quantize out."
+            f"Nothing was exported: quantised, the network loses more than --max-drop {max_drop:g} points{otherwise} "
+            f"({losses}). Allow more, or leave --quantize out."
         )
     for trial in trials:
         if not trial.files:
-            console.print(f"No quantised file is written for {NAMES[trial.format]}: each loses too much.")
+            otherwise = " or answers too differently" if trial.differed else ""
+            console.print(f"No quantised file is written for {NAMES[trial.format]}: each loses too much{otherwise}.")
     return [trial.record() | {"images": validation.count, "max_drop": max_drop} for trial in trials]
 
 
@@ -120,6 +123,7 @@ class Trial:
     def __post_init__(self) -> None:
         self.tried: list[dict[str, Any]] = []
         self.noisiest: quantised_files.Noisiest = []
+        self.differed = False  # whether the certificate would have refused one
 
     def write_next(self) -> Path:
         self.kind, mixed = self.rest.pop(0)
@@ -131,10 +135,12 @@ class Trial:
             self.what += f" with {counted(count, 'operation', 'operations')} in float32"
         return self.files[0]
 
-    def stays(self, reference: NDArray[Any], best: NDArray[Any], truth: NDArray[Any], max_drop: float) -> bool:
-        """Whether it is kept, whose answers are `best` where those of float32 are `reference`; it is away otherwise."""
-        lost, won = (int(np.sum(one)) for one in _changed(reference == truth, best == truth))
-        drop, p, agreement = 100 * (lost - won) / len(truth), by_chance(lost, won), float(np.mean(reference == best))
+    def stays(self, reference: NDArray[Any], given: NDArray[Any], truth: NDArray[Any], max_drop: float) -> bool:
+        """Whether it is kept, which gave these probabilities (images, classes) where float32 gave `reference`; it is
+        away otherwise."""
+        before, best = reference.argmax(axis=1), given.argmax(axis=1)
+        lost, won = (int(np.sum(one)) for one in _changed(before == truth, best == truth))
+        drop, p, agreement = 100 * (lost - won) / len(truth), by_chance(lost, won), float(np.mean(before == best))
         tried = {"what": self.what, "drop": drop, "agreement": agreement, "lost": lost, "won": won, "p": p}
         self.tried.append(tried)
         what = self.what + self.suffix
@@ -143,20 +149,37 @@ class Trial:
             f"({lost} lost, {won} won), {agreement:.1%} the same answers, "
             f"{sum(file.stat().st_size for file in self.files) / 1e6:.1f} MB"
         )
-        if drop <= max_drop or p > CHANCE:
+        little = drop <= max_drop or p > CHANCE
+        differs = little and not self._certified(reference, given, max(max_drop, drop))
+        if little and not differs:
             if drop > max_drop:
                 console.print(f"That is within chance (p = {p:.2f}).")
             if self.kind != self.asked:
                 console.print(f"Instead of {self.asked}, {what} is written.")
             return True
-        console.print(
-            f"Rejected {what}: {drop:.2f} points are more than --max-drop {max_drop:g}, and more than chance "
-            f"(p = {_rounded(p)})."
-        )
+        self.differed |= differs
+        if differs:
+            console.print(f"Rejected {what}: its answers are not near enough to those of float32 to be certified.")
+        else:
+            console.print(
+                f"Rejected {what}: {drop:.2f} points are more than --max-drop {max_drop:g}, and more than chance "
+                f"(p = {_rounded(p)})."
+            )
         for file in self.files:
             file.unlink()
         self.files = ()
         return False
+
+    def _certified(self, reference: NDArray[Any], given: NDArray[Any], drop: float) -> bool:
+        """Whether the certificate would take these answers."""
+        classes = [str(place) for place in range(reference.shape[1])]
+        images = [
+            {"file": str(place), "label": None, "probabilities": one} for place, one in enumerate(reference.tolist())
+        ]
+        reply, allowed = {"answers": given.tolist(), "milliseconds": 0.0}, certificate.allowed_of(drop)
+        return certificate.passes(
+            certificate.compare(self.what, images, classes, reply, 0, self.kind, differing=allowed)
+        )
 
     def losses(self) -> str:
         return ", ".join(f"{one['what']}{self.suffix} {one['drop']:.2f}" for one in self.tried)
@@ -232,8 +255,8 @@ def _rounded(p: float) -> str:
     return f"{p:.3f}" if p >= 0.001 else "below 0.001"
 
 
-def _best(files: Sequence[Path], pictures: Pictures, watch: Watch) -> list[NDArray[Any]]:
-    """The best class for each picture, of each file. A picture is decoded once for all."""
+def _answers(files: Sequence[Path], pictures: Pictures, watch: Watch) -> list[NDArray[Any]]:
+    """The probabilities (images, classes) of each file. A picture is decoded once for all."""
     networks = []
     for file in files:
         try:
@@ -242,5 +265,5 @@ def _best(files: Sequence[Path], pictures: Pictures, watch: Watch) -> list[NDArr
         except Exception as error:  # a runtime raises what it likes about an operation that it lacks
             raise ConversionError(f"{file.name} does not run: {runtime_errors.sentence(error)}") from error
     shown = watch(pictures, pictures.count, f"Measuring {', '.join(file.name for file in files)}")
-    answers = [[network(pixels[np.newaxis]).argmax() for network in networks] for pixels in shown]
-    return [np.array(best) for best in zip(*answers, strict=True)]
+    answers = [[np.array(network(pixels[np.newaxis])[0]) for network in networks] for pixels in shown]
+    return [np.stack(of_one) for of_one in zip(*answers, strict=True)]

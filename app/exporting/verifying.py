@@ -62,7 +62,8 @@ def verify(path: Path, watch: Watch = unwatched) -> tuple[Path, dict[str, Any]]:
             rows.append(certifying.reference_row(runs, written.labels, golden, held_out, reply))
             milliseconds = reply["milliseconds"]
         try:
-            rows += certificate.rows(version, golden, written.labels, milliseconds, written.precision, held_out, watch)
+            asked = (version, golden, written.labels, milliseconds, written.precision, held_out)
+            rows += certificate.rows(*asked, certified.allowed(written.quantization), watch)
         except certificate.ArtefactError as error:
             raise UserError(f"{error}{differences(changed, missing, added)}.") from error
     # Of a certificate whose list of files was shortened, too, every artefact has to answer, and none that has no row.

@@ -126,9 +126,7 @@ def test_a_certificate_without_the_row_of_the_network_lacks_one(version: Path) -
     assert (found["ok"], found["added"]) == (False, ["trained network"])
 
 
-@pytest.mark.parametrize(
-    "key", ["ok", "rows", "networks", "labels", "labels_en", "precision", "held_out", "processor", "sha256", "name"]
-)
+@pytest.mark.parametrize("key", sorted(certified.Certified.model_fields))
 def test_a_certificate_that_lacks_something_is_refused(key: str, exported: Path, tmp_path: Path) -> None:
     content = json.loads((exported / "certificate.json").read_text())
     del content[key]
@@ -155,6 +153,40 @@ def test_another_file_beside_the_artefacts_has_to_answer_whatever_it_is_called(v
     _, found = exporting.verify(version)
     assert (found["ok"], found["added"]) == (False, ["model.old.tflite"])
     assert (found["rows"][0]["artefact"], found["rows"][0]["precision"]) == ("LiteRT model.old.tflite", "float32")
+
+
+def test_a_quantised_file_is_judged_by_what_it_was_allowed_to_lose(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = without(exported, tmp_path / "pictures" / "1", *SAVED_MODEL)
+    forget_the_run(copy)
+    shutil.copy(copy / "model.tflite", copy / "model.int8.tflite")
+    golden = certificate.golden(copy)
+    others = [
+        image["probabilities"][1:] + image["probabilities"][:1] if place < 3 else image["probabilities"]
+        for place, image in enumerate(golden)
+    ]
+
+    def run(artefact: Path, files: Any, limit: float) -> dict[str, Any]:
+        answers = others if "int8" in artefact.name else [image["probabilities"] for image in golden]
+        return {f"LiteRT {artefact.name}": {"answers": answers, "milliseconds": 1.0}}
+
+    monkeypatch.setattr(certificate, "_run", run)
+
+    def allow(points: float, drop: float = 0.0) -> bool:
+        record = {"file": "model.int8.tflite", "max_drop": points, "drop": drop}
+        row = json.loads((copy / "certificate.json").read_text())["rows"][-1]
+        row |= {"artefact": "LiteRT model.int8.tflite", "precision": "int8", "tolerance": None}
+
+        def again(content: Any) -> None:
+            content["quantization"] = [record]
+            content["rows"] = [*content["rows"][:2], row]
+            content["sha256"]["files"] = certified.hashes(copy)
+
+        change(copy, again)
+        return bool(exporting.verify(copy)[1]["ok"])
+
+    assert [allow(0.5), allow(30.0), allow(0.5, drop=30.0)] == [False, True, True]
 
 
 def test_another_processor_is_said_in_a_line(version: Path) -> None:

@@ -760,6 +760,7 @@ def test_the_networks_own_answers_pass() -> None:
         "artefact": "it",
         "precision": "float32",
         "tolerance": 1e-5,
+        "differing": 0.0,
         "images": 3,
         "top_1_agreement": 1.0,
         "max_difference": 0.0,

@@ -263,13 +263,14 @@ def scripted(monkeypatch: pytest.MonkeyPatch, losses: dict[str, list[int]]) -> l
     """Each time that a file is asked it answers as many validation pictures wrongly as the next of its list says."""
     seen: list[list[str]] = []
 
-    def best(files: list[Path], validation: calibrating.Pictures, watch: Any) -> list[Any]:
+    def answers(files: list[Path], validation: calibrating.Pictures, watch: Any) -> list[Any]:
         seen.append([file.name for file in files])
         truth = validation.labels()
         wrong = [losses[file.name].pop(0) if file.name in losses else 0 for file in files]
-        return [np.where(np.arange(len(truth)) < count, (truth + 1) % 3, truth) for count in wrong]
+        best = [np.where(np.arange(len(truth)) < count, (truth + 1) % 3, truth) for count in wrong]
+        return [np.eye(3)[one] for one in best]
 
-    monkeypatch.setattr(quantizing, "_best", best)
+    monkeypatch.setattr(quantizing, "_answers", answers)
     return seen
 
 
@@ -352,7 +353,7 @@ def test_a_file_that_its_runtime_does_not_take_is_named(tmp_path: Path, data: Da
     file.write_bytes(b"none")
     validation = calibrating.validation(data, trained.preprocessing)
     with pytest.raises(ConversionError, match=r"^model\.int8\.onnx does not run: [^\n]+$"):
-        quantizing._best([file], validation, unwatched)
+        quantizing._answers([file], validation, unwatched)
 
 
 # ---- what they are calibrated on

@@ -128,13 +128,14 @@ def scripted(monkeypatch: pytest.MonkeyPatch, losses: dict[str, int]) -> list[st
     """Each file answers as many validation pictures wrongly as it is said to; the float32 one none."""
     seen: list[str] = []
 
-    def best(files: list[Path], validation: calibrating.Pictures, watch: Any) -> list[Any]:
+    def answers(files: list[Path], validation: calibrating.Pictures, watch: Any) -> list[Any]:
         seen.extend(file.name for file in files)
         truth = validation.labels()
         wrong = [losses.get(file.name, 0) for file in files]
-        return [np.where(np.arange(len(truth)) < count, (truth + 1) % 3, truth) for count in wrong]
+        best = [np.where(np.arange(len(truth)) < count, (truth + 1) % 3, truth) for count in wrong]
+        return [np.eye(3)[one] for one in best]
 
-    monkeypatch.setattr(quantizing, "_best", best)
+    monkeypatch.setattr(quantizing, "_answers", answers)
     return seen
 
 
@@ -182,6 +183,31 @@ def test_what_chance_may_have_lost_is_written_as_asked_and_what_it_cannot_is_not
     assert 100 * lost / found["images"] > 0.5
     assert found["kind"] == kind
     assert found["tried"][0]["p"] == 2**-lost
+
+
+def test_a_file_that_the_certificate_would_refuse_gives_way_though_it_loses_nothing(
+    data: Data,
+    trained: Trained,
+    exported: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copy(exported / "model.tflite", tmp_path)
+
+    def answers(files: list[Path], validation: calibrating.Pictures, watch: Any) -> list[Any]:
+        truth, place = validation.labels(), np.arange(validation.count)
+        wrong = [(place >= 3) & (place < 6) if "dynamic" in file.name else place < 3 for file in files]
+        return [np.eye(3)[np.where(one, (truth + 1) % 3, truth)] for one in wrong]
+
+    monkeypatch.setattr(quantizing, "_answers", answers)
+    found = quantized(data, trained, tmp_path, "dynamic", 0.5)
+    assert found["kind"] == "float16"
+    assert [(one["drop"], one["lost"], one["won"]) for one in found["tried"]] == [(0, 3, 3), (0, 0, 0)]
+    assert "Rejected dynamic: its answers are not near enough to those of float32 to be certified." in (
+        " ".join(capsys.readouterr().err.split())
+    )
+    assert quantized(data, trained, tmp_path, "dynamic", 50)["kind"] == "dynamic"
 
 
 def test_every_decision_is_said_with_its_figures(
@@ -306,13 +332,32 @@ def test_what_cannot_be_quantised_says_why(finished_run: Run, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("agreement", "images", "passes"),
-    [(31 / 32, 32, True), (30 / 32, 32, False), (0.99, 400, True), (0.985, 400, False)],
+    [(31 / 32, 32, True), (30 / 32, 32, False), (1 / 2, 2, True), (0.98, 400, True), (0.975, 400, False)],
 )
 def test_of_a_quantised_file_one_image_in_a_hundred_may_be_another_class(
     agreement: float, images: int, passes: bool
 ) -> None:
-    measured = {"top_1_agreement": agreement, "images": images, "max_difference": 0.5}
-    row = {**measured, "tolerance": None, "held_out": None}
+    found = {"top_1_agreement": agreement, "images": images, "max_difference": 0.5}
+    row = found | {"tolerance": None, "differing": certificate.allowed_of(0.5), "held_out": None}
     assert certificate.passes(row) == passes
+    assert certificate.passes(row | {"held_out": found}) == passes
     assert not certificate.passes(row | {"max_difference": float("inf")})
-    assert not certificate.passes(row | {"tolerance": 1e-4})
+    assert not certificate.passes(row | {"tolerance": 1e-4, "differing": 0.0})
+
+
+def test_what_the_user_allowed_to_be_lost_may_be_named_otherwise() -> None:
+    found = {"top_1_agreement": 0.95, "images": 400, "max_difference": 0.5, "tolerance": None, "held_out": None}
+    assert [certificate.passes(found | {"differing": certificate.allowed_of(drop)}) for drop in (0.5, 3, 5, 100)] == [
+        False,
+        False,
+        True,
+        True,
+    ]
+
+
+@pytest.mark.parametrize(("count", "images", "share"), [(1, 8, 0.01), (9, 400, 0.01), (600, 1000, 0.6), (3, 3, 0.5)])
+def test_so_many_by_chance_are_what_the_binomial_distribution_says(count: int, images: int, share: float) -> None:
+    right = scipy.stats.binom.sf(count - 1, images, share)
+    assert certificate.at_least(count, images, share) == pytest.approx(right)
+    assert [certificate.at_least(count, images, one) for one in (0.0, 1.0)] == [0, 1]
+    assert certificate.at_least(0, images, 0.0) == 1
