@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -46,10 +46,17 @@ class Row(_Part):
     """What a later look at an artefact is compared with; the rest is for people."""
 
     artefact: str
-    precision: str
+    precision: Literal["float32", "bfloat16", "float16", "dynamic", "int8"]
     tolerance: float | None
     images: int
     milliseconds: float
+
+
+class Processor(_Part):
+    """See `artefacts.processor`."""
+
+    name: str
+    integers: list[str] | None
 
 
 class Quantised(_Part):
@@ -70,9 +77,9 @@ class Certified(_Part):
     networks: list[Network] = Field(min_length=1)
     labels: list[str]
     labels_en: list[str]
-    precision: str
+    precision: Literal["float32", "bfloat16"]
     held_out: int = Field(ge=0)
-    processor: dict[str, Any]
+    processor: Processor
     quantization: list[Quantised] | None
     sha256: Hashes
 

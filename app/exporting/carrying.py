@@ -8,6 +8,9 @@ from app.artefacts.certified import Network
 from export import carried, metadata
 from export.certificate import artefacts
 
+NOTHING = object()
+MOST = 100  # letters of what a file says that a sentence repeats
+
 
 def disagreements(
     version: Path, name: str, labels: Sequence[str], english: Sequence[str], networks: Sequence[Network]
@@ -38,13 +41,17 @@ def disagreements(
 def _of_lists(file: str, what: str, said: Any, right: Sequence[str] | None) -> Iterator[str]:
     if said == right:
         return
-    if said is None or right is None:
-        yield f"{file} has {'no ' if said is None else ''}{what}, and the certificate {'none' if said else 'has'}"
-    elif not isinstance(said, list) or len(said) != len(right):
+    if said is not None and not isinstance(said, list):
+        yield f"the {what} in {file} are no list, {_shortened(said)}"
+    elif said is None or right is None:
+        has, certified = ("no ", "has") if said is None else ("", "none")
+        yield f"{file} has {has}{what}, and the certificate {certified}"
+    elif len(said) != len(right):
         yield f"{file} has {len(said)} {what}, and the certificate {len(right)}"
     else:
         place = next(place for place, pair in enumerate(zip(said, right, strict=True)) if pair[0] != pair[1])
-        yield (f"{file} has {said[place]!r} as number {place} of its {what}, and the certificate {right[place]!r}")
+        given = _shortened(said[place])
+        yield f"{file} has {given} as number {place} of its {what}, and the certificate {right[place]!r}"
 
 
 def _of_saved_model(said: dict[str, Any], name: str, labels: Sequence[str]) -> Iterator[str]:
@@ -65,10 +72,15 @@ def _of_preprocessing(file: str, said: dict[str, Any], network: Network) -> Iter
         return
     if (given := said.get("preprocessing")) is None:
         yield f"{file} says no preprocessing, and the certificate does"
-    elif given != network.preprocessing:
-        keys = [key for key in (*network.preprocessing, *given) if given.get(key) != network.preprocessing.get(key)]
-        first = keys[0]
-        yield (
-            f"{file} says the preprocessing has {first} {given.get(first)!r}, and the certificate "
-            f"{network.preprocessing.get(first)!r}"
-        )
+    elif not isinstance(given, dict):
+        yield f"the preprocessing in {file} is none, {_shortened(given)}"
+    elif given != (right := network.preprocessing):
+        first = next(key for key in (*right, *given) if given.get(key, NOTHING) != right.get(key, NOTHING))
+        said_of = f"{first} {_shortened(given[first])}" if first in given else f"no {first}"
+        wanted = _shortened(right[first]) if first in right else "none"
+        yield f"{file} says the preprocessing has {said_of}, and the certificate {wanted}"
+
+
+def _shortened(value: Any) -> str:
+    words = repr(value)
+    return words if len(words) <= MOST else f"{words[:MOST]}..."
