@@ -42,11 +42,16 @@ def write(
         figures=figures,
         rows=rows,
         licences=LICENCES,
-        device_files=sorted(file.name for file in version.glob("*.tflite")),
-        onnx_files=sorted(file.name for file in version.glob("*.onnx")),
-        openvino_files=sorted(file.name for file in version.glob("*.xml")),
+        device_file=_first(version, "*.tflite"),
+        onnx_file=_first(version, "*.onnx"),
+        openvino_file=_first(version, "*.xml"),
         smaller=[file.name for file in sorted(version.glob("model.*.*")) if file.suffix != ".bin"],
         served=(version / "saved_model.pb").is_file(),
     )
     with whole(version / "README.md") as beside:
         beside.write_text(f"{card.rstrip()}\n")
+
+
+def _first(version: Path, pattern: str) -> str | None:
+    """The float32 file of these, where there is one."""
+    return min((file.name for file in version.glob(pattern)), key=lambda name: (len(name), name), default=None)

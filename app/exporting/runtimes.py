@@ -7,9 +7,15 @@ from pathlib import Path
 from app.artefacts import installed
 from app.run_folder.folder import versions
 
-# What each format is written with; the last of them runs it.
 WRITTEN_WITH = {"onnx": ("onnx", "tf2onnx", "onnxruntime"), "openvino": ("openvino",)}
-SUFFIXES = {"*.onnx": "onnx", "*.xml": "openvino"}
+# What wrote and runs a file of this name, as the packages are called where they come from.
+OF_FILES = {
+    "*.tflite": ("ai-edge-litert",),
+    "model.*.tflite": ("litert-quantizer",),
+    "*.onnx": WRITTEN_WITH["onnx"],
+    "*.xml": WRITTEN_WITH["openvino"],
+    "*.int8.xml": WRITTEN_WITH["onnx"],
+}
 
 
 def check_formats(formats: Sequence[str]) -> None:
@@ -34,16 +40,15 @@ def check_files(version: Path) -> None:
     Raises:
         UserError: what runs one of the files of the version folder is not installed.
     """
-    for pattern, format_ in SUFFIXES.items():
-        for file in sorted(version.glob(pattern)):
-            installed.check(str(file), WRITTEN_WITH[format_][-1:])
+    for suffix, package in installed.RUNTIMES.items():
+        for file in sorted(version.glob(f"*{suffix}")):
+            installed.check(str(file), [package])
 
 
 def of_files(version: Path) -> dict[str, str]:
     """The versions of this program and of all that wrote and ran the files of the version folder, and decoded for
     them."""
-    packages = ["pillow", *(["ai-edge-litert"] if any(version.glob("*.tflite")) else [])]
-    for pattern, format_ in SUFFIXES.items():
-        packages += WRITTEN_WITH[format_] if any(version.glob(pattern)) else ()
-    packages += WRITTEN_WITH["onnx"] if any(version.glob("*.int8.xml")) else ()
+    packages = ["pillow"]
+    for pattern, needed in OF_FILES.items():
+        packages += needed if any(version.glob(pattern)) else ()
     return versions() | {package: importlib.metadata.version(package) for package in packages}

@@ -4,6 +4,7 @@ import importlib.metadata
 import importlib.util
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from keras import layers
 from app import exporting, run_folder
 from app.artefacts import choosing, predicting
 from app.evaluation import prediction
-from app.exporting import certifying
+from app.exporting import certifying, model_card, runtimes
 from app.exporting import exporting as exporting_module
 from app.images.decoding import decode
 from app.images.preprocessing import Preprocessing
@@ -382,6 +383,56 @@ def test_a_file_whose_runtime_is_not_installed_cannot_be_verified(
     lacking(monkeypatch, "openvino")
     with pytest.raises(UserError, match=r"model\.xml needs openvino, which the extra `runtimes` brings"):
         exporting.verify(version)
+
+
+@pytest.mark.parametrize(("file", "package"), [("a.tflite", "ai_edge_litert"), ("model.int8.onnx", "onnxruntime")])
+def test_whatever_runs_a_file_of_an_export_has_to_be_there(
+    file: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / file).touch()
+    runtimes.check_files(tmp_path)
+    lacking(monkeypatch, package)
+    with pytest.raises(UserError, match=rf"{file} needs {package}, which the extra `runtimes` brings"):
+        runtimes.check_files(tmp_path)
+
+
+def test_the_versions_are_of_what_wrote_and_runs_the_files(tmp_path: Path) -> None:
+    always = {*runtimes.of_files(tmp_path)}
+    assert "pillow" in always
+    in_onnx = {"onnx", "tf2onnx", "onnxruntime"}
+    for file, more in (
+        ("model.tflite", {"ai-edge-litert"}),
+        ("model.float16.tflite", {"ai-edge-litert", "litert-quantizer"}),
+        ("model.int8.onnx", in_onnx),
+        ("model.xml", {"openvino"}),
+        ("model.int8.xml", {"openvino", *in_onnx}),
+    ):
+        (tmp_path / file).touch()
+        assert runtimes.of_files(tmp_path).keys() - always == more
+        (tmp_path / file).unlink()
+
+
+def test_the_examples_of_the_model_card_are_of_float32_and_integers_are_spoken_of_where_there_are(
+    version: Path, finished_run: Run, tmp_path: Path
+) -> None:
+    rows = json.loads((version / "certificate.json").read_text())["rows"]
+
+    def card(*files: str) -> str:
+        for file in files:
+            (tmp_path / file).touch()
+        model_card.write(tmp_path, "it", [finished_run.read_classifier()], None, rows)
+        return (tmp_path / "README.md").read_text()
+
+    shutil.copytree(version / "golden", tmp_path / "golden")
+    written = card("model.tflite", "model.float16.tflite", "model.dynamic.tflite")
+    assert "nearly as the others (see the table): model.dynamic.tflite, model.float16.tflite." in written
+    assert "integers" not in written
+    written = card("model.onnx", "model.int8.onnx", "model.xml", "model.int8.xml")
+    assert "Those of int8 compute in integers" in written
+    examples = "".join(re.findall(r"```python\n(.*?)```", written, re.DOTALL))
+    assert re.findall(r'"(model\..*?)"', examples) == ["model.tflite", "model.onnx", "model.xml"]
+    (tmp_path / "model.tflite").unlink()
+    assert 'Interpreter("model.dynamic.tflite")' in card()
 
 
 def test_several_runs_become_no_such_file(finished_run: Run, tmp_path: Path) -> None:
