@@ -62,6 +62,10 @@ def export(
     for format_ in formats:
         if format_ not in FORMATS:
             raise UserError(f"There is no format '{format_}'. The formats are {', '.join(FORMATS)}.")
+    if others and quantize:
+        raise UserError(
+            f"{len(folders)} runs are an ensemble, of which there is no quantised file; leave --quantize out."
+        )
     if others and (single := ", ".join(format_ for format_ in formats if format_ != "saved_model")):
         raise UserError(
             f"{len(folders)} runs are an ensemble, which becomes a SavedModel; leave {single} out of --formats."

@@ -172,7 +172,7 @@ def test_an_export_of_an_ensemble_answers_the_command(
         ),
         (
             {"quantize": "int8"},
-            "--quantize int8 makes a LiteRT, ONNX or OpenVINO file from the",
+            "3 runs are an ensemble, of which there is no quantised file; leave --quantize out",
         ),
         ({"name": "a/b"}, "--name a/b is not the name of a folder"),
         ({"name": ".."}, r"--name \.\. is not the name of a folder"),
