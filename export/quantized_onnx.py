@@ -7,7 +7,9 @@ products are added in 16 bits, which eight would overflow, and a trained network
 """
 
 import contextlib
+import errno
 import logging
+import os
 import shutil
 import tempfile
 import warnings
@@ -68,9 +70,7 @@ def write(source: Path, file: Path, measured: Ranges, in_float: Sequence[str] = 
     from onnxruntime.quantization import QDQQuantizer, QuantType
 
     with _taken(source), _beside(source) as folder:
-        shaped = folder / "shaped.onnx"
-        onnx.shape_inference.infer_shapes_path(str(source), str(shaped))  # it wants to know the type of every tensor
-        network = onnx.load(shaped)
+        network = _shaped(source, folder / "shaped.onnx")  # it wants to know the type of every tensor
         about = [(entry.key, entry.value) for entry in network.metadata_props]
         # Without this mark it would infer the shapes a second time.
         network.metadata_props.add(key="onnx.infer", value="onnxruntime.quant")
@@ -94,6 +94,25 @@ def write(source: Path, file: Path, measured: Ranges, in_float: Sequence[str] = 
         onnx.helper.set_model_props(quantised, dict(about))
         onnx.checker.check_model(quantised)
     file.write_bytes(quantised.SerializeToString())
+
+
+def _shaped(source: Path, file: Path) -> Any:
+    """The model of `source` with the type of every tensor, by way of `file`: what is inferred in memory takes a copy.
+
+    Raises:
+        OSError: the disk is full, of which what writes the file says nothing.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    onnx.shape_inference.infer_shapes_path(str(source), str(file))
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if file.stat().st_size < source.stat().st_size:  # it has all that is in the source, and more
+        raise full
+    try:
+        return onnx.load(file)
+    except DecodeError as error:
+        raise full from error
 
 
 def errors(source: Path, measured: Ranges, samples: Iterable[Any]) -> list[tuple[str, float]]:

@@ -5,7 +5,9 @@ One quantisation serves both runtimes.
 
 import errno
 from pathlib import Path
+from typing import Any
 
+from . import runtime_errors
 from .on_pixels import ConversionError
 
 
@@ -17,14 +19,21 @@ def write(source: Path, file: Path) -> None:
     """
     import onnx
     import openvino
-    from openvino._offline_transformations import apply_moc_transformations
 
+    def read() -> Any:
+        try:
+            return openvino.Core().read_model(source)
+        except Exception as error:  # its errors have no class in common
+            raise ConversionError(f"OpenVINO cannot read {source.name}: {runtime_errors.sentence(error)}") from error
+
+    network = read()
     try:
-        network = openvino.Core().read_model(source)
-    except Exception as error:  # its errors have no class in common
-        raise ConversionError(f"OpenVINO cannot read {source.name}: {str(error).strip().splitlines()[-1]}") from error
-    # What compiling does first, done once: the file is loaded in half the time. Without folding of constants.
-    apply_moc_transformations(network, False)
+        from openvino._offline_transformations import apply_moc_transformations
+
+        # What compiling does first, done once: the file is loaded in half the time. Without folding of constants.
+        apply_moc_transformations(network, False)
+    except Exception:  # nothing that OpenVINO promises to have; the file is as good without
+        network = read()
     for entry in onnx.load(source, load_external_data=False).metadata_props:
         network.set_rt_info(entry.value, entry.key)
     try:

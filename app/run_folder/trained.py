@@ -50,7 +50,8 @@ def load(path: str | Path) -> Trained:
     try:
         model = keras.models.load_model(run.model, compile=False)
     except (ValueError, OSError) as error:
-        raise UserError(f"{run.model} is damaged: {str(error).splitlines()[0]}") from error
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{run.model} is damaged: {why}") from error
 
     def logits_model() -> keras.Model:
         built = classifier.build(activation=None)

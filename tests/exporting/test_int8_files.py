@@ -1,10 +1,12 @@
 """int8 files for ONNX Runtime and OpenVINO: what is integer inside, what they answer, and how much they may lose."""
 
+import errno
 import importlib.util
 import json
 import re
 import shutil
 import socket
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -210,7 +212,7 @@ def test_the_operation_that_makes_the_noise_is_blamed_and_can_stay_in_float(
 # ---- what is left behind
 
 
-def test_the_quantiser_writes_nowhere_else_says_nothing_and_asks_nobody(
+def test_the_quantiser_writes_nowhere_else_says_nothing_and_opens_no_connection_in_python(
     source: Path, samples: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     places = {name: tmp_path / name for name in ("home", "elsewhere", "temporary", "files")}
@@ -220,10 +222,11 @@ def test_the_quantiser_writes_nowhere_else_says_nothing_and_asks_nobody(
     monkeypatch.chdir(places["elsewhere"])
     monkeypatch.setattr(tempfile, "tempdir", str(places["temporary"]))
 
-    def connect(*_: Any) -> None:
-        raise AssertionError("a network request")
-
-    monkeypatch.setattr(socket.socket, "connect", connect)
+    # Of what is written in Python and has its telemetry there; a runtime in C++ asks past this.
+    asked = []
+    for name in ("connect", "connect_ex", "sendto"):
+        monkeypatch.setattr(socket.socket, name, lambda *given: asked.append(given))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *given, **_: asked.append(given))
     float32 = places["files"] / "model.onnx"
     shutil.copy(source, float32)
     measured = quantized_onnx.ranges(float32, samples[:2])
@@ -231,6 +234,7 @@ def test_the_quantiser_writes_nowhere_else_says_nothing_and_asks_nobody(
     quantized_onnx.write(float32, places["files"] / "int8.onnx", measured)
     quantized_openvino.write(places["files"] / "int8.onnx", places["files"] / "int8.xml")
     left = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
+    assert asked == []
     assert left == ["files/int8.bin", "files/int8.onnx", "files/int8.xml", "files/model.onnx"]
     assert capfd.readouterr() == ("", "")
 
@@ -254,6 +258,51 @@ def test_what_the_quantiser_cannot_take_is_one_sentence(
         quantized_onnx.write(source, tmp_path / "int8.onnx", ranges)
     assert list(tmp_path.iterdir()) == []
     assert [file.name for file in source.parent.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.parametrize("left", [0, 1000, -100])
+def test_a_disk_that_becomes_full_is_not_blamed_on_the_quantiser(
+    left: int, source: Path, ranges: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    infer = onnx.shape_inference.infer_shapes_path
+
+    def cut_short(model: str, file: str) -> None:
+        """As it does: without a word."""
+        infer(model, file)
+        content = Path(file).read_bytes()
+        Path(file).write_bytes(content[:left])
+
+    monkeypatch.setattr(onnx.shape_inference, "infer_shapes_path", cut_short)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        quantized_onnx.write(source, tmp_path / "int8.onnx", ranges)
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, None)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("why", ["it is not there", "it fails"])
+def test_the_int8_ir_is_written_without_what_openvino_does_not_promise(
+    why: str, files: dict[str, Path], samples: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise TypeError
+
+    gone = None if why == "it is not there" else SimpleNamespace(apply_moc_transformations=refuse)
+    monkeypatch.setitem(sys.modules, "openvino._offline_transformations", gone)
+    quantized_openvino.write(files["onnx"], tmp_path / "model.int8.xml")
+    shown = [sample[np.newaxis] for sample in samples[:3]]
+    right, found = (answers(file, shown) for file in (files["openvino"], tmp_path / "model.int8.xml"))
+    np.testing.assert_allclose(found, right, atol=1e-2)
+
+
+def test_an_error_of_openvino_without_words_is_one_sentence(
+    files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(openvino, "Core", refuse)
+    with pytest.raises(ConversionError, match=r"^OpenVINO cannot read model\.int8\.onnx: RuntimeError$"):
+        quantized_openvino.write(files["onnx"], tmp_path / "model.xml")
 
 
 # ---- how much they may lose

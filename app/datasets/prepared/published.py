@@ -106,7 +106,8 @@ def _prepared(name: str, needed: Sequence[str]) -> Any:
     except tfds.core.DatasetNotFoundError as error:
         raise UserError(f"TensorFlow Datasets has no data set called '{name.removeprefix('tfds:')}'.") from error
     except (OSError, ValueError, AssertionError, tfds.download.DownloadError) as error:
-        raise UserError(f"{name} could not be prepared: {str(error).strip().splitlines()[0]}") from error
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{name} could not be prepared: {why}") from error
     return builder
 
 
