@@ -140,12 +140,13 @@ def main() -> None:
         else:
             progress.console.print(f"Making a run of {arguments.network}")
             run = calm.run_apart(folder / "run", arguments.network, arguments.data)
+        network = run.read_classifier().network  # the run may be gone with the folder
         made = rows(*measure(run, folder / "exports", TRAINED if arguments.run else ANY))
     if arguments.json:
         print(json.dumps({"machine": machine(), "rows": made}, indent=1))
         return
     console = Console(width=None if sys.stdout.isatty() else 140)
-    title = f"Export of {run.read_classifier().network}: {FORMATS}, {QUANTIZE}"
+    title = f"Export of {network}: {FORMATS}, {QUANTIZE}"
     console.print(printed(made, title, machine()))
     console.print(verdict("minutes", made[-1]["median_ms"] / 60_000, MINUTES))
     console.print(verdict("gigabytes", made[-1]["gigabytes"], GIGABYTES))

@@ -37,6 +37,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,6 +51,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from app import run_folder
+from app.exporting import runtimes
 from app.images.preprocessing import Preprocessing
 from app.networks.cards import CARDS
 from app.networks.counting import multiply_adds
@@ -160,8 +162,9 @@ def of_run(folder: Path, side: int | None) -> Subject:
     return Subject(network, preprocessing, trained.labels)
 
 
-def write_artefacts(folder: Path, subject: Subject) -> None:
-    """Ours, Keras', `network` for the peers, and what all of them are given."""
+def write_artefacts(folder: Path, subject: Subject) -> list[str]:
+    """Ours, Keras', `network` for the peers, and what all of them are given; a sentence for each of ours that is left
+    out."""
     network, preprocessing, labels = subject
     samples = pictures(SAMPLES, subject.side)
     images = np.concatenate([preprocessing.on_device(part).numpy() for part in np.split(samples, 10)])
@@ -180,19 +183,32 @@ def write_artefacts(folder: Path, subject: Subject) -> None:
         ranges = quantization.ranges(source, folded.name, samples)
         for kind in ("dynamic", "int8"):
             quantization.write(source, kind, folder / f"model.{kind}.tflite", folded.name, ranges)
-    if installed(*PEERS[BARE_ONNX]):
-        in_onnx, int8 = folder / "model.onnx", folder / "model.int8.onnx"
-        onnx_file.write(folded, preprocessing, labels, in_onnx)
-        quantized_onnx.write(in_onnx, int8, quantized_onnx.ranges(in_onnx, samples))
-        if installed(*PEERS[BARE_OPENVINO]):
-            openvino_ir.write(folded, preprocessing, labels, folder / "model.xml")
-            quantized_openvino.write(int8, folder / "model.int8.xml")
+    missing = write_for_runtimes(folder, subject._replace(network=folded), samples)
     folded.export(folder / "network", verbose=False)
     network.export(folder / "keras", verbose=False)
+    return missing
 
 
-def installed(*packages: str) -> bool:
-    return all(importlib.util.find_spec(name) for name in packages)
+def write_for_runtimes(folder: Path, folded: Subject, samples: NDArray[np.uint8]) -> list[str]:
+    """Our files for ONNX Runtime and OpenVINO; a sentence for each format that is left out."""
+    in_onnx, int8 = folder / "model.onnx", folder / "model.int8.onnx"
+    lacking = {format_: absent(needed) for format_, needed in runtimes.WRITTEN_WITH.items()}
+    if not lacking["onnx"]:
+        onnx_file.write(*folded, in_onnx)
+        quantized_onnx.write(in_onnx, int8, quantized_onnx.ranges(in_onnx, samples))
+    if not lacking["openvino"]:
+        openvino_ir.write(*folded, folder / "model.xml")
+    if not (lacking["onnx"] or lacking["openvino"]):
+        quantized_openvino.write(int8, folder / "model.int8.xml")
+    return [left_out(f"the format {format_}", packages) for format_, packages in lacking.items() if packages]
+
+
+def absent(packages: Iterable[str]) -> list[str]:
+    return [name for name in packages if not importlib.util.find_spec(name)]
+
+
+def left_out(what: str, packages: Sequence[str]) -> str:
+    return f"{what} is left out, since {' and '.join(packages)} cannot be imported; the extra `runtimes` has it."
 
 
 def write_peers(folder: Path) -> list[str]:
@@ -203,10 +219,8 @@ def write_peers(folder: Path) -> list[str]:
     }
     missing = []
     for peer, needed in PEERS.items():
-        if absent := [name for name in needed if not importlib.util.find_spec(name)]:
-            missing.append(
-                f"{peer} is left out, since {' and '.join(absent)} cannot be imported; the extra `runtimes` has it."
-            )
+        if lacking := absent(needed):
+            missing.append(left_out(peer, lacking))
             continue
         progress.console.print(f"Writing the files of {peer}")
         command = [sys.executable, "-m", *commands[peer]]
@@ -335,8 +349,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         progress.console.print(f"Writing the files of {title}")
-        write_artefacts(folder, subject)
-        missing = write_peers(folder)
+        missing = [*write_artefacts(folder, subject), *write_peers(folder)]
         for batch in CALLS:
             found = measure(folder, batch, arguments.rounds)
             rows += table(found, batch, multiply_adds(subject.network))

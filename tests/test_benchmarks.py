@@ -1,10 +1,13 @@
 """The benchmarks' arithmetic, and the process that a contestant runs in. What they measure stands in RESULTS.md."""
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import keras
 import numpy as np
@@ -100,6 +103,49 @@ def test_a_peer_that_is_not_installed_is_left_out(tmp_path: Path, monkeypatch: p
     (sentence,) = inference.write_peers(tmp_path)
     assert sentence.startswith("bare ONNX Runtime is left out, since no_such_runtime and nor_this cannot be imported;")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("lacking", "written"),
+    [
+        ("nncf", ["model.int8.onnx", "model.int8.xml", "model.onnx", "model.xml"]),
+        ("tf2onnx", ["model.xml"]),
+        ("openvino", ["model.int8.onnx", "model.onnx"]),
+    ],
+)
+def test_our_files_are_written_with_what_they_need_and_what_is_left_out_is_said(
+    lacking: str, written: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == lacking else find(name, *rest))
+    for module, place in (("onnx_file", 3), ("openvino_ir", 3), ("quantized_onnx", 1), ("quantized_openvino", 1)):
+        monkeypatch.setattr(getattr(inference, module), "write", lambda *given, place=place: given[place].touch())
+    monkeypatch.setattr("export.quantized_onnx.ranges", lambda *given: None)
+    said = inference.write_for_runtimes(tmp_path, inference.Subject(*[Any] * 3), Any)  # type: ignore[arg-type]
+    assert sorted(path.name for path in tmp_path.iterdir()) == written
+    assert [sentence.split(" is left out, since ")[1].split()[0] for sentence in said] == (
+        [] if lacking == "nncf" else [lacking]
+    )
+
+
+def test_the_benchmark_of_exporting_ends_with_its_table_though_the_run_is_gone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run_apart(folder: Path, network: str, data: str) -> Any:
+        folder.mkdir()
+
+        def read_classifier() -> Any:
+            assert folder.is_dir(), "the run is gone"
+            return SimpleNamespace(network=network)
+
+        return SimpleNamespace(read_classifier=read_classifier)
+
+    monkeypatch.setattr(calm, "run_apart", run_apart)
+    events = [Event("starting", 0.0), Event("end", 60.0)]
+    monkeypatch.setattr(exporting, "measure", lambda *_: (events, [Sample(1.0, 10**9)]))
+    monkeypatch.setattr(sys, "argv", ["exporting", "photographs", "--network", "lenet"])
+    exporting.main()
+    assert "Export of lenet" in capsys.readouterr().out
 
 
 def test_networks_that_answer_differently_are_not_compared() -> None:
