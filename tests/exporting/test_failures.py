@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from app import exporting, run_folder
+from app.artefacts import certified
 from app.datasets import loading
 from app.exporting import calibrating, certifying, failures
 from app.exporting import exporting as exporting_module
@@ -108,7 +109,7 @@ def test_a_file_of_an_export_that_cannot_be_read_is_named_and_not_the_certificat
     def locked(file: Path) -> str:
         raise PermissionError(13, "Permission denied", str(file))
 
-    monkeypatch.setattr(certifying, "digest", locked)
+    monkeypatch.setattr(certified, "digest", locked)
     with pytest.raises(UserError, match=r"^/.*/1/[\w./]+ of this export cannot be read: Permission denied\.$"):
         exporting.verify(exported)
 
