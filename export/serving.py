@@ -1,7 +1,8 @@
 """What TensorFlow Serving is told about an exported network: its configuration, and the requests it warms up with.
 
-Written beside the version folders, `<name>/models.config`, `batching_parameters.txt` and `compose.yaml`, for a server
-that finds that folder as /models/<name>. The warm-up requests are inside each version.
+Written beside the version folders, `<name>/models.config` and `batching_parameters.txt`, for a server that finds that
+folder as /models/<name>, and what starts one: `compose.yaml`, `kubernetes.yaml`, and `inferenceservice.yaml` of KServe.
+The warm-up requests are inside each version.
 """
 
 import json
@@ -12,6 +13,12 @@ from google.protobuf import text_format
 from tensorflow_serving.apis import prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
+from . import kubernetes
+
+VERSION = "2.20.0"  # the newest of which there is an image
+IMAGE = f"tensorflow/serving:{VERSION}"
+BATCHING = ("--enable_batching",)
+PARAMETERS = "batching_parameters.txt"
 # Requests that wait together become a batch of the next of these sizes; each is warmed up, so that no client waits for
 # the first of its kind.
 BATCH_SIZES = (1, 2, 4, 8, 16)
@@ -40,8 +47,10 @@ def configuration(name: str) -> dict[str, str]:
     """The files for the folder of the network `name`, file name -> text."""
     return {
         "models.config": _models_config(name),
-        "batching_parameters.txt": _batching_parameters(),
+        PARAMETERS: _batching_parameters(),
         "compose.yaml": _compose(name),
+        "kubernetes.yaml": kubernetes.deployment(name, IMAGE, _arguments(name)),
+        "inferenceservice.yaml": kubernetes.inference_service(name, VERSION, BATCHING, PARAMETERS),
     }
 
 
@@ -58,22 +67,25 @@ def _batching_parameters() -> str:
     return "".join(f"{key} {{ value: {value} }}\n" for key, value in limits.items()) + sizes
 
 
-def _compose(name: str) -> str:
+def _arguments(name: str) -> list[str]:
     place = f"/models/{name}"
-    command = [
-        f"--model_config_file={place}/models.config",
-        "--enable_batching",
-        f"--batching_parameters_file={place}/batching_parameters.txt",
-    ]
+    return [f"--model_config_file={place}/models.config", *BATCHING, f"--batching_parameters_file={place}/{PARAMETERS}"]
+
+
+def _compose(name: str) -> str:
+    def quoted(value: object) -> str:
+        # $NAME would be a variable, $$ is a dollar sign.
+        return json.dumps(value, ensure_ascii=False).replace("$", "$$")
+
     return f"""# TensorFlow Serving on the newest version beside this file: REST on 8501, gRPC on 8500.
 #     docker compose -f compose.yaml up
 #     curl -s http://localhost:8501/v1/models/{name}:predict \\
 #         -d "{{\\"instances\\": [{{\\"b64\\": \\"$(base64 -w0 picture.jpg)\\"}}]}}"
 services:
   serving:
-    image: tensorflow/serving
-    command: {json.dumps(command, ensure_ascii=False)}
+    image: {IMAGE}
+    command: {quoted(_arguments(name))}
     ports: ["8500:8500", "8501:8501"]
     volumes:
-      - {{type: bind, source: ., target: {json.dumps(place, ensure_ascii=False)}, read_only: true}}
+      - {{type: bind, source: ., target: {quoted(f"/models/{name}")}, read_only: true}}
 """
