@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import venv
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from PIL import Image
 from app.exporting import on_gpu
 from app.images.decoding import decode
 from export import certificate, gpu_delegate, quantization, tflite
+from tests.makers.environments import interpreter_with
 
 Array = np.ndarray[Any, Any]
 
@@ -86,20 +86,7 @@ print(json.dumps([{found.category_name: found.score for found in answer} for ans
 
 @pytest.fixture(scope="module")
 def mediapipe(request: pytest.FixtureRequest) -> Path:
-    """The interpreter of an environment that has it, made once, in pytest's cache."""
-    folder = request.config.cache.mkdir(MEDIAPIPE.replace("==", "-"))
-    python = folder / "bin" / "python"
-    if not (folder / "complete").exists():
-        try:
-            venv.create(folder, clear=True, with_pip=True)
-            pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check", "install", MEDIAPIPE]
-            subprocess.run(pip, check=True, capture_output=True, text=True, timeout=600)
-            subprocess.run([str(python), "-c", "import mediapipe"], check=True, capture_output=True, text=True)
-        except (subprocess.SubprocessError, OSError) as error:
-            said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
-            pytest.skip(f"{MEDIAPIPE} cannot be set up here: {said[-1]}")
-        (folder / "complete").touch()
-    return python
+    return interpreter_with(MEDIAPIPE, request)
 
 
 def asked(mediapipe: Path, file: Path, pictures: list[Array], to: Path) -> Array:
