@@ -15,7 +15,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from . import kubernetes
 
-VERSION = "2.20.0"  # the newest of which there is an image
+VERSION = "2.20.0"  # the newest release; a long test asks exports in its TensorFlow
 IMAGE = f"tensorflow/serving:{VERSION}"
 BATCHING = ("--enable_batching",)
 PARAMETERS = "batching_parameters.txt"
