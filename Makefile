@@ -18,7 +18,7 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 demo: $(READY)
 	rm -rf runs/demo exports/demo
 	.venv/bin/python -m app train digits --network bn_inception --to runs/demo --set epochs=8 --set batch_norm.recalibrate=epoch --set seed=$(SEED)
-	.venv/bin/python -m app export runs/demo --to exports
+	.venv/bin/python -m app export runs/demo --to exports --formats saved_model,tflite,onnx,openvino --quantize int8
 	.venv/bin/python -m app verify exports/demo
 	.venv/bin/python -m app predict exports/demo runs/demo/golden/00.png
 	@echo "Open runs/demo/report.html in a browser. This answers at http://127.0.0.1:8501:"
