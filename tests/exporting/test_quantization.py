@@ -20,6 +20,7 @@ from app.datasets import loading
 from app.datasets.dataset import Data
 from app.datasets.loading import named
 from app.exporting import calibrating, quantizing
+from app.exporting import exporting as exporting_module
 from app.images.decoding import decode
 from app.images.preprocessing import Preprocessing
 from app.program.errors import UserError
@@ -353,6 +354,16 @@ def test_what_the_user_allowed_to_be_lost_may_be_named_otherwise() -> None:
         True,
         True,
     ]
+
+
+def test_a_quantised_file_that_the_certificate_refuses_after_all_names_the_way_out() -> None:
+    found = {"top_1_agreement": 1.0, "images": 40, "max_difference": 0.1}
+    held_out = {"top_1_agreement": 0.95, "images": 400, "max_difference": 0.5}
+    row = found | {"artefact": "ONNX model.int8.onnx", "tolerance": None, "differing": 0.01, "held_out": held_out}
+    assert exporting_module._disagreement([row]) == (
+        "ONNX model.int8.onnx agrees with the trained network on 95.0% of held-out images, which is too few; allow "
+        "more with --max-drop, or leave --quantize out"
+    )
 
 
 @pytest.mark.parametrize(("count", "images", "share"), [(1, 8, 0.01), (9, 400, 0.01), (600, 1000, 0.6), (3, 3, 0.5)])
