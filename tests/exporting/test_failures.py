@@ -10,7 +10,7 @@ import tensorflow as tf
 from app import exporting, run_folder
 from app.artefacts import certified
 from app.datasets import loading
-from app.exporting import calibrating, certified, certifying, failures
+from app.exporting import calibrating, certifying, failures
 from app.exporting import exporting as exporting_module
 from app.program.errors import UserError
 from app.program.files import whole
