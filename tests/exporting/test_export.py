@@ -68,23 +68,12 @@ from models import NETWORKS, BatchNormalization
 from tests import ROOT
 from tests.makers.exports import SAVED_MODEL, certify_again, change, forget_the_run, without
 from tests.makers.image_files import FILES, PHOTO, encoded, exif
+from tests.makers.networks import disturb
 from tests.oracles.references import REFERENCES
 
 Array = np.ndarray[Any, Any]
 LABELS = ("digit", "flower", "temple")
 SIGNATURES = ["SavedModel serving_default", "SavedModel classify", "SavedModel predict_pixels"]
-
-
-def disturb(model: keras.Model) -> keras.Model:
-    """Statistics, gamma, beta and biases that are not those of a fresh layer."""
-    rng = np.random.default_rng(4)
-    for layer in model.layers:
-        for weight in layer.weights:
-            if weight.name in ("beta", "moving_mean", "bias"):
-                weight.assign(rng.normal(0, 0.5, weight.shape))
-            elif weight.name in ("gamma", "moving_variance"):
-                weight.assign(rng.uniform(0.5, 1.5, weight.shape))
-    return model
 
 
 def noise(model: keras.Model, count: int = 2) -> Array:
@@ -100,11 +89,6 @@ def assert_same_outputs(folded: keras.Model, model: keras.Model, limit: float = 
     difference = np.abs(found - right).max() / np.abs(right).max()
     assert np.isfinite(right).all()
     assert difference <= limit, f"largest difference {difference:.1e} of the largest output"
-
-
-@pytest.fixture(scope="module")
-def trained(finished_run: Run) -> Trained:
-    return run_folder.load(finished_run.folder)
 
 
 def answer(trained: Trained, encoded: bytes) -> Array:

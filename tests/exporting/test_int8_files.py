@@ -20,12 +20,10 @@ import pytest
 import tensorflow as tf
 from typer.testing import CliRunner
 
-from app import exporting, run_folder
+from app import exporting
 from app.__main__ import app
-from app.datasets import loading
 from app.datasets.dataset import Data
 from app.exporting import calibrating, quantizing
-from app.images.decoding import decode
 from app.images.preprocessing import Preprocessing
 from app.program.errors import UserError
 from app.program.progress import unwatched
@@ -39,21 +37,6 @@ FORMATS = ("onnx", "openvino")
 # Larger and smaller than the network, odd, one and several.
 BATCHES = ((1, 1, 1), (3, 200, 7), (1, 31, 65), (2, 32, 32), (1, 115, 460))
 KERNELS = 5  # two convolutions and three dense layers
-
-
-@pytest.fixture(scope="module")
-def trained(finished_run: Run) -> Trained:
-    return run_folder.load(finished_run.folder)
-
-
-@pytest.fixture(scope="module")
-def data(finished_run: Run) -> Data:
-    return loading.of_run(finished_run)
-
-
-@pytest.fixture(scope="module")
-def samples(pictures: Path) -> list[Any]:
-    return [decode(path.read_bytes()).numpy() for path in sorted(pictures.rglob("*.*"))[::3]]
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from keras import layers
 
 from export import folding, half_precision, merging, saved_model
 from models import NETWORKS
+from tests.makers.networks import disturb
 from tests.oracles.references import REFERENCES
 
 Array = np.ndarray[Any, Any]
@@ -27,22 +28,10 @@ SIDE_BY_SIDE = {  # on how many maps of a network convolutions stand that are on
 }
 
 
-def drawn(model: keras.Model) -> keras.Model:
-    """With other weights than those of a fresh network, the biases and statistics too."""
-    rng = np.random.default_rng(4)
-    for layer in model.layers:
-        for weight in layer.weights:
-            if weight.name in ("beta", "moving_mean", "bias"):
-                weight.assign(rng.normal(0, 0.5, weight.shape))
-            elif weight.name in ("gamma", "moving_variance"):
-                weight.assign(rng.uniform(0.5, 1.5, weight.shape))
-    return model
-
-
 def network(top: Callable[[Any], Any]) -> keras.Model:
     keras.utils.set_random_seed(6)
     image = keras.Input((5, 6, 4))
-    return drawn(keras.Model(image, top(image), name="small"))
+    return disturb(keras.Model(image, top(image), name="small"))
 
 
 def conv(filters: int, kernel: int = 1, activation: str | None = "relu", **options: Any) -> Callable[[Any], Any]:
@@ -83,7 +72,7 @@ def test_a_merged_network_computes_the_same_with_fewer_convolutions(name: str) -
     keras.utils.set_random_seed(3)
     side = max(32, REFERENCES[name].minimum)
     model = NETWORKS[name](input_shape=(side, side, 3), classes=7, width=0.25, classifier_activation=None)
-    folded = folding.fold(drawn(model))
+    folded = folding.fold(disturb(model))
     groups = merging.mergeable(folded)
     merged = merging.merge(folded)
     assert len(groups) == SIDE_BY_SIDE.get(name, 0)

@@ -14,14 +14,12 @@ import pytest
 import scipy.stats
 from typer.testing import CliRunner
 
-from app import exporting, run_folder
+from app import exporting
 from app.__main__ import app
-from app.datasets import loading
 from app.datasets.dataset import Data
 from app.datasets.loading import named
 from app.exporting import calibrating, quantizing
 from app.exporting import exporting as exporting_module
-from app.images.decoding import decode
 from app.images.preprocessing import Preprocessing
 from app.program.errors import UserError
 from app.run_folder.folder import Run
@@ -29,21 +27,6 @@ from app.run_folder.trained import Trained
 from export import certificate, quantization, run_artefact, tflite
 
 LABELS = ("digit", "flower", "temple")
-
-
-@pytest.fixture(scope="module")
-def trained(finished_run: Run) -> Trained:
-    return run_folder.load(finished_run.folder)
-
-
-@pytest.fixture(scope="module")
-def data(finished_run: Run) -> Data:
-    return loading.of_run(finished_run)
-
-
-@pytest.fixture(scope="module")
-def samples(pictures: Path) -> list[Any]:
-    return [decode(path.read_bytes()).numpy() for path in sorted(pictures.rglob("*.*"))[::3]]
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ import tensorflow as tf
 from keras import layers
 
 from models import NETWORKS, BatchNormalization, LocalResponseNormalization
+from tests.makers.networks import disturb
 from tests.oracles.references import (
     REFERENCES,
     Activation,
@@ -115,16 +116,6 @@ def narrowest(name: str) -> keras.Model:
 def accepted(name: str, options: dict[str, Any]) -> dict[str, Any]:
     known = inspect.signature(NETWORKS[name]).parameters
     return {key: value for key, value in options.items() if key in known}
-
-
-def disturb(model: keras.Model) -> None:
-    rng = np.random.default_rng(4)
-    for layer in model.layers:
-        for weight in layer.weights:
-            if weight.name in ("beta", "moving_mean", "bias"):
-                weight.assign(rng.normal(0, 0.5, weight.shape))
-            elif weight.name in ("gamma", "moving_variance"):
-                weight.assign(rng.uniform(0.5, 1.5, weight.shape))
 
 
 def noise(*shape: int) -> Array:
