@@ -144,6 +144,7 @@ def tflite(file: str, threads: int | None = None) -> Network:
     def answer(images: Any) -> Any:
         nonlocal shape
         if images.shape != shape:
+            shape = None  # until it has memory for this one
             interpreter.resize_tensor_input(image["index"], images.shape)
             interpreter.allocate_tensors()
             shape = images.shape

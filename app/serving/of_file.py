@@ -1,8 +1,9 @@
 """A version answered by one file of it, of LiteRT, ONNX or OpenVINO: decoded here by Pillow. No TensorFlow."""
 
+import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +17,8 @@ from export import picture_files
 TOP = 10  # classes that are named, as the SavedModel does
 LONGEST = 30.0  # seconds that a request's pictures may take; whoever asked has his refusal by then
 PICTURES = ("DT_STRING", (-1,))
+LARGE = picture_files.LARGE  # pixels of a call; the memory that a runtime took for more it would never give back
+LOG = logging.getLogger("app.serving")
 
 
 class Network(Protocol):
@@ -29,12 +32,17 @@ class Network(Protocol):
 
 
 class OfFile:
-    """The signatures of the SavedModel, but for `features`, of which a file has none."""
+    """The signatures of the SavedModel, but for `features`, of which a file has none.
+
+    `again` loads the file once more: after a failure, of which a runtime may not recover, and after many pixels.
+    Without it the network stays.
+    """
 
     threads = 1  # the runtime has threads of its own
 
-    def __init__(self, network: Network) -> None:
-        self._answer = network.answer
+    def __init__(self, network: Network, again: Callable[[], Network] | None = None) -> None:
+        self._answer: Any = network.answer
+        self._again = again
         self._labels = np.array([label.encode() for label in network.labels], np.object_)
         self._top = min(TOP, len(self._labels))
         self._one_at_a_time = threading.Lock()
@@ -88,8 +96,23 @@ class OfFile:
 
     def _ask(self, images: NDArray[Any]) -> NDArray[Any]:
         with self._one_at_a_time:
-            # A copy: what a runtime returns may be its own memory.
-            return np.array(self._answer(images), np.float32)
+            try:
+                if self._answer is None and self._again:
+                    self._answer = self._again().answer
+                # A copy: what a runtime returns may be its own memory.
+                found = np.array(self._answer(images), np.float32)
+            except Exception as error:  # every runtime raises what it has
+                LOG.exception("%s", images.shape)
+                self._forget()
+                said = "The network failed at this request, perhaps for want of memory; try smaller pictures, or later."
+                raise RefusedError(said, "RESOURCE_EXHAUSTED") from error
+            if images.size > 3 * LARGE:
+                self._forget()
+            return found
+
+    def _forget(self) -> None:
+        if self._again:
+            self._answer = None
 
     def _best(self, scored: NDArray[Any], errors: NDArray[Any]) -> dict[str, NDArray[Any]]:
         order = np.argsort(-scored, axis=1, kind="stable")[:, : self._top]

@@ -65,7 +65,7 @@ def _load(folder: Path, artefact: str | None) -> Servable:
             from app.serving.saved_model import SavedModel
 
             return SavedModel(path)
-        return OfFile(loading.load(path))
+        return OfFile(loading.load(path), lambda: loading.load(path))
     except UserError:
         raise
     except Exception as error:  # every runtime raises what it has
