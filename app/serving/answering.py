@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.serving import examples, json_reading, json_writing, tensors
+from app.serving import examples, json_reading, json_writing, rows, tensors
 from app.serving.models import Models, Wanted
 from app.serving.refusals import RefusedError
-from app.serving.signatures import DEFAULT, Servable, Signature
+from app.serving.signatures import DEFAULT, Servable, Signature, TensorInfo
+from export import picture_files
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -39,8 +40,8 @@ def predict(models: Models, wanted: Wanted, body: bytes) -> Answer:
         raise RefusedError(f"Failed to get input map for signature: {given or 'DEFAULT'}")
     inputs, by_rows = tensors.of_request(request, signature.inputs)
     outputs = _run(servable, name, inputs)
-    rows = next((len(tensor) for tensor in inputs.values() if tensor.ndim), 1)
-    return Answer((json_writing.rows if by_rows else json_writing.columns)(outputs), number, name, rows)
+    count = next((len(tensor) for tensor in inputs.values() if tensor.ndim), 1)
+    return Answer((json_writing.rows if by_rows else json_writing.columns)(outputs), number, name, count)
 
 
 def classify(models: Models, wanted: Wanted, body: bytes) -> Answer:
@@ -126,7 +127,11 @@ def _run(servable: Servable, name: str, inputs: Tensors) -> Tensors:
             raise RefusedError(f"The input {key} of {name} has the shape {shape}, and not {list(inputs[key].shape)}.")
         if not inputs[key].size:
             raise RefusedError(f"The input {key} of {name} is empty.")
-    outputs = servable.run(name, inputs)
+        _check_size(info, inputs[key].shape)
+    try:
+        outputs = rows.run(servable, name, inputs)
+    except MemoryError:
+        raise RefusedError("There is not enough memory for this request.", "RESOURCE_EXHAUSTED") from None
     # In a batch a bad picture leaves the others their answers; alone it is a request without one.
     errors = outputs.get("errors")
     if errors is not None and errors.shape == (1,) and errors[0]:
@@ -135,6 +140,14 @@ def _run(servable: Servable, name: str, inputs: Tensors) -> Tensors:
     if errors is None and classes is not None and classes.shape[:1] == (1,) and not any(classes.flat):
         raise RefusedError(f"The picture cannot be decoded; {DEFAULT} says why.")
     return outputs
+
+
+def _check_size(info: TensorInfo, shape: tuple[int, ...]) -> None:
+    rows.check(shape[0] if shape else 1)
+    side = picture_files.LIMITS.side
+    if info.dtype == "DT_UINT8" and len(info.shape or ()) == len(shape) == 4 and max(shape[1:3]) > side:
+        said = f"These pictures have {shape[1]} x {shape[2]} pixels; {side} a side are the most."
+        raise RefusedError(said)
 
 
 def _check_classes(labels: NDArray[Any] | None, scores: NDArray[Any] | None, count: int) -> None:

@@ -8,6 +8,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+from app.serving import rows
 from app.serving.json_reading import excerpt
 from app.serving.refusals import RefusedError
 from app.serving.tensors import NAMES, as_bytes, decoded_b64, is_b64
@@ -64,6 +65,7 @@ def of_request(request: Mapping[str, Any]) -> list[bytes]:
         raise RefusedError(said.format(excerpt(request), "Expecting 'examples' value to be an list/array"))
     if not examples:
         raise RefusedError(said.format(excerpt(request), "'examples' value is an empty array"))
+    rows.check(len(examples))
     return [context + _serialised(example) for example in examples]
 
 

@@ -9,13 +9,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from app.serving import examples
+from app.serving import examples, rows
 from app.serving.refusals import RefusedError
 from app.serving.signatures import Signature, TensorInfo
 from export import picture_files
 
 TOP = 10  # classes that are named, as the SavedModel does
-LONGEST = 30.0  # seconds that a request's pictures may take; whoever asked has his refusal by then
 PICTURES = ("DT_STRING", (-1,))
 LARGE = picture_files.LARGE  # pixels of a call; the memory that a runtime took for more it would never give back
 LOG = logging.getLogger("app.serving")
@@ -57,20 +56,12 @@ class OfFile:
 
     def run(self, signature: str, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         if signature == "predict_pixels":
-            return {"probabilities": self._of_pixels(inputs["images"])}
+            return {"probabilities": self._ask(inputs["images"])}
         if signature == "classify":
             scored, errors = self._of_files(examples.picture(example) for example in inputs["inputs"])
             return self._best(scored, errors)
         scored, errors = self._of_files(inputs["image_bytes"])
         return {**self._best(scored, errors), "errors": errors}
-
-    def _of_pixels(self, images: NDArray[Any]) -> NDArray[Any]:
-        if not images.size or max(images.shape[1:3]) > picture_files.LIMITS.side:
-            most = picture_files.LIMITS.side
-            raise RefusedError(
-                f"These pictures are of {images.shape[1]} x {images.shape[2]} pixels; of 1 to {most} they can be."
-            )
-        return self._ask(images)
 
     def _of_files(self, files: Iterable[bytes]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Probabilities (N, classes), zeros where a file cannot be decoded, and why it cannot, (N,), empty elsewhere.
@@ -78,12 +69,10 @@ class OfFile:
         One by one: they are of many sizes, and only one at a time takes the memory of its pixels.
         """
         scored, errors = [], []
-        until = time.monotonic() + LONGEST
+        until = time.monotonic() + rows.LONGEST
         for file in files:
             if time.monotonic() > until:
-                raise RefusedError(
-                    f"The pictures of this request take more than {LONGEST:.0f} seconds.", "DEADLINE_EXCEEDED"
-                )
+                raise rows.late()
             try:
                 scored.append(self._ask(picture_files.decode(file)[np.newaxis])[0])
                 errors.append(b"")
