@@ -131,9 +131,15 @@ class _Rest:
         body = await self.bodies.read(request)
 
         def ask() -> Answer:
-            return ASK[route.method](self.models, route.wanted, self.bodies.unpacked(body) if packed else body)
+            if not packed:
+                return ASK[route.method](self.models, route.wanted, body)
+            content = self.bodies.unpacked(body)
+            try:
+                return ASK[route.method](self.models, route.wanted, content)
+            finally:
+                self.bodies.free(len(content))
 
-        answer = await self._in_turn(ask, lambda: self.bodies.free(body))
+        answer = await self._in_turn(ask, lambda: self.bodies.free(len(body)))
         self.metrics.answered(route.wanted.name, route.method, answer, time.perf_counter() - started)
         return answer.text
 

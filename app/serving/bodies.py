@@ -1,6 +1,7 @@
 """The body of a request: so many bytes, of all requests together and in so many seconds, and no more."""
 
 import asyncio
+import threading
 import zlib
 
 from starlette.requests import Request
@@ -8,15 +9,20 @@ from starlette.requests import Request
 from app.serving.refusals import RefusedError
 
 MOST = 64 * 2**20  # bytes of a body, as it comes and unpacked
-TOGETHER = 4 * MOST  # of all bodies that are held at once
+TOGETHER = 4 * MOST  # of all bodies that are held at once, also unpacked
+SMALL = 2**20  # bytes of a body that has room where large ones have taken theirs
+RESERVED = MOST  # for those
 SECONDS = 60.0  # for all of a body to come
 LATER = {"Retry-After": "1"}
 
 
 class Bodies:
-    def __init__(self, most: int = MOST, together: int = TOGETHER, seconds: float = SECONDS) -> None:
-        self.most, self.together, self.seconds = most, together, seconds
+    def __init__(
+        self, most: int = MOST, together: int = TOGETHER, seconds: float = SECONDS, reserved: int = RESERVED
+    ) -> None:
+        self.most, self.together, self.seconds, self.reserved = most, together, seconds, reserved
         self.held = 0  # bytes
+        self._counting = threading.Lock()
 
     async def read(self, request: Request) -> bytes:
         """The body, which is held until it is freed.
@@ -32,32 +38,41 @@ class Bodies:
         try:
             async with asyncio.timeout(self.seconds):
                 async for part in request.stream():
-                    size += len(part)
-                    self.held += len(part)
-                    if size > self.most:
+                    if size + len(part) > self.most:
                         raise self._too_large()
-                    if self.held > self.together:
-                        raise RefusedError(
-                            "The server holds as much as it can; try again.", "UNAVAILABLE", headers=LATER
-                        )
+                    self.hold(len(part), size)
+                    size += len(part)
                     parts.append(part)
         except TimeoutError:
-            self.held -= size
+            self.free(size)
             late = f"The request did not come in {self.seconds:g} seconds."
             raise RefusedError(late, "DEADLINE_EXCEEDED", status=408) from None
         except BaseException:
-            self.held -= size
+            self.free(size)
             raise
         return b"".join(parts)
 
-    def free(self, body: bytes) -> None:
-        self.held -= len(body)
-
-    def unpacked(self, body: bytes) -> bytes:
-        """Of gzip; empty if it is not, as TensorFlow Serving takes it.
+    def hold(self, size: int, of: int = 0) -> None:
+        """For so many more bytes, of a body of which there are `of` already, until they are freed.
 
         Raises:
-            RefusedError: unpacked it is too large.
+            RefusedError: there is no room for them now.
+        """
+        with self._counting:
+            room = self.together + (self.reserved if of + size <= SMALL else 0)
+            if self.held + size > room:
+                raise RefusedError("The server holds as much as it can; try again.", "UNAVAILABLE", headers=LATER)
+            self.held += size
+
+    def free(self, size: int) -> None:
+        with self._counting:
+            self.held -= size
+
+    def unpacked(self, body: bytes) -> bytes:
+        """Of gzip; empty if it is not, as TensorFlow Serving takes it. It is held until it is freed.
+
+        Raises:
+            RefusedError: unpacked it is too large, or there is no room for it now.
         """
         unpacking = zlib.decompressobj(16 + zlib.MAX_WBITS)
         try:
@@ -66,7 +81,9 @@ class Bodies:
             return b""
         if len(content) > self.most:
             raise self._too_large()
-        return content if unpacking.eof else b""
+        content = content if unpacking.eof else b""
+        self.hold(len(content))
+        return content
 
     def _too_large(self) -> RefusedError:
         return RefusedError(f"The request is larger than {self.most} bytes.", "RESOURCE_EXHAUSTED", status=413)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.serving import rows
-from app.serving.json_reading import excerpt
+from app.serving.json_reading import excerpt, too_big
 from app.serving.refusals import RefusedError
 from app.serving.tensors import NAMES, as_bytes, decoded_b64, is_b64
 
@@ -118,8 +118,11 @@ def _add(feature: Any, name: str, value: Any) -> None:
     values = getattr(feature, f"{kind}_list").value
     if kind == "bytes":
         values.append(as_bytes(value) if isinstance(value, str) else decoded_b64(value))
-    else:
+        return
+    try:
         values.append(int(value) if kind == "int64" else float(value))
+    except OverflowError:
+        raise too_big() from None
 
 
 def _kind(value: Any) -> str | None:

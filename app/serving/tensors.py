@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.serving import rows as counting
-from app.serving.json_reading import excerpt
+from app.serving.json_reading import excerpt, too_big
 from app.serving.refusals import RefusedError
 from app.serving.signatures import TYPES, TensorInfo
 
@@ -160,6 +160,8 @@ class _Values:
         return as_bytes(value) if isinstance(value, str) else value
 
     def tensor(self, shape: tuple[int, ...]) -> NDArray[Any]:
+        if self.info.dtype not in TYPES:  # and there were no values, which would have been refused
+            raise RefusedError(f"Conversion of JSON Value: [] to type: {self.info.short}", "UNIMPLEMENTED")
         kind = TYPES[self.info.dtype][1]
         if kind is np.object_:
             array = np.empty(len(self.found), np.object_)
@@ -169,7 +171,7 @@ class _Values:
         try:
             array = np.array(self.found, wide.get(np.dtype(kind).kind, kind))
         except OverflowError:  # a whole number that no float holds
-            raise RefusedError("JSON Parse error: Number too big to be stored in double. at offset: 0") from None
+            raise too_big() from None
         with np.errstate(over="ignore"):  # of a float: infinite then
             return array.astype(kind).reshape(shape)
 

@@ -73,13 +73,57 @@ def test_a_small_body_that_unpacks_to_a_large_one_is_refused() -> None:
 
 
 def test_a_body_for_which_there_is_no_room_now_may_come_later() -> None:
-    bodies = Bodies(most=1000, together=1200)
+    bodies = Bodies(most=1000, together=1200, reserved=0)
     bodies.held = 1000  # of others
     app = serve(bodies=bodies)
     answer = ask(app, "POST", PREDICT, b" " * 300 + BODY.encode())
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert ask(app, "POST", PREDICT, BODY).status_code == 200
     assert bodies.held == 1000
+
+
+def test_where_large_bodies_have_taken_their_room_a_small_one_has_some() -> None:
+    bodies = Bodies()
+    bodies.held = 4 * 64 * 2**20  # of four that are slow
+    app = serve(bodies=bodies)
+    assert ask(app, "POST", PREDICT, BODY).status_code == 200
+    assert ask(app, "POST", PREDICT, b" " * 2**20 + BODY.encode()).status_code == 503
+    bodies.held += 64 * 2**20  # of many that are small
+    assert ask(app, "POST", PREDICT, BODY).status_code == 503
+    assert bodies.held == 5 * 64 * 2**20
+
+
+def test_what_a_body_is_unpacked_to_is_held_as_well_until_it_is_answered() -> None:
+    held: list[int] = []
+    bodies = Bodies(together=10_000, reserved=0)
+
+    class Looks(Echo):
+        def run(self, signature: str, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+            held.append(bodies.held)
+            return super().run(signature, inputs)
+
+    app = serve(Looks(), bodies=bodies)
+    packed = {"Content-Encoding": "gzip"}
+    content = gzip.compress(b" " * 5000 + BODY.encode())
+    assert ask(app, "POST", PREDICT, content, headers=packed).status_code == 200
+    assert held == [len(content) + 5000 + len(BODY)]
+    assert ask(app, "POST", PREDICT, gzip.compress(b" " * 10_000), headers=packed).status_code == 503
+    assert bodies.held == 0
+
+
+def test_a_client_that_goes_while_it_sends_leaves_its_room() -> None:
+    bodies = Bodies()
+    ending = [{"type": "http.request", "body": b" " * 100, "more_body": True}, {"type": "http.disconnect"}]
+
+    async def receive() -> Any:
+        return ending.pop(0)
+
+    async def send(message: Any) -> None:
+        raise AssertionError(message)
+
+    scope = {"type": "http", "method": "POST", "path": PREDICT, "raw_path": PREDICT.encode(), "query_string": b""}
+    asyncio.run(serve(bodies=bodies)(scope | {"headers": []}, receive, send))
+    assert (ending, bodies.held) == ([], 0)
 
 
 def test_a_body_that_comes_too_slowly_is_given_up() -> None:

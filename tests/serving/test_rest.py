@@ -15,7 +15,7 @@ import pytest
 from starlette.applications import Starlette
 
 from app.artefacts import loading
-from app.serving import answering, examples
+from app.serving import answering, examples, json_reading
 from app.serving.application import Settings, application
 from app.serving.models import Model, Models, Version, Wanted
 from app.serving.of_file import OfFile
@@ -222,6 +222,7 @@ REFUSED: list[tuple[str, str]] = [
     ('{"instances": [1]', " at offset: 17"),
     ('{"instances": [1e999]}', "JSON Parse error: Number too big to be stored in double."),
     (f'{{"instances": [{"9" * 400}]}}', "Number too big to be stored in double."),
+    (f'{{"instances": [{"9" * 299}e99]}}', "Number too big to be stored in double."),
     (f'{{"instances": [{"9" * 9000}]}}', "Number too big to be stored in double."),
     ('{"signature_name": "string", "instances": ["\\ud800"]}', "The surrogate pair in string is invalid."),
     (f'{{"instances": {"[" * 101}', "more than 100 deep"),
@@ -315,6 +316,40 @@ def test_predict_refuses_with_tensorflow_servings_words(served: Starlette, body:
     check(served, "POST", f"{M}:predict", body, 400, expected)
 
 
+@pytest.mark.parametrize("piece", ["[],", "{},", '"",', "0,", '"\\n",'])
+def test_more_values_than_a_request_may_have_are_refused_before_they_are_read(
+    served: Starlette, piece: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_reading, "VALUES", 500)
+    monkeypatch.setattr("json.JSONDecoder", None)
+    body = f'{{"inputs": [{piece * 501}0]}}'
+    check(served, "POST", f"{M}:predict", body, 413, "has more than 500 values; send pictures as files.")
+
+
+@pytest.mark.parametrize(
+    ("text", "depth"),
+    [
+        ("[" * 100 + "]" * 100, 0),  # no need to look
+        ("[" * 101 + "]" * 101, 101),
+        ("[]" * 101, 1),
+        ('["' + "[" * 101 + '"]', 1),
+        ('["\\"' + "[" * 101 + '"]', 1),
+        ('["\\\\", ' + "[" * 101, 102),
+        ('["\\\\\\"' + "{" * 101 + '"]', 1),
+        ('["\\n", ' + "{" * 101, 102),
+        ('["' + "[" * 101, 1),
+        ("]" * 50 + "[" * 101, 51),
+    ],
+)
+def test_brackets_count_where_they_are_none_of_a_string(text: str, depth: int) -> None:
+    assert json_reading._depth(text.encode()) == depth
+
+
+@pytest.mark.parametrize("said", [columns("bfloat16", "[]"), rows("bfloat16", "[[], []]")])
+def test_a_type_that_no_array_has_is_refused_even_without_values(served: Starlette, said: str) -> None:
+    check(served, "POST", f"{M}:predict", said, 501, "Conversion of JSON Value: [] to type: bfloat16")
+
+
 def test_not_a_number_goes_in_and_out(served: Starlette) -> None:
     answer = ask(served, "POST", f"{M}:predict", '{"instances": [NaN, Infinity, -Infinity]}')
     assert "NaN,\n        Infinity,\n        -Infinity" in answer.text
@@ -397,6 +432,7 @@ CLASSIFIED: list[tuple[str, int, Any]] = [
     ('{"examples": [{"f": [1, 1.5]}]}', 400, "Unexpected element type in feature: f expecting type: int64"),
     ('{"examples": [{"f": ["a", true]}]}', 400, "Unexpected element type in feature: f expecting type: bytes"),
     ('{"examples": [{"f": 9223372036854775808}]}', 400, "Feature: f has uint64_t element. Only int64_t is supported."),
+    (f'{{"examples": [{{"f": {"9" * 400}}}]}}', 400, "Number too big to be stored in double."),
     ('{"examples": [{"f": {"b64": "*"}}]}', 400, "Unable to base64 decode"),
 ]
 
