@@ -51,7 +51,9 @@ def application(models: Models, settings: Settings, bodies: Bodies | None = None
     health = [Route(f"/v1/health/{name}", getattr(rest, name)) for name in ("ready", "live")]
     pages = [Route(path, rest.metrics_page) for path in (metrics.PATH, "/metrics")]
     # An object, not a function: it takes all methods.
-    return Starlette(routes=[*health, *pages, Route("/{path:path}", rest)])
+    app = Starlette(routes=[*health, *pages, Route("/{path:path}", rest)])
+    app.router.default = rest  # of a path with an end of a line in it, which is no path to the route
+    return app
 
 
 class _Rest:
@@ -112,6 +114,10 @@ class _Rest:
             return self._refused(refusal)
         except ClientDisconnect:
             raise
+        except asyncio.CancelledError:  # the server waits no longer
+            ending = RefusedError("The server ends; try again.", "UNAVAILABLE", headers=LATER)
+            self.metrics.count(name, ending.code)
+            return self._refused(ending)
         except Exception:
             LOG.exception("%s %s", request.method, target)
             self.metrics.count(name, "INTERNAL")
@@ -159,7 +165,8 @@ class _Rest:
         def ended(future: asyncio.Future[Answer]) -> None:
             self._waiting -= 1
             done()
-            future.exception()  # nobody may be there to look at it
+            if not future.cancelled():
+                future.exception()  # nobody may be there to look at it
 
         self._waiting += 1
         future = asyncio.get_running_loop().run_in_executor(self._pool, in_time)
@@ -170,6 +177,9 @@ class _Rest:
         except TimeoutError:
             given_up = True
             raise self._late() from None
+        except asyncio.CancelledError:  # what waits for its turn would keep the process from its end
+            given_up = True
+            raise
 
     def _full(self) -> RefusedError:
         return RefusedError(f"{self._waiting} requests wait already; try again.", "UNAVAILABLE", headers=LATER)
@@ -180,8 +190,9 @@ class _Rest:
     def _check_token(self, request: Request) -> None:
         if self.settings.token is None:
             return
-        given = request.headers.get("authorization", "").encode("latin-1")  # as it came
-        if not hmac.compare_digest(given, f"Bearer {self.settings.token}".encode()):
+        scheme, _, given = request.headers.get("authorization", "").encode("latin-1").partition(b" ")  # as it came
+        same = hmac.compare_digest(given.lstrip(b" "), self.settings.token.encode())
+        if scheme.lower() != b"bearer" or not same:
             headers = {"WWW-Authenticate": "Bearer"}
             raise RefusedError(
                 "The header Authorization has not this server's token.", "UNAUTHENTICATED", headers=headers

@@ -15,9 +15,11 @@ import uvicorn
 from starlette.applications import Starlette
 
 from app.program.errors import UserError
+from app.serving.connections import Connection
 
 TOKEN = "SERVE_TOKEN"  # the environment variable
-DRAIN = 30  # seconds that requests have to end after SIGTERM
+# Seconds that requests have to end after SIGTERM: a body its minute, an answer its half, and some.
+DRAIN = 95
 HEADERS = 32 * 2**10  # bytes of a request's headers
 
 
@@ -36,8 +38,9 @@ def listen(host: str, port: int) -> socket.socket:
         except OSError:
             listening.close()
             raise
-    except socket.gaierror as error:
-        raise UserError(f"There is no host '{host}' on this machine: {error.strerror}.") from error
+    except (socket.gaierror, ValueError) as error:  # the latter of what is no name: UnicodeError, or a null in it
+        why = error.strerror if isinstance(error, OSError) else "that is no name"
+        raise UserError(f"There is no host '{host}' on this machine: {why}.") from error
     except OSError as error:
         why = "in use" if error.errno == errno.EADDRINUSE else f"not to be had: {error.strerror}"
         raise UserError(f"Port {port} of {host} is {why}; choose another --port.") from error
@@ -81,7 +84,7 @@ def in_background(application: Starlette, listening: socket.socket) -> Iterator[
 
 def run(application: Starlette, listening: socket.socket, ready: Callable[[], None] = lambda: None) -> None:
     """Answers until SIGTERM or Ctrl-C: then no new request is taken, and those taken are answered. `ready` is called
-    when clients can connect."""
+    when clients can connect, and signals are heard."""
     log: dict[str, Any] = {
         "version": 1,
         "disable_existing_loggers": False,
@@ -97,15 +100,14 @@ def run(application: Starlette, listening: socket.socket, ready: Callable[[], No
         listening.listen(config.backlog)
     except OSError as error:  # another has begun with it since
         raise UserError(f"Port {listening.getsockname()[1]} is in use; choose another --port.") from error
-    ready()
-    _Server(config).run([listening])
+    _Server(config, ready).run([listening])
     logging.getLogger("app.serving").info("Stopped")
 
 
 def _config(application: Starlette, **options: Any) -> uvicorn.Config:
     return uvicorn.Config(
         application,
-        http="h11",
+        http=Connection,
         ws="none",
         lifespan="off",
         proxy_headers=False,
@@ -119,6 +121,14 @@ def _config(application: Starlette, **options: Any) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None] = lambda: None) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Uvicorn would send itself the signal once more at the end: this is an end as it was asked for."""

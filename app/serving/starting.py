@@ -50,12 +50,13 @@ def prepare(
 
 
 @contextmanager
-def in_background(export: Path, artefact: str | None = None) -> Iterator[str]:
-    """The address of the network, which this process answers at within the block.
+def in_background(export: Path, artefact: str | None = None, tell: Callable[[str], None] = print) -> Iterator[str]:
+    """The address of the network, which this process answers at within the block. `tell` is told of versions that are
+    not served.
 
     Raises:
         UserError: it is no export, or none of its versions loads.
     """
-    prepared = prepare(export, artefact)
+    prepared = prepare(export, artefact, tell=tell)
     with server.in_background(prepared.application, prepared.listening):
         yield prepared.url

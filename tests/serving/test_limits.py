@@ -146,6 +146,58 @@ def test_what_takes_too_long_is_answered_so_and_the_next_waits_for_no_place() ->
     assert asyncio.run(asked()) == (504, 200)
 
 
+class Notes(Waits):
+    """Also notes what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[Any] = []
+
+    def run(self, signature: str, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        self.asked += inputs["x"].tolist()
+        return super().run(signature, inputs)
+
+
+@pytest.mark.parametrize("ends", ["late", "cancelled"])
+def test_whose_turn_comes_when_nobody_waits_for_it_any_more_is_passed_over(ends: str) -> None:
+    notes, bodies = Notes(), Bodies()
+    app = serve(notes, Settings(deadline=0.1 if ends == "late" else 30.0), bodies)
+
+    async def asked() -> list[int]:
+        tasks = []
+        for number in (1, 2, 3):
+            tasks.append(asyncio.create_task(asking(app, "POST", PREDICT, f'{{"instances": [{number}]}}')))
+            await asyncio.sleep(0.02)
+        if ends == "cancelled":
+            for task in tasks:
+                task.cancel()
+        answers = await asyncio.gather(*tasks)
+        notes.go.set()
+        await asyncio.sleep(0.05)
+        answers.append(await asking(app, "POST", PREDICT, '{"instances": [4]}'))
+        return [answer.status_code for answer in answers]
+
+    assert asyncio.run(asked()) == [*[504 if ends == "late" else 503] * 3, 200]
+    assert notes.asked == [1, 4]
+    assert bodies.held == 0
+
+
+def test_a_body_whose_place_was_taken_while_it_came_leaves_its_room() -> None:
+    waits, bodies = Waits(), Bodies()
+    app = serve(waits, Settings(waiting=1), bodies)
+
+    async def asked() -> list[int]:
+        slow = asyncio.create_task(asking(app, "POST", PREDICT, parts([], 2, seconds=0.03)))
+        await asyncio.sleep(0.01)
+        first = asyncio.create_task(asking(app, "POST", PREDICT, BODY))
+        refused = await slow
+        held = bodies.held
+        waits.go.set()
+        return [refused.status_code, held, (await first).status_code]
+
+    assert asyncio.run(asked()) == [503, len(BODY), 200]
+
+
 def test_more_than_can_wait_are_refused_before_their_bodies_are_parsed_and_the_others_answered() -> None:
     waits = Waits()
     app = serve(waits, Settings(waiting=3))
@@ -166,13 +218,15 @@ def test_more_than_can_wait_are_refused_before_their_bodies_are_parsed_and_the_o
 
 def test_only_who_has_the_token_is_answered() -> None:
     app = serve(settings=Settings(token="söcret"))
-    for given in (None, "söcret", "Bearer secret", "bearer söcret", "Bearer söcret2"):
+    for given in (None, "söcret", "Bearer secret", "Bearersöcret", "Basic söcret", "Bearer söcret2", "Bearer "):
         headers = {} if given is None else {"Authorization": given.encode()}
         for method, target in (("POST", PREDICT), ("GET", "/v1/models/m"), ("GET", "/v1/x"), ("GET", "/metrics")):
             answer = ask(app, method, target, BODY if method == "POST" else None, headers=headers)
             assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
             assert answer.json() == {"error": "The header Authorization has not this server's token."}
-    assert ask(app, "POST", PREDICT, BODY, headers={"Authorization": "Bearer söcret".encode()}).status_code == 200
+    for scheme in ("Bearer", "bearer", "BEARER "):  # RFC 9110, 11.1: of any case
+        right = {"Authorization": f"{scheme} söcret".encode()}
+        assert ask(app, "POST", PREDICT, BODY, headers=right).status_code == 200
     # Who only looks whether it lives knows nothing of it, as browsers that ask whether they may ask.
     assert ask(app, "GET", "/v1/health/live").status_code == 200
     assert ask(app, "OPTIONS", PREDICT, headers={"Origin": "http://a"}).status_code == 200
@@ -216,6 +270,27 @@ def test_the_page_of_metrics_has_no_query() -> None:
     assert (answer.status_code, answer.text) == (400, f"Unexpected path: {path}?x=1. Should be {path}")
 
 
-@pytest.mark.parametrize("target", ["/v1/models/..%2F..%2Fetc%2Fpasswd", "/v1/models/%2E%2E", "/%2e%2e/etc/passwd"])
-def test_no_path_of_a_request_leads_to_a_file(target: str) -> None:
-    assert ask(serve(), "GET", target).status_code in (400, 404)
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/v1/models/..%2F..%2Fetc%2Fpasswd",
+        "/v1/models/%2E%2E",
+        "/%2e%2e/etc/passwd",
+        "/v1/models/m%0A/versions/1",
+        "/%0A",
+        "/v1/models/m/versions/..%2F1",
+    ],
+)
+def test_no_path_of_a_request_leads_to_a_file(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = serve()
+    opened: list[Any] = []
+    for opening in ("builtins.open", "io.open", "os.open", "os.stat", "os.listdir", "os.scandir"):
+        monkeypatch.setattr(opening, lambda *given, **more: opened.append(given))
+    answer = ask(app, "GET", target)
+    monkeypatch.undo()
+    assert (answer.status_code in (400, 404), opened) == (True, [])
+    # The application's own refusal, and not that of a framework: with the name as it was asked, if it says one.
+    if target.startswith("/v1/"):
+        assert list(answer.json()) == ["error"]
+    else:
+        assert answer.text == "<h1>Not Found</h1>"

@@ -49,6 +49,14 @@ def test_a_notebook_serves_an_export_in_its_own_process(light: Path, exported: P
         Client(url).status()
 
 
+def test_a_notebook_is_told_which_versions_are_not_served(light: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    second = shutil.copytree(light, light.parent / "2")
+    (second / "model.tflite").unlink()
+    with starting.in_background(light.parent):
+        pass
+    assert capsys.readouterr().out.startswith(f"Not served: {second} has lost model.tflite")
+
+
 def test_a_folder_without_versions_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"is not an export: it holds no version folder. `export RUN --to FOLDER`"):
         opening.versions_of(tmp_path)

@@ -1,0 +1,113 @@
+"""Connections that cost something, and the end of a server that waits no longer."""
+
+import json
+import signal
+import socket
+from typing import Any
+
+import pytest
+
+from app.program.errors import UserError
+from app.serving import bodies, connections, server
+from app.serving.application import DEADLINE
+from tests.serving.asking import Echo
+from tests.serving.test_client import serving
+from tests.serving.test_limits import Waits, serve
+
+
+def connected(url: str) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", int(url.split(":")[2].split("/")[0])), 10)
+
+
+def everything(connection: socket.socket) -> bytes:
+    received = b""
+    while part := connection.recv(65536):
+        received += part
+    return received
+
+
+STATUS = b"GET /v1/models/m HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /v1", STATUS[:-2], STATUS + b"GET", STATUS * 2 + STATUS[:-2]])
+def test_a_connection_without_the_headers_of_a_request_is_closed(said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "SECONDS", 0.1)
+    with serving(Echo()) as url, connected(url) as connection:
+        connection.sendall(said)
+        assert everything(connection).count(b"HTTP/1.1 200") == said.count(STATUS)
+
+
+def test_a_request_whose_headers_are_there_may_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "SECONDS", 0.05)
+    waits = Waits()
+    with serving(waits) as url, connected(url) as connection:
+        connection.sendall(b"POST /v1/models/m:predict HTTP/1.1\r\nHost: a\r\nContent-Length: 18\r\n\r\n")
+        connection.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+        connection.settimeout(10)
+        connection.sendall(b'{"instances": [1]}')
+        assert waits.begun.wait(10)
+        waits.go.set()
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_more_connections_than_there_may_be_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MOST", 3)
+    with serving(Echo()) as url:
+        held = [connected(url) for _ in range(3)]
+        for connection in held:
+            connection.sendall(STATUS)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        with connected(url) as refused:
+            assert everything(refused).startswith(b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n")
+        for connection in held:
+            connection.close()
+        with connected(url) as again:
+            again.sendall(STATUS)
+            assert again.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_what_is_not_answered_when_the_server_waits_no_longer_is_refused_as_one_for_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(server, "DRAIN", 0.1)
+    waits = Waits()
+    with serving(waits) as url:
+        connection = connected(url)
+        connection.sendall(
+            b'POST /v1/models/m:predict HTTP/1.1\r\nHost: a\r\nContent-Length: 18\r\n\r\n{"instances": [1]}'
+        )
+        assert waits.begun.wait(10)
+    head, _, body = everything(connection).partition(b"\r\n\r\n")
+    connection.close()
+    waits.go.set()
+    assert head.startswith(b"HTTP/1.1 503")
+    assert json.loads(body) == {"error": "The server ends; try again."}
+    assert "Traceback" not in caplog.text
+
+
+def test_all_that_a_request_may_take_fits_into_the_end_of_the_server() -> None:
+    assert server.DRAIN > bodies.SECONDS + DEADLINE
+    assert server._config(None).timeout_graceful_shutdown == server.DRAIN  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("host", ["a" * 64, "a..b", "\ud800", "a\0b"])
+def test_a_host_that_is_no_name_is_refused(host: Any) -> None:
+    with pytest.raises(UserError, match="There is no host"):
+        server.listen(host, 0)
+
+
+def test_who_is_told_that_it_serves_can_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("logging.config.dictConfig", lambda config: None)
+    before = signal.getsignal(signal.SIGTERM)
+    ready: list[Any] = []
+
+    def tell() -> None:
+        ready.append(signal.getsignal(signal.SIGTERM))
+        assert ready != [before]
+        signal.raise_signal(signal.SIGTERM)
+
+    listening = server.listen("127.0.0.1", 0)
+    server.run(serve(), listening, tell)
+    assert (len(ready), signal.getsignal(signal.SIGTERM)) == (1, before)
