@@ -1,5 +1,7 @@
 """A file that answers: what it survives, and what it keeps of memory."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +89,33 @@ def test_litert_answers_after_a_shape_that_it_could_not_take(exported: Path) -> 
     with pytest.raises(Exception, match=r"\w"):
         answer(bad)
     assert np.array_equal(answer(good), before)
+
+
+def test_an_answer_is_no_memory_of_the_runtime_and_one_is_asked_for_at_a_time() -> None:
+    class Shares:
+        labels = ("dark", "light")
+
+        def __init__(self) -> None:
+            self.memory = np.zeros((1, 2), np.float32)
+            self.inside, self.most = 0, 0
+
+        def answer(self, images: NDArray[Any]) -> NDArray[Any]:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            time.sleep(0.01)
+            self.memory[:] = images[0, 0, 0, 0]
+            self.inside -= 1
+            return self.memory
+
+    network = Shares()
+    served = OfFile(network)
+
+    def ask(level: int) -> list[float]:
+        images = np.full((1, 1, 1, 3), level, np.uint8)
+        found = served.run("predict_pixels", {"images": images})["probabilities"]
+        time.sleep(0.03)  # in which another is answered
+        return list(found[0])
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(ask, range(8))) == [[level, level] for level in range(8)]
+    assert network.most == 1

@@ -172,7 +172,7 @@ def test_a_file_is_served_where_tensorflow_cannot_be_imported(
         assert fresh_process(NEVER, exported, artefact, body) == "[200, 200, 200]\n"
 
 
-def test_a_file_is_ready_in_two_seconds_and_small(exported: Path) -> None:
+def test_a_file_takes_two_seconds_of_a_processor_to_be_ready_and_is_small(exported: Path) -> None:
     started = time.monotonic()
     with serving(exported, "--artefact", "tflite") as (process, port):
         seconds = time.monotonic() - started
