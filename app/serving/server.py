@@ -55,6 +55,7 @@ def token(file: Path | None) -> str | None:
     """
     if file is None:
         found = os.environ.get(TOKEN)
+        found = found if found is None else found.strip()
         where = TOKEN
     else:
         try:

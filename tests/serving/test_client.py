@@ -17,6 +17,7 @@ from app.program.errors import UserError
 from app.program.progress import unwatched
 from app.serving import client, remote, server
 from app.serving.application import Settings, application
+from app.serving.bodies import Bodies
 from app.serving.client import Client
 from app.serving.models import Model, Models, Version
 from app.serving.of_file import OfFile
@@ -49,11 +50,13 @@ def png(level: int) -> bytes:
 
 
 @contextmanager
-def serving(servable: Any, settings: Settings | None = None) -> Iterator[str]:
+def serving(
+    servable: Any, settings: Settings | None = None, bodies: Bodies | None = None, name: str = "m"
+) -> Iterator[str]:
     listening = server.listen("127.0.0.1", 0)
-    app = application(Models({"m": Model({1: Version(servable)}, {"stable": 1})}), settings or Settings())
+    app = application(Models({name: Model({1: Version(servable)}, {"stable": 1})}), settings or Settings(), bodies)
     with server.in_background(app, listening):
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1/models/m"
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1/models/{name}"
 
 
 @pytest.fixture(scope="module")
@@ -124,11 +127,23 @@ def test_what_a_server_refuses_is_said_with_its_words(url: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["127.0.0.1:8501", "http://127.0.0.1:8501", "file:///v1/models/m", "http://a:x/v1/models/m", "http:///v1/models/m"],
+    [
+        "127.0.0.1:8501",
+        "http://127.0.0.1:8501",
+        "file:///v1/models/m",
+        "http://a:x/v1/models/m",
+        "http:///v1/models/m",
+        "http://[a/v1/models/m",
+        "http://a..b/v1/models/m",
+        "http://user:secret@127.0.0.1:8501/v1/models/m",
+    ],
 )
 def test_an_address_of_no_network_is_refused(url: str) -> None:
-    with pytest.raises(UserError, match=r"is no address of a network; one is http://127.0.0.1:8501/v1/models/NAME"):
+    with pytest.raises(
+        UserError, match=r"is no address of a network; one is http://127.0.0.1:8501/v1/models/NAME"
+    ) as caught:
         Client(url)
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("answers", "calls"), [([503, 429, 200], 3), ([503] * 9, 4)])
@@ -161,18 +176,81 @@ def test_a_server_that_is_full_is_asked_again_and_not_for_ever(
     assert waited == [10.0] * (calls - 1)
 
 
-def test_what_is_no_such_server_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    for said in (b"<html>", b"[1]", b'{"a": 1'):
+@contextmanager
+def answering(*contents: bytes) -> Iterator[str]:
+    """The address of a server that says these, one after the other."""
 
-        def answer(said: bytes = said) -> None:
+    def answer() -> None:
+        for content in contents:
             connection, _ = listening.accept()
             with connection:
                 connection.recv(65536)
-                connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + said)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + content)
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(65536):
+                    pass
 
-        with socket.create_server(("127.0.0.1", 0)) as listening:
-            thread = threading.Thread(target=answer)
-            thread.start()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1/models/m"
+        thread.join()
+
+
+def test_what_is_no_such_server_is_told() -> None:
+    strange = (b"<html>", b"[1]", b'{"a": 1', b"{}", b'{"model_version_status": 1}', b"[" * 100_000)
+    with answering(*strange) as url:
+        for _ in strange:
             with pytest.raises(UserError, match="does not speak TensorFlow Serving's REST"):
-                Client(f"http://127.0.0.1:{listening.getsockname()[1]}/v1/models/m").status()
-            thread.join()
+                Client(url).status()
+
+
+def test_what_is_no_answer_of_an_export_is_told() -> None:
+    row = '{"classes": ["a"], "scores": [1]}'
+    rows = ("1", '"a"', "[1]", "[[1.5]]", '[{"classes": ["a"]}]', "null", row)
+    odd = ('{"classes": 1, "scores": 1}', '{"classes": [1], "scores": [1]}', '{"classes": ["a"], "scores": ["b"]}')
+    strange = [b"{}", *(f'{{"predictions": {said}}}'.encode() for said in (*rows, *(f"[{each}]" for each in odd)))]
+    with answering(*strange) as url:
+        for _ in strange:
+            with pytest.raises(UserError, match="answers, but not with `classes` and `scores` as an export"):
+                list(Client(url).predict([b"x"]))
+    two = f'{{"predictions": [{row}, {row}]}}'.encode()
+    with answering(two) as url, pytest.raises(UserError, match="answers 2 pictures of 1 that it was asked about"):
+        list(Client(url).predict([b"x"]))
+
+
+def test_a_refusal_of_the_request_is_none_of_its_picture(url: str) -> None:
+    for wrong, said in (
+        ("/versions/1/x", "Malformed request: POST /v1/models/m/versions/1/x:predict"),
+        ("/labels/other", "Unrecognized servable version label: other"),
+    ):
+        with pytest.raises(UserError, match=rf"{wrong} refuses \(code 400\): {said}"):
+            list(Client(url + wrong, "secret").predict([png(0)]))
+
+
+def test_a_picture_too_large_for_the_server_costs_its_own_row_alone() -> None:
+    large = b"\0" * 20_000_000
+    with serving(OfFile(Brightness()), bodies=Bodies(most=100_000)) as url:
+        for pictures in ([large], [png(0), large, png(255)]):
+            rows = list(Client(url).predict(pictures))
+            errors = [row.error for row in rows]
+            said = "This picture is too large for the server: The request is larger than 100000 bytes."
+            assert errors == [None if picture != large else said for picture in pictures]
+        # As many as are too large together go one by one.
+        rows = list(Client(url).predict([b"x" * 60_000, png(255), b"x" * 60_000]))
+        assert [row.error is None for row in rows] == [False, True, False]
+
+
+@pytest.mark.parametrize("token", ["sö", "€", " plain\n"])
+def test_a_token_is_sent_as_it_is_written_in_its_file(token: str) -> None:
+    with serving(OfFile(Brightness()), Settings(token=token.strip())) as url:
+        assert len(Client(url, token).status()) == 1
+    with pytest.raises(UserError, match="The token for the server has more than one line"):
+        Client(url, "a\nb")
+
+
+@pytest.mark.parametrize("name", ["größe", "my model", "a%20b"])
+def test_a_name_may_have_any_letters(name: str) -> None:
+    with serving(OfFile(Brightness()), name=name.replace("%20", " ")) as url:
+        at = url.rpartition("/")[0] + f"/{name}"
+        assert [row.error for row in Client(at).predict([png(0)])] == [None]

@@ -140,7 +140,7 @@ def test_a_port_in_use_is_said_before_anything_is_loaded(tmp_path: Path) -> None
 
 def test_the_token_is_of_a_file_or_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert server.token(None) is None
-    monkeypatch.setenv("SERVE_TOKEN", "a")
+    monkeypatch.setenv("SERVE_TOKEN", "a\n")
     (tmp_path / "token").write_text("b\n")
     assert (server.token(None), server.token(tmp_path / "token")) == ("a", "b")
     (tmp_path / "token").write_text("\n")
