@@ -1,4 +1,4 @@
-"""Answering over HTTP."""
+"""Answering over HTTP and gRPC."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +19,12 @@ def serve(
         ),
     ],
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 is any that is free.")] = 8501,
+    grpc_port: Annotated[
+        int | None,
+        typer.Option(
+            "--grpc-port", min=0, max=65535, help="Answer by gRPC, too, at this port; TensorFlow Serving's is 8500."
+        ),
+    ] = None,
     host: Annotated[
         str, typer.Option(help="The address to answer at; 0.0.0.0 lets other machines ask, too.")
     ] = "127.0.0.1",
@@ -44,7 +50,7 @@ def serve(
     ] = None,
     cors: Annotated[bool, typer.Option("--cors", help="Let pages of other addresses ask.")] = False,
 ) -> None:
-    """Answer over HTTP as TensorFlow Serving does: predict, classify, status, metadata, metrics.
+    """Answer over HTTP, or gRPC too, as TensorFlow Serving does: predict, classify, status, metadata, metrics.
 
     Ctrl-C and SIGTERM end it when all requests that are there have been answered.
     """
@@ -56,15 +62,24 @@ def serve(
     from app.serving import server, starting
 
     prepared = starting.prepare(
-        export_, artefact, host, port, labels, server.token(token_file), cors, lambda sentence: console.print(sentence)
+        export_,
+        artefact,
+        host,
+        port,
+        labels,
+        server.token(token_file),
+        cors,
+        grpc_port,
+        lambda sentence: console.print(sentence),
     )
     name = prepared.url.rpartition("/")[2]
     versions = ", ".join(map(str, prepared.versions))
-    server.run(
-        prepared.application,
-        prepared.listening,
-        lambda: output.print(f"Serving {name}, version {versions}, at {prepared.url}", soft_wrap=True),
-    )
+    also = f" and by gRPC at {prepared.grpc.address}" if prepared.grpc else ""
+
+    def ready() -> None:
+        output.print(f"Serving {name}, version {versions}, at {prepared.url}{also}", soft_wrap=True)
+
+    server.run(prepared.application, prepared.listening, ready, prepared.grpc)
 
 
 def _label(said: str) -> tuple[str, int]:

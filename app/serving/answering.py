@@ -1,7 +1,7 @@
-"""From the body of a request to the body of its answer: predict and classify, as far as they are no HTTP."""
+"""From a request to its answer: predict and classify, as far as they are no HTTP; on tensors, as far as no JSON."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,18 +13,19 @@ from app.serving.signatures import DEFAULT, Servable, Signature, TensorInfo
 from export import picture_files
 
 Tensors = Mapping[str, NDArray[Any]]
+Content = TypeVar("Content")
 
 
-class Answer(NamedTuple):
-    """The JSON, and what answered, for those who count."""
+class Answer(NamedTuple, Generic[Content]):
+    """The JSON or message, and what answered, for those who count."""
 
-    text: str
+    content: Content
     version: int
     signature: str
     rows: int
 
 
-def predict(models: Models, wanted: Wanted, body: bytes) -> Answer:
+def predict(models: Models, wanted: Wanted, body: bytes) -> Answer[str]:
     """
     Raises:
         RefusedError: the request, or a picture that is alone in it, has no answer.
@@ -39,12 +40,11 @@ def predict(models: Models, wanted: Wanted, body: bytes) -> Answer:
     if not signature.inputs:
         raise RefusedError(f"Failed to get input map for signature: {given or 'DEFAULT'}")
     inputs, by_rows = tensors.of_request(request, signature.inputs)
-    outputs = _run(servable, name, inputs)
-    count = next((len(tensor) for tensor in inputs.values() if tensor.ndim), 1)
-    return Answer((json_writing.rows if by_rows else json_writing.columns)(outputs), number, name, count)
+    outputs = run(servable, name, inputs)
+    return Answer((json_writing.rows if by_rows else json_writing.columns)(outputs), number, name, rows_of(inputs))
 
 
-def classify(models: Models, wanted: Wanted, body: bytes) -> Answer:
+def classify(models: Models, wanted: Wanted, body: bytes) -> Answer[str]:
     """
     Raises:
         RefusedError: the request, or a picture that is alone in it, has no answer, or its signature is none for this.
@@ -53,25 +53,11 @@ def classify(models: Models, wanted: Wanted, body: bytes) -> Answer:
     name = _signature_name(request) or DEFAULT
     serialised = examples.of_request(request)
     number, servable = models.find(wanted)
-    signature = _named(servable, name)
-    if len(signature.inputs) != 1:
-        raise RefusedError("Expected one input Tensor.")
-    if len(signature.outputs) not in (1, 2):
-        raise RefusedError(f"Expected one or two output Tensors, found {len(signature.outputs)}")
-    if "inputs" not in signature.inputs:
-        raise RefusedError(f"No classification inputs found in SignatureDef: {name}")
-    if not {"classes", "scores"} & signature.outputs.keys():
-        missing = 'Expected classification signature outputs to contain at least one of "classes" or "scores".'
-        raise RefusedError(f"{missing} Signature was: {name}")
-    inputs = np.empty(len(serialised), np.object_)
-    inputs[:] = serialised
-    outputs = _run(servable, name, {"inputs": inputs})
-    labels, scores = outputs.get("classes"), outputs.get("scores")
-    _check_classes(labels, scores, len(serialised))
+    labels, scores = classes(servable, name, serialised)
     return Answer(json_writing.classes(labels, scores), number, name, len(serialised))
 
 
-def regress(models: Models, wanted: Wanted, body: bytes) -> Answer:
+def regress(models: Models, wanted: Wanted, body: bytes) -> NoReturn:
     """
     Raises:
         RefusedError: in every case. No network here is one of regression.
@@ -80,14 +66,7 @@ def regress(models: Models, wanted: Wanted, body: bytes) -> Answer:
     name = _signature_name(request) or DEFAULT
     examples.of_request(request)
     _, servable = models.find(wanted)
-    signature = _named(servable, name)
-    if len(signature.inputs) != 1:
-        raise RefusedError("Expected one input Tensor.")
-    if len(signature.outputs) != 1:
-        raise RefusedError("Expected one output Tensor.")
-    if "inputs" not in signature.inputs:
-        raise RefusedError(f"No regression inputs found in SignatureDef: {name}")
-    raise RefusedError(f"No regression outputs found in SignatureDef: {name}")
+    refuse_regression(servable, name)
 
 
 def metadata(models: Models, wanted: Wanted) -> dict[str, Any]:
@@ -106,21 +85,54 @@ def metadata(models: Models, wanted: Wanted) -> dict[str, Any]:
     }
 
 
-def _signature_name(request: Mapping[str, Any]) -> str:
-    name = request.get("signature_name", "")
-    if not isinstance(name, str):
-        said = "not formatted correctly. 'signature_name' key must be a string value."
-        raise RefusedError(f"JSON Value: {json_reading.excerpt(request)} {said}")
-    return name
+def classes(
+    servable: Servable, name: str, serialised: Sequence[bytes]
+) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
+    """Labels and scores, (N, classes), of serialised examples; a signature may have one of them alone.
+
+    Raises:
+        RefusedError: the signature is none for this; there are no examples, or they have no answer.
+    """
+    signature = _named(servable, name)
+    if len(signature.inputs) != 1:
+        raise RefusedError("Expected one input Tensor.")
+    if len(signature.outputs) not in (1, 2):
+        raise RefusedError(f"Expected one or two output Tensors, found {len(signature.outputs)}")
+    if "inputs" not in signature.inputs:
+        raise RefusedError(f"No classification inputs found in SignatureDef: {name}")
+    if not {"classes", "scores"} & signature.outputs.keys():
+        missing = 'Expected classification signature outputs to contain at least one of "classes" or "scores".'
+        raise RefusedError(f"{missing} Signature was: {name}")
+    if not serialised:
+        raise RefusedError("Input is empty.")
+    inputs = np.empty(len(serialised), np.object_)
+    inputs[:] = serialised
+    outputs = run(servable, name, {"inputs": inputs})
+    labels, scores = outputs.get("classes"), outputs.get("scores")
+    _check_classes(labels, scores, len(serialised))
+    return labels, scores
 
 
-def _named(servable: Servable, name: str) -> Signature:
-    if name not in servable.signatures:
-        raise RefusedError(f"No signature was found with the name: {name}")
-    return servable.signatures[name]
+def refuse_regression(servable: Servable, name: str) -> NoReturn:
+    """
+    Raises:
+        RefusedError: in every case, with what the signature lacks.
+    """
+    signature = _named(servable, name)
+    if len(signature.inputs) != 1:
+        raise RefusedError("Expected one input Tensor.")
+    if len(signature.outputs) != 1:
+        raise RefusedError("Expected one output Tensor.")
+    if "inputs" not in signature.inputs:
+        raise RefusedError(f"No regression inputs found in SignatureDef: {name}")
+    raise RefusedError(f"No regression outputs found in SignatureDef: {name}")
 
 
-def _run(servable: Servable, name: str, inputs: Tensors) -> Tensors:
+def run(servable: Servable, name: str, inputs: Tensors) -> Tensors:
+    """
+    Raises:
+        RefusedError: a tensor is not of the signature's shape, or empty; a picture that is alone has no answer.
+    """
     for key, info in servable.signatures[name].inputs.items():
         if not info.admits(inputs[key].shape):
             shape = list(info.shape or ())
@@ -140,6 +152,25 @@ def _run(servable: Servable, name: str, inputs: Tensors) -> Tensors:
     if errors is None and classes is not None and classes.shape[:1] == (1,) and not any(classes.flat):
         raise RefusedError(f"The picture cannot be decoded; {DEFAULT} says why.")
     return outputs
+
+
+def rows_of(inputs: Tensors) -> int:
+    """How many pictures a request has."""
+    return next((len(tensor) for tensor in inputs.values() if tensor.ndim), 1)
+
+
+def _signature_name(request: Mapping[str, Any]) -> str:
+    name = request.get("signature_name", "")
+    if not isinstance(name, str):
+        said = "not formatted correctly. 'signature_name' key must be a string value."
+        raise RefusedError(f"JSON Value: {json_reading.excerpt(request)} {said}")
+    return name
+
+
+def _named(servable: Servable, name: str) -> Signature:
+    if name not in servable.signatures:
+        raise RefusedError(f"No signature was found with the name: {name}")
+    return servable.signatures[name]
 
 
 def _check_size(info: TensorInfo, shape: tuple[int, ...]) -> None:

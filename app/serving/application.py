@@ -1,14 +1,12 @@
 """The server as an ASGI application: who may ask, what is read, where it is answered, and how that is said in HTTP."""
 
 import asyncio
-import hmac
 import json
 import logging
 import re
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -17,13 +15,11 @@ from starlette.routing import Route
 
 from app.serving import answering, json_writing, metrics, routes
 from app.serving.answering import Answer
-from app.serving.bodies import LATER, Bodies
 from app.serving.models import Models, Wanted
 from app.serving.refusals import RefusedError
+from app.serving.turns import FAILED, Turns, ending
 
-WAITING = 100  # requests that are answered or wait for it
-DEADLINE = 30.0  # seconds, TensorFlow Serving's
-ASK: dict[str, Callable[[Models, Wanted, bytes], Answer]] = {
+ASK: dict[str, Callable[[Models, Wanted, bytes], Answer[str]]] = {
     "predict": answering.predict,
     "classify": answering.classify,
     "regress": answering.regress,
@@ -36,18 +32,8 @@ CORS = {
 LOG = logging.getLogger("app.serving")
 
 
-class Settings(NamedTuple):
-    """`token` is what a client has to send as a bearer; `threads` answer at once."""
-
-    token: str | None = None
-    cors: bool = False
-    threads: int = 1
-    waiting: int = WAITING
-    deadline: float = DEADLINE
-
-
-def application(models: Models, settings: Settings, bodies: Bodies | None = None) -> Starlette:
-    rest = _Rest(models, settings, bodies or Bodies())
+def application(models: Models, turns: Turns) -> Starlette:
+    rest = _Rest(models, turns)
     health = [Route(f"/v1/health/{name}", getattr(rest, name)) for name in ("ready", "live")]
     pages = [Route(path, rest.metrics_page) for path in (metrics.PATH, "/metrics")]
     # An object, not a function: it takes all methods.
@@ -57,11 +43,9 @@ def application(models: Models, settings: Settings, bodies: Bodies | None = None
 
 
 class _Rest:
-    def __init__(self, models: Models, settings: Settings, bodies: Bodies) -> None:
-        self.models, self.settings, self.bodies = models, settings, bodies
-        self.metrics = metrics.Metrics()
-        self._pool = ThreadPoolExecutor(settings.threads, "answering")
-        self._waiting = 0
+    def __init__(self, models: Models, turns: Turns) -> None:
+        self.models, self.turns = models, turns
+        self.settings, self.metrics = turns.settings, turns.metrics
 
     async def ready(self, request: Request) -> Response:
         return _json("{}", 200 if self.models.ready else 503)
@@ -71,7 +55,7 @@ class _Rest:
 
     async def metrics_page(self, request: Request) -> Response:
         try:
-            self._check_token(request)
+            self.turns.check_token(request.headers.get("authorization", "").encode("latin-1"))  # as it came
         except RefusedError as refusal:
             return self._refused(refusal)
         if request.url.query:
@@ -104,7 +88,7 @@ class _Rest:
             return _json("", 200 if allowed else 400)
         name = ""
         try:
-            self._check_token(request)
+            self.turns.check_token(request.headers.get("authorization", "").encode("latin-1"))  # as it came
             route = routes.route(request.method, target)
             # Only names that are served: anybody can ask for others, and every one would be counted by itself.
             name = route.wanted.name if route.wanted.name in self.models.models else ""
@@ -115,13 +99,13 @@ class _Rest:
         except ClientDisconnect:
             raise
         except asyncio.CancelledError:  # the server waits no longer
-            ending = RefusedError("The server ends; try again.", "UNAVAILABLE", headers=LATER)
-            self.metrics.count(name, ending.code)
-            return self._refused(ending)
+            last = ending()
+            self.metrics.count(name, last.code)
+            return self._refused(last)
         except Exception:
             LOG.exception("%s %s", request.method, target)
             self.metrics.count(name, "INTERNAL")
-            return self._refused(RefusedError("The server failed at this request; its log says how.", "INTERNAL"))
+            return self._refused(RefusedError(FAILED, "INTERNAL"))
         self.metrics.count(name, "OK")
         return _json(text, 200)
 
@@ -132,71 +116,22 @@ class _Rest:
             return json.dumps(answering.metadata(self.models, route.wanted), indent=1)
         started = time.perf_counter()
         packed = "gzip" in request.headers.get("content-encoding", "")
-        if self._waiting >= self.settings.waiting:
-            raise self._full()
-        body = await self.bodies.read(request)
+        self.turns.check_room()
+        bodies = self.turns.bodies
+        body = await bodies.read(request)
 
-        def ask() -> Answer:
+        def ask() -> Answer[str]:
             if not packed:
                 return ASK[route.method](self.models, route.wanted, body)
-            content = self.bodies.unpacked(body)
+            content = bodies.unpacked(body)
             try:
                 return ASK[route.method](self.models, route.wanted, content)
             finally:
-                self.bodies.free(len(content))
+                bodies.free(len(content))
 
-        answer = await self._in_turn(ask, lambda: self.bodies.free(len(body)))
+        answer = await self.turns.take(ask, lambda: bodies.free(len(body)))
         self.metrics.answered(route.wanted.name, route.method, answer, time.perf_counter() - started)
-        return answer.text
-
-    async def _in_turn(self, ask: Callable[[], Answer], done: Callable[[], None]) -> Answer:
-        """Elsewhere than where requests are read, which goes on; in the order in which they came. `done` is called when
-        nothing holds the request any more, which may be after its client was refused."""
-        if self._waiting >= self.settings.waiting:
-            done()
-            raise self._full()
-        given_up = False
-
-        def in_time() -> Answer:
-            if given_up:
-                raise self._late()
-            return ask()
-
-        def ended(future: asyncio.Future[Answer]) -> None:
-            self._waiting -= 1
-            done()
-            if not future.cancelled():
-                future.exception()  # nobody may be there to look at it
-
-        self._waiting += 1
-        future = asyncio.get_running_loop().run_in_executor(self._pool, in_time)
-        future.add_done_callback(ended)
-        try:
-            # Its place is that of another only when its turn is over: what has begun cannot be stopped.
-            return await asyncio.wait_for(asyncio.shield(future), self.settings.deadline)
-        except TimeoutError:
-            given_up = True
-            raise self._late() from None
-        except asyncio.CancelledError:  # what waits for its turn would keep the process from its end
-            given_up = True
-            raise
-
-    def _full(self) -> RefusedError:
-        return RefusedError(f"{self._waiting} requests wait already; try again.", "UNAVAILABLE", headers=LATER)
-
-    def _late(self) -> RefusedError:
-        return RefusedError(f"There was no answer in {self.settings.deadline:g} seconds.", "DEADLINE_EXCEEDED")
-
-    def _check_token(self, request: Request) -> None:
-        if self.settings.token is None:
-            return
-        scheme, _, given = request.headers.get("authorization", "").encode("latin-1").partition(b" ")  # as it came
-        same = hmac.compare_digest(given.lstrip(b" "), self.settings.token.encode())
-        if scheme.lower() != b"bearer" or not same:
-            headers = {"WWW-Authenticate": "Bearer"}
-            raise RefusedError(
-                "The header Authorization has not this server's token.", "UNAUTHENTICATED", headers=headers
-            )
+        return answer.content
 
     def _refused(self, refusal: RefusedError) -> Response:
         return _json(json_writing.error(refusal.message), refusal.status, refusal.headers)

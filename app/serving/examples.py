@@ -5,10 +5,11 @@ TensorFlow's own takes seconds and hundreds of megabytes.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.serving import rows
+from app.serving.bodies import MOST
 from app.serving.json_reading import excerpt, too_big
 from app.serving.refusals import RefusedError
 from app.serving.tensors import NAMES, as_bytes, decoded_b64, is_b64
@@ -65,8 +66,20 @@ def of_request(request: Mapping[str, Any]) -> list[bytes]:
         raise RefusedError(said.format(excerpt(request), "Expecting 'examples' value to be an list/array"))
     if not examples:
         raise RefusedError(said.format(excerpt(request), "'examples' value is an empty array"))
+    rows.check(len(examples))  # before they are written
+    return behind(context, [_serialised(example) for example in examples])
+
+
+def behind(context: bytes, examples: Sequence[bytes]) -> list[bytes]:
+    """Each example behind the context.
+
+    Raises:
+        RefusedError: they are too many, or too large with as many contexts.
+    """
     rows.check(len(examples))
-    return [context + _serialised(example) for example in examples]
+    if len(context) * len(examples) > MOST:
+        raise RefusedError(f"The examples with their context are larger than {MOST} bytes.", "RESOURCE_EXHAUSTED")
+    return [context + example for example in examples]
 
 
 def picture(serialised: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.core import Metric
@@ -45,8 +46,8 @@ class Metrics:
     def count(self, model: str, status: str) -> None:
         self._requests[model, status] += 1
 
-    def answered(self, model: str, method: str, answer: Answer, seconds: float) -> None:
-        self._latency.labels(model, method, "REST").observe(seconds * 1e6)
+    def answered(self, model: str, method: str, answer: Answer[Any], seconds: float, entrypoint: str = "REST") -> None:
+        self._latency.labels(model, method, entrypoint).observe(seconds * 1e6)
         self._by_version.labels(model, str(answer.version), answer.signature).observe(seconds)
         self._rows.labels(model).observe(answer.rows)
 

@@ -4,7 +4,13 @@ import importlib.util
 
 from app.program.errors import UserError
 
-PACKAGES = {"prometheus-client": "prometheus_client", "starlette": "starlette", "uvicorn": "uvicorn"}
+PACKAGES = {
+    "grpcio": "grpc",
+    "grpcio-health-checking": "grpc_health",
+    "prometheus-client": "prometheus_client",
+    "starlette": "starlette",
+    "uvicorn": "uvicorn",
+}
 
 
 def check() -> None:

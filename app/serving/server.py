@@ -1,5 +1,6 @@
 """The server as a process: its port, its log, and its end, at which what has been asked is still answered."""
 
+import asyncio
 import errno
 import logging
 import os
@@ -9,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import uvicorn
 from starlette.applications import Starlette
@@ -23,8 +24,8 @@ DRAIN = 95
 HEADERS = 32 * 2**10  # bytes of a request's headers
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """The port taken, before anything is loaded for it; nobody can connect yet.
+def listen(host: str, port: int, option: str = "--port") -> socket.socket:
+    """The port taken, before anything is loaded for it; nobody can connect yet. `option` is what chooses another.
 
     Raises:
         UserError: it is in use, or not allowed; there is no such host.
@@ -43,7 +44,7 @@ def listen(host: str, port: int) -> socket.socket:
         raise UserError(f"There is no host '{host}' on this machine: {why}.") from error
     except OSError as error:
         why = "in use" if error.errno == errno.EADDRINUSE else f"not to be had: {error.strerror}"
-        raise UserError(f"Port {port} of {host} is {why}; choose another --port.") from error
+        raise UserError(f"Port {port} of {host} is {why}; choose another {option}.") from error
     return listening
 
 
@@ -83,7 +84,20 @@ def in_background(application: Starlette, listening: socket.socket) -> Iterator[
         thread.join()
 
 
-def run(application: Starlette, listening: socket.socket, ready: Callable[[], None] = lambda: None) -> None:
+class Beside(Protocol):
+    """What is answered beside HTTP, in the same loop; it has so many seconds to end."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self, seconds: float) -> None: ...
+
+
+def run(
+    application: Starlette,
+    listening: socket.socket,
+    ready: Callable[[], None] = lambda: None,
+    beside: Beside | None = None,
+) -> None:
     """Answers until SIGTERM or Ctrl-C: then no new request is taken, and those taken are answered. `ready` is called
     when clients can connect, and signals are heard."""
     log: dict[str, Any] = {
@@ -101,7 +115,7 @@ def run(application: Starlette, listening: socket.socket, ready: Callable[[], No
         listening.listen(config.backlog)
     except OSError as error:  # another has begun with it since
         raise UserError(f"Port {listening.getsockname()[1]} is in use; choose another --port.") from error
-    _Server(config, ready).run([listening])
+    _Server(config, ready, beside).run([listening])
     logging.getLogger("app.serving").info("Stopped")
 
 
@@ -122,13 +136,29 @@ def _config(application: Starlette, **options: Any) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, config: uvicorn.Config, ready: Callable[[], None] = lambda: None, beside: Beside | None = None
+    ) -> None:
         super().__init__(config)
-        self._ready = ready
+        self._ready, self._beside = ready, beside
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._beside:
+            await self._beside.start()
         await super().startup(sockets)
         self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._beside is None:
+            await super().shutdown(sockets)
+            return
+        ending = asyncio.ensure_future(self._beside.stop(DRAIN))
+        await super().shutdown(sockets)
+        while not ending.done() and not self.force_exit:
+            await asyncio.sleep(0.1)
+        if not ending.done():  # a second Ctrl-C
+            await self._beside.stop(0)
+        await ending
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -16,11 +16,12 @@ from PIL import Image
 from app.program.errors import UserError
 from app.program.progress import unwatched
 from app.serving import client, remote, server
-from app.serving.application import Settings, application
+from app.serving.application import application
 from app.serving.bodies import Bodies
 from app.serving.client import Client
 from app.serving.models import Model, Models, Version
 from app.serving.of_file import OfFile
+from app.serving.turns import Settings, Turns
 
 
 class Brightness:
@@ -54,7 +55,8 @@ def serving(
     servable: Any, settings: Settings | None = None, bodies: Bodies | None = None, name: str = "m"
 ) -> Iterator[str]:
     listening = server.listen("127.0.0.1", 0)
-    app = application(Models({name: Model({1: Version(servable)}, {"stable": 1})}), settings or Settings(), bodies)
+    models = Models({name: Model({1: Version(servable)}, {"stable": 1})})
+    app = application(models, Turns(settings or Settings(), bodies))
     with server.in_background(app, listening):
         yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1/models/{name}"
 

@@ -1,5 +1,6 @@
 """Connections that cost something, and the end of a server that waits no longer."""
 
+import asyncio
 import json
 import signal
 import socket
@@ -9,7 +10,7 @@ import pytest
 
 from app.program.errors import UserError
 from app.serving import bodies, connections, server
-from app.serving.application import DEADLINE
+from app.serving.turns import DEADLINE
 from tests.serving.asking import Echo
 from tests.serving.test_client import serving
 from tests.serving.test_limits import Waits, serve
@@ -111,3 +112,23 @@ def test_who_is_told_that_it_serves_can_end_it(monkeypatch: pytest.MonkeyPatch) 
     listening = server.listen("127.0.0.1", 0)
     server.run(serve(), listening, tell)
     assert (len(ready), signal.getsignal(signal.SIGTERM)) == (1, before)
+
+
+def test_a_second_ctrl_c_does_not_wait_for_what_is_answered_beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("logging.config.dictConfig", lambda config: None)
+    given: list[float] = []
+
+    class Beside:
+        async def start(self) -> None:
+            self.over = asyncio.Event()
+
+        async def stop(self, seconds: float) -> None:
+            given.append(seconds)
+            if seconds:
+                signal.raise_signal(signal.SIGINT)
+                await asyncio.wait_for(self.over.wait(), 10)
+            self.over.set()
+
+    listening = server.listen("127.0.0.1", 0)
+    server.run(serve(), listening, lambda: signal.raise_signal(signal.SIGINT), Beside())
+    assert given == [server.DRAIN, 0]

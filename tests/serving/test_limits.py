@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 
-from app.serving.application import Settings, application
+from app.serving.application import application
 from app.serving.bodies import Bodies
 from app.serving.models import Model, Models, Version
 from app.serving.signatures import Servable
+from app.serving.turns import Settings, Turns
 from tests.serving.asking import Echo, ask, asking
 
 PREDICT = "/v1/models/m:predict"
@@ -25,7 +26,7 @@ def serve(
     servable: Servable | None = None, settings: Settings | None = None, bodies: Bodies | None = None
 ) -> Starlette:
     models = Models({"m": Model({1: Version(servable or Echo())}, {})})
-    return application(models, settings or Settings(), bodies)
+    return application(models, Turns(settings or Settings(), bodies))
 
 
 class Waits(Echo):
@@ -234,7 +235,7 @@ def test_only_who_has_the_token_is_answered() -> None:
 
 def test_it_is_ready_when_every_network_has_a_version_that_answers() -> None:
     for version, status in ((Version(Echo()), 200), (Version(None, "broken"), 503)):
-        app = application(Models({"m": Model({1: version}, {})}), Settings())
+        app = application(Models({"m": Model({1: version}, {})}), Turns(Settings()))
         assert [ask(app, "GET", f"/v1/health/{name}").status_code for name in ("ready", "live")] == [status, 200]
 
 

@@ -83,7 +83,7 @@ def test_after_many_pixels_the_file_is_loaded_anew_for_its_memory(monkeypatch: p
 
 
 def test_litert_answers_after_a_shape_that_it_could_not_take(exported: Path) -> None:
-    answer = loading.load(exported, "tflite").answer
+    answer = loading.load(exported / "model.tflite").answer
     good, bad = np.zeros((1, 8, 8, 3), np.uint8), np.zeros((1, 8, 8, 4), np.uint8)
     before = np.array(answer(good))
     with pytest.raises(Exception, match=r"\w"):

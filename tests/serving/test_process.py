@@ -144,12 +144,13 @@ from pathlib import Path
 import httpx
 import app.__main__
 from app.serving import opening
-from app.serving.application import Settings, application
+from app.serving.application import application
+from app.serving.turns import Settings, Turns
 from app.serving.models import Models
 
 name, folders = opening.versions_of(Path(sys.argv[1]))
 model = opening.model(folders, sys.argv[2], {})
-transport = httpx.ASGITransport(application(Models({name: model}), Settings()))
+transport = httpx.ASGITransport(application(Models({name: model}), Turns(Settings())))
 
 async def ask():
     async with httpx.AsyncClient(transport=transport, base_url="http://a") as client:

@@ -16,10 +16,11 @@ from starlette.applications import Starlette
 
 from app.artefacts import loading
 from app.serving import answering, examples, json_reading
-from app.serving.application import Settings, application
+from app.serving.application import application
 from app.serving.models import Model, Models, Version, Wanted
 from app.serving.of_file import OfFile
 from app.serving.refusals import RefusedError
+from app.serving.turns import Settings, Turns
 from tests.serving.asking import Echo, ask
 
 M = "/v1/models/m"
@@ -38,14 +39,14 @@ def served() -> Starlette:
         "m": Model(versions, {"stable": 1, "canary": 3, "broken": 2}),
         "my model": Model({1: Version(Echo())}, {}),
     }
-    return application(Models(models), Settings())
+    return application(Models(models), Turns(Settings()))
 
 
 @pytest.fixture(scope="module")
 def pictures_served(exported: Path) -> Starlette:
     """The session's export, answered by its LiteRT file."""
     network = OfFile(loading.load(exported / "model.tflite"))
-    return application(Models({"pictures": Model({1: Version(network)}, {})}), Settings())
+    return application(Models({"pictures": Model({1: Version(network)}, {})}), Turns(Settings()))
 
 
 def check(app: Starlette, method: str, target: str, body: Any, status: int, expected: Any) -> None:
@@ -614,12 +615,12 @@ def test_options_are_answered_to_those_who_say_their_origin(served: Starlette) -
 
 
 def test_pages_of_other_addresses_may_ask_where_that_is_wanted() -> None:
-    app = application(Models({"m": Model({1: Version(Echo())}, {})}), Settings(cors=True))
+    app = application(Models({"m": Model({1: Version(Echo())}, {})}), Turns(Settings(cors=True)))
     for method, target in (("OPTIONS", M), ("GET", M), ("GET", "/v1/models/other")):
         headers = ask(app, method, target, headers={"Origin": "http://a"}).headers
         assert headers["access-control-allow-origin"] == "*"
         assert headers["access-control-allow-methods"] == "POST, GET"
         assert headers["access-control-allow-headers"] == "Content-Type"
-    with_token = application(Models({"m": Model({1: Version(Echo())}, {})}), Settings("secret", cors=True))
+    with_token = application(Models({"m": Model({1: Version(Echo())}, {})}), Turns(Settings("secret", cors=True)))
     answer = ask(with_token, "OPTIONS", M, headers={"Origin": "http://a"})
     assert answer.headers["access-control-allow-headers"] == "Content-Type, Authorization"

@@ -1,0 +1,147 @@
+"""What a request by gRPC may cost, who may ask, and the end of a server that waits no longer."""
+
+import asyncio
+import time
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from app.serving import connections, examples, tensor_protos
+from app.serving.bodies import Bodies
+from app.serving.examples import of_request
+from app.serving.grpc_answering import METHODS
+from app.serving.grpc_server import Grpc
+from app.serving.models import Model, Models, Version
+from app.serving.refusals import RefusedError
+from app.serving.signatures import Signature, TensorInfo
+from app.serving.turns import Settings, Turns
+from tests.serving.asking import Echo
+from tests.serving.test_grpc import ONE, answer, array, call, predicting, refusal, request, served
+from tests.serving.test_limits import Waits
+
+
+def test_the_scheme_of_the_token_is_that_of_any_case() -> None:
+    turns = Turns(Settings("söcret"))
+    for given in ("Bearer söcret", "bearer  söcret", "BEARER söcret"):
+        turns.check_token(given.encode())
+    for given in ("Bearer socret", "Basic söcret", "söcret", "Bearer", ""):
+        with pytest.raises(RefusedError, match="has not this server's token"):
+            turns.check_token(given.encode())
+
+
+async def begin(channel: Any, **options: Any) -> Any:
+    """A request whose message does not come."""
+    return channel.stream_unary(f"/{METHODS['Predict'].service}/Predict")(**options)
+
+
+async def refused(waiting: Any) -> tuple[str, str]:
+    with pytest.raises(grpc.aio.AioRpcError) as found:
+        await asyncio.wait_for(waiting, 10)
+    return found.value.code().name, found.value.details() or ""
+
+
+def test_who_may_not_ask_or_sends_nothing_is_refused_before_a_message_is_there() -> None:
+    async def use(channel: Any, _: Grpc) -> None:
+        assert (await refused(await begin(channel)))[0] == "UNAUTHENTICATED"
+        allowed = (("authorization", "Bearer secret"),)
+        code, said = await refused(await begin(channel, metadata=allowed))
+        assert (code, said) == ("DEADLINE_EXCEEDED", "The request did not come in 0.1 seconds.")
+        none = await begin(channel, metadata=allowed)
+        await none.done_writing()
+        assert (await refused(none)) == ("INVALID_ARGUMENT", "There is no request.")
+        wrong = await begin(channel, metadata=allowed)
+        await wrong.write(b"\xff\xff")
+        await wrong.done_writing()
+        assert (await refused(wrong)) == ("INTERNAL", "This is no PredictRequest.")
+
+    bodies = Bodies(seconds=0.1)
+    served(use, turns=Turns(Settings("secret"), bodies))
+    assert bodies.held == 0
+
+
+def test_requests_by_grpc_have_so_many_rows_and_values_and_the_network_gets_a_few_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes: list[int] = []
+    echo = Echo()
+    rows = Signature({"x": TensorInfo("x:0", "DT_FLOAT", (-1,))}, {"y": TensorInfo("y:0", "DT_FLOAT", (-1,))})
+    echo.signatures = {**echo.signatures, "rows": rows}
+    run = echo.run
+
+    def counting(signature: str, inputs: Any) -> Any:
+        sizes.append(len(inputs["x"]))
+        return run(signature, inputs)
+
+    monkeypatch.setattr(echo, "run", counting)
+    models = Models({"m": Model({1: Version(echo)}, {})})
+    for made in (np.ones(1025, np.float32), np.ones((1025, 1), np.float32)):
+        with pytest.raises(RefusedError, match="A request has 1024 rows at most, and this one 1025"):
+            answer("Predict", predicting({"x": made}), models)
+    classify = request("Classify", "m", "both")
+    classify.input.example_list.examples.extend([b""] * 1025)
+    with pytest.raises(RefusedError, match="A request has 1024 rows at most, and this one 1025"):
+        answer("Classify", classify, models)
+    monkeypatch.setattr(tensor_protos, "VALUES", 3)
+    with pytest.raises(RefusedError, match="The input x has more than 3 values; send them as tensor_content"):
+        answer("Predict", predicting({"x": np.ones(4, np.float32)}), models)
+    assert sizes == []
+    answer("Predict", predicting({"x": np.ones(3, np.float32)}), models)
+    monkeypatch.undo()
+    monkeypatch.setattr(echo, "run", counting)
+    assert (
+        array(answer("Predict", predicting({"x": np.arange(40, dtype=np.float32)}, "rows"), models).outputs["y"])[39]
+        == 39
+    )
+    assert sizes == [3, 16, 16, 8]
+
+
+def test_a_context_is_not_repeated_beyond_the_bytes_of_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = request("Classify", "m", "both")
+    asked.input.example_list_with_context.examples.extend([b""] * 101)
+    asked.input.example_list_with_context.context = b" " * 10
+    monkeypatch.setattr(examples, "MOST", 1000)
+    with pytest.raises(RefusedError, match="The examples with their context are larger than 1000 bytes"):
+        answer("Classify", asked)
+    context = {"a": "b" * 100}
+    with pytest.raises(RefusedError, match="The examples with their context are larger than 1000 bytes"):
+        of_request({"context": context, "examples": [{"a": 1}] * 10})
+
+
+def test_what_is_not_answered_at_the_end_is_refused() -> None:
+    waits = Waits()
+    turns = Turns(Settings())
+
+    async def use(channel: Any, answering: Grpc) -> None:
+        asked = [asyncio.create_task(refusal(channel, predicting({"x": ONE}))) for _ in range(2)]
+        asked.append(asyncio.create_task(refused(await begin(channel))))
+        await asyncio.to_thread(waits.begun.wait, 10)
+        started = time.monotonic()
+        await answering.stop(0.2)
+        assert await asyncio.gather(*asked) == [("UNAVAILABLE", "The server ends; try again.")] * 3
+        assert time.monotonic() - started < 5
+        waits.go.set()
+
+    served(use, Models({"m": Model({1: Version(waits)}, {})}), turns)
+    assert '{model_name="m",status="UNAVAILABLE"} 2.0' in turns.metrics.page().decode()
+
+
+def test_grpc_has_so_many_connections_and_closes_one_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MOST", 3)
+    monkeypatch.setattr(connections, "SECONDS", 0.3)
+
+    async def use(_: Any, answering: Grpc) -> None:
+        host, _, port = answering.address.rpartition(":")
+        silent = [await asyncio.open_connection(host, int(port)) for _ in range(5)]
+        started = time.monotonic()
+        await asyncio.gather(*(asyncio.wait_for(reader.read(), 10) for reader, _ in silent[3:]))
+        full = time.monotonic() - started
+        await asyncio.gather(*(asyncio.wait_for(reader.read(), 10) for reader, _ in silent))
+        assert full < 0.25 < time.monotonic() - started
+        for _, writer in silent:
+            writer.close()
+        async with grpc.aio.insecure_channel(answering.address) as channel:
+            assert await call(channel, "Predict", predicting({"x": ONE}))
+
+    served(use)
