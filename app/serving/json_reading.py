@@ -14,6 +14,7 @@ DEPTH = 100  # objects and lists inside each other
 # Values of a request, and escapes in its strings: those of a picture of 1.3 megapixels as pixels. Each takes up to 100
 # times its bytes once it is read, and while all are read nothing else is answered.
 VALUES = 4_000_000
+PART = 2**20  # bytes
 EXCERPT = 256  # characters of a value that a sentence quotes
 MARK = b"\xef\xbb\xbf"
 BLANKS = " \t\r\n"
@@ -39,7 +40,7 @@ def parse(body: bytes) -> dict[str, Any]:
     if _depth(body) > DEPTH:
         raise RefusedError(f"JSON Parse error: Objects and lists are more than {DEPTH} deep.")
     decoder = json.JSONDecoder(
-        object_pairs_hook=_first_of_equal_keys, parse_float=_number if _LONG_NUMBER.search(body) else None
+        object_pairs_hook=_first_of_equal_keys, parse_float=_number if _has_long_number(body) else None
     )
     try:
         value, _ = decoder.raw_decode(text)
@@ -60,6 +61,11 @@ def excerpt(value: Any) -> str:
         if len(written) >= EXCERPT:
             break
     return written[:EXCERPT]
+
+
+def _has_long_number(body: bytes) -> bool:
+    # Part by part: between them other threads, as that which reads requests, have their turn.
+    return any(_LONG_NUMBER.search(body, at, at + PART + 300) for at in range(0, len(body), PART))
 
 
 def too_big() -> RefusedError:

@@ -317,6 +317,13 @@ def test_predict_refuses_with_tensorflow_servings_words(served: Starlette, body:
     check(served, "POST", f"{M}:predict", body, 400, expected)
 
 
+@pytest.mark.parametrize("before", [300, 150, 1])
+def test_a_number_too_big_is_found_wherever_it_lies(served: Starlette, before: int) -> None:
+    start = '{"instances": ['
+    body = f"{start}{' ' * (2**20 - len(start) - before)}{'9' * 299}e99]}}"
+    check(served, "POST", f"{M}:predict", body, 400, "Number too big to be stored in double.")
+
+
 @pytest.mark.parametrize("piece", ["[],", "{},", '"",', "0,", '"\\n",'])
 def test_more_values_than_a_request_may_have_are_refused_before_they_are_read(
     served: Starlette, piece: str, monkeypatch: pytest.MonkeyPatch
