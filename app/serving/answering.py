@@ -6,7 +6,7 @@ from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from app.serving import examples, json_reading, json_writing, rows, tensors
+from app.serving import batches, examples, json_reading, json_writing, tensors
 from app.serving.models import Models, Wanted
 from app.serving.refusals import RefusedError
 from app.serving.signatures import DEFAULT, Servable, Signature, TensorInfo
@@ -41,7 +41,7 @@ def predict(models: Models, wanted: Wanted, body: bytes) -> Answer[str]:
         raise RefusedError(f"Failed to get input map for signature: {given or 'DEFAULT'}")
     inputs, by_rows = tensors.of_request(request, signature.inputs)
     outputs = run(servable, name, inputs)
-    return Answer((json_writing.rows if by_rows else json_writing.columns)(outputs), number, name, rows_of(inputs))
+    return Answer((json_writing.rows if by_rows else json_writing.columns)(outputs), number, name, rows(inputs))
 
 
 def classify(models: Models, wanted: Wanted, body: bytes) -> Answer[str]:
@@ -141,7 +141,7 @@ def run(servable: Servable, name: str, inputs: Tensors) -> Tensors:
             raise RefusedError(f"The input {key} of {name} is empty.")
         _check_size(info, inputs[key].shape)
     try:
-        outputs = rows.run(servable, name, inputs)
+        outputs = batches.run(servable, name, inputs)
     except MemoryError:
         raise RefusedError("There is not enough memory for this request.", "RESOURCE_EXHAUSTED") from None
     # In a batch a bad picture leaves the others their answers; alone it is a request without one.
@@ -154,7 +154,7 @@ def run(servable: Servable, name: str, inputs: Tensors) -> Tensors:
     return outputs
 
 
-def rows_of(inputs: Tensors) -> int:
+def rows(inputs: Tensors) -> int:
     """How many pictures a request has."""
     return next((len(tensor) for tensor in inputs.values() if tensor.ndim), 1)
 
@@ -174,7 +174,7 @@ def _named(servable: Servable, name: str) -> Signature:
 
 
 def _check_size(info: TensorInfo, shape: tuple[int, ...]) -> None:
-    rows.check(shape[0] if shape else 1)
+    batches.check(shape[0] if shape else 1)
     side = picture_files.LIMITS.side
     if info.dtype == "DT_UINT8" and len(info.shape or ()) == len(shape) == 4 and max(shape[1:3]) > side:
         said = f"These pictures have {shape[1]} x {shape[2]} pixels; {side} a side are the most."

@@ -8,7 +8,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from app.serving import rows
+from app.serving import batches
 from app.serving.bodies import MOST
 from app.serving.json_reading import excerpt, too_big
 from app.serving.refusals import RefusedError
@@ -66,7 +66,7 @@ def of_request(request: Mapping[str, Any]) -> list[bytes]:
         raise RefusedError(said.format(excerpt(request), "Expecting 'examples' value to be an list/array"))
     if not examples:
         raise RefusedError(said.format(excerpt(request), "'examples' value is an empty array"))
-    rows.check(len(examples))  # before they are written
+    batches.check(len(examples))  # before they are written
     return behind(context, [_serialised(example) for example in examples])
 
 
@@ -76,7 +76,7 @@ def behind(context: bytes, examples: Sequence[bytes]) -> list[bytes]:
     Raises:
         RefusedError: they are too many, or too large with as many contexts.
     """
-    rows.check(len(examples))
+    batches.check(len(examples))
     if len(context) * len(examples) > MOST:
         raise RefusedError(f"The examples with their context are larger than {MOST} bytes.", "RESOURCE_EXHAUSTED")
     return [context + example for example in examples]

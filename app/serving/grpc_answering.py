@@ -4,7 +4,7 @@ the texts that differ (prediction_service_impl.cc, get_model_metadata_impl.cc, g
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
-from app.serving import answering, examples, rows, tensor_protos
+from app.serving import answering, batches, examples, tensor_protos
 from app.serving.answering import Answer
 from app.serving.messages import message
 from app.serving.models import Models, Wanted
@@ -41,7 +41,7 @@ def predict(models: Models, request: Any) -> Answer[Any]:
     for key in wanted:
         tensor_protos.write(outputs[key], signature.outputs[key].dtype, response.outputs[key])
     _answered_by(response.model_spec, request, number, name)
-    return Answer(response, number, name, answering.rows_of(inputs))
+    return Answer(response, number, name, answering.rows(inputs))
 
 
 def classify(models: Models, request: Any) -> Answer[Any]:
@@ -53,7 +53,7 @@ def classify(models: Models, request: Any) -> Answer[Any]:
     name = request.model_spec.signature_name or DEFAULT
     given = request.input
     with_context = given.example_list_with_context
-    rows.check(len(given.example_list.examples) + len(with_context.examples))
+    batches.check(len(given.example_list.examples) + len(with_context.examples))
     serialised = [*given.example_list.examples, *examples.behind(with_context.context, with_context.examples)]
     labels, scores = answering.classes(servable, name, serialised)
     response = message(f"{PACKAGE}.ClassificationResponse")()

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from app.serving import examples, rows
+from app.serving import batches, examples
 from app.serving.refusals import RefusedError
 from app.serving.signatures import Signature, TensorInfo
 from export import picture_files
@@ -69,10 +69,10 @@ class OfFile:
         One by one: they are of many sizes, and only one at a time takes the memory of its pixels.
         """
         scored, errors = [], []
-        until = time.monotonic() + rows.LONGEST
+        until = time.monotonic() + batches.LONGEST
         for file in files:
             if time.monotonic() > until:
-                raise rows.late()
+                raise batches.late()
             try:
                 scored.append(self._ask(picture_files.decode(file)[np.newaxis])[0])
                 errors.append(b"")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.serving import rows as counting
+from app.serving import batches
 from app.serving.json_reading import excerpt, too_big
 from app.serving.refusals import RefusedError
 from app.serving.signatures import TYPES, TensorInfo
@@ -55,7 +55,7 @@ def of_request(request: Mapping[str, Any], infos: Mapping[str, TensorInfo]) -> t
         raise _misformed(request, "Expecting 'instances' to be an list/array")
     if not rows:
         raise _misformed(request, "No values in 'instances' array")
-    counting.check(len(rows))
+    batches.check(len(rows))
     return _by_rows(rows, infos), True
 
 
@@ -224,7 +224,7 @@ def _by_columns(columns: Any, infos: Mapping[str, TensorInfo]) -> dict[str, NDAr
         if name not in columns:
             raise RefusedError(f"Missing named input: {name} in 'inputs' object.")
         values = _Values(info)
-        counting.check(len(columns[name]) if isinstance(columns[name], list) else 1)
+        batches.check(len(columns[name]) if isinstance(columns[name], list) else 1)
         values.add(columns[name])
         tensors[name] = values.tensor(values.shape or ())
     return tensors

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.serving import answering, rows
+from app.serving import answering, batches
 from app.serving.models import Model, Models, Version, Wanted
 from app.serving.of_file import OfFile
 from app.serving.refusals import RefusedError
@@ -93,7 +93,7 @@ def test_pixels_of_too_long_a_side_are_refused_whatever_answers() -> None:
     counts = Counts()
     with pytest.raises(RefusedError, match=r"^INVALID_ARGUMENT: These pictures have 1 x 8193 pixels; 8192 a side are"):
         predict(counts, {"inputs": [[[[0, 0, 0]] * 8193]]})
-    assert (counts.asked, rows.AT_ONCE) == ([], 16)
+    assert (counts.asked, batches.AT_ONCE) == ([], 16)
 
 
 def test_a_request_for_which_there_is_no_memory_is_refused_as_one_for_later() -> None:
