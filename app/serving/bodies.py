@@ -12,6 +12,7 @@ MOST = 64 * 2**20  # bytes of a body, as it comes and unpacked
 TOGETHER = 4 * MOST  # of all bodies that are held at once, also unpacked
 SMALL = 2**20  # bytes of a body that has room where large ones have taken theirs
 RESERVED = MOST  # for those
+STEP, PAUSE = 2**18, 10.0  # bytes of a large body that have to come in so many seconds: it takes the room of others
 SECONDS = 60.0  # for all of a body to come
 LATER = {"Retry-After": "1"}
 
@@ -21,6 +22,7 @@ class Bodies:
         self, most: int = MOST, together: int = TOGETHER, seconds: float = SECONDS, reserved: int = RESERVED
     ) -> None:
         self.most, self.together, self.seconds, self.reserved = most, together, seconds, reserved
+        self.pause = PAUSE
         self.held = 0  # bytes
         self._counting = threading.Lock()
 
@@ -36,16 +38,20 @@ class Bodies:
         parts: list[bytes] = []
         size = 0
         try:
-            async with asyncio.timeout(self.seconds):
+            async with asyncio.timeout(self.seconds) as limit:
+                end, expected = limit.when() or 0.0, SMALL
                 async for part in request.stream():
                     if size + len(part) > self.most:
                         raise self._too_large()
                     self.hold(len(part), size)
                     size += len(part)
                     parts.append(part)
+                    if size >= expected:
+                        expected = size + STEP
+                        limit.reschedule(min(end, asyncio.get_running_loop().time() + self.pause))
         except TimeoutError:
             self.free(size)
-            late = f"The request did not come in {self.seconds:g} seconds."
+            late = f"The request did not come in {self.seconds:g} seconds, or came too slowly."
             raise RefusedError(late, "DEADLINE_EXCEEDED", status=408) from None
         except BaseException:
             self.free(size)

@@ -131,7 +131,28 @@ def test_a_body_that_comes_too_slowly_is_given_up() -> None:
     bodies = Bodies(seconds=0.05)
     answer = ask(serve(bodies=bodies), "POST", PREDICT, parts([], 3, seconds=5.0))
     assert (answer.status_code, bodies.held) == (408, 0)
-    assert answer.json() == {"error": "The request did not come in 0.05 seconds."}
+    assert answer.json() == {"error": "The request did not come in 0.05 seconds, or came too slowly."}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "pause", "seconds", "status"),
+    [
+        ([2**20], 0.05, 10.0, 408),
+        ([2**20 - 1], 0.05, 0.1, 400),  # small: it has its minute
+        ([2**20, 2**18, 2**18, 2**18], 0.4, 0.15, 400),
+    ],
+)
+def test_a_large_body_has_to_come_on(sizes: list[int], pause: float, seconds: float, status: int) -> None:
+    bodies = Bodies()
+    bodies.pause = pause
+
+    async def slowly() -> AsyncIterator[bytes]:
+        for size in sizes:
+            yield b" " * size
+            await asyncio.sleep(seconds)
+
+    answer = ask(serve(bodies=bodies), "POST", PREDICT, slowly())  # which is a document without content
+    assert (answer.status_code, bodies.held) == (status, 0)
 
 
 def test_what_takes_too_long_is_answered_so_and_the_next_waits_for_no_place() -> None:
