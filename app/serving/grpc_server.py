@@ -48,8 +48,7 @@ class Grpc:
         # Without the last, a second server would take half of the requests.
         options.append(("grpc.so_reuseport", 0))
         options.append(("grpc.max_allowed_incoming_connections", connections.MOST))
-        silent = int(1000 * connections.SECONDS)
-        options.extend([("grpc.server_handshake_timeout_ms", silent), ("grpc.max_connection_idle_ms", silent)])
+        options.append(("grpc.max_connection_idle_ms", int(1000 * connections.SECONDS)))
         # Those that wait and those that only look; more are refused before they are read.
         self._server = grpc.aio.server(options=options, maximum_concurrent_rpcs=2 * self.turns.settings.waiting)
         handlers: dict[str, dict[str, Any]] = {}
