@@ -766,6 +766,7 @@ CERTIFICATE = {
     "top_1_agreement",
     "max_difference",
     "tolerance",
+    "differing",
     "images",
     "accuracy",
     "bytes",
