@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -125,6 +125,29 @@ def hashes(version: Path) -> dict[str, str]:
     """SHA-256 of all files of a version folder but the certificate, by their place in it."""
     files = (file for file in sorted(version.rglob("*")) if file.is_file() and file != version / CERTIFICATE)
     return {file.relative_to(version).as_posix(): digest(file) for file in files}
+
+
+class Changes(NamedTuple):
+    """The files of a version folder that are `changed`, `missing` or `added` since they were certified, by their place
+    in it."""
+
+    changed: list[str]
+    missing: list[str]
+    added: list[str]
+
+
+def changes(version: Path, files: Mapping[str, str]) -> Changes:
+    """Against the hashes that the certificate names.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    try:
+        found = hashes(version)
+    except OSError as error:
+        raise UserError(f"{error.filename} of this export cannot be read: {error.strerror}.") from error
+    changed = [name for name, value in files.items() if name in found and found[name] != value]
+    return Changes(changed, sorted(files.keys() - found.keys()), sorted(found.keys() - files.keys()))
 
 
 def hash_of(content: Any) -> str:

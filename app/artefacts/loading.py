@@ -71,13 +71,16 @@ def _saved_model(version: Path) -> Artefact:
 
         loaded = tf.saved_model.load(str(version))
     signature = loaded.signatures["predict_pixels"]
-    labels, english = (_lines(version / "assets" / name) for name in ("labels.txt", "labels_en.txt"))
+    labels, names = labels_of(version)
     return Artefact(
-        version,
-        lambda images: signature(images=tf.constant(images))["probabilities"].numpy(),
-        labels,
-        dict(zip(labels, english, strict=False)),
+        version, lambda images: signature(images=tf.constant(images))["probabilities"].numpy(), labels, names
     )
+
+
+def labels_of(version: Path) -> tuple[list[str], dict[str, str]]:
+    """The labels of a SavedModel, and the English names of those that have one, from its assets."""
+    labels, english = (_lines(version / "assets" / name) for name in ("labels.txt", "labels_en.txt"))
+    return labels, dict(zip(labels, english, strict=True)) if english else {}
 
 
 def _lines(file: Path) -> list[str]:

@@ -8,12 +8,11 @@ import numpy as np
 import tensorflow as tf
 
 from app import run_folder
-from app.artefacts import predicting
+from app.artefacts import loading, predicting
 from app.images import decoding
 from app.images.decoding import reason
 from app.images.finding import pictures
 from app.program.progress import Watch
-from export import metadata
 
 Answer = list[tuple[str, float]]
 
@@ -59,8 +58,4 @@ def _export(version: Path) -> tuple[Callable[[bytes], Answer], Mapping[str, str]
         names = [name.decode() for name in reply["classes"].numpy()[0]]
         return list(zip(names, reply["scores"].numpy()[0].tolist(), strict=True))
 
-    listed = [version / "assets" / name for name in (metadata.LABELS, metadata.ENGLISH)]
-    if not listed[1].is_file():
-        return answer, {}
-    labels, named = (file.read_text(encoding="utf-8").splitlines() for file in listed)
-    return answer, dict(zip(labels, named, strict=True))
+    return answer, loading.labels_of(version)[1]

@@ -67,7 +67,7 @@ def certify(
     classifiers = [run.read_classifier() for run in runs]
     measured = json.loads(runs[0].metrics.read_text()) if len(runs) == 1 and runs[0].metrics.is_file() else None
     model_card.write(folder, name, classifiers, measured, rows)
-    english = [networks[0].names.get(label, label) for label in labels] if networks[0].names else []
+    english = networks[0].english
     members = [member(run) for run in runs]
     if found["ok"] and (said := carrying.disagreements(folder, name, labels, english, members)):
         raise certificate.ArtefactError(said[0])

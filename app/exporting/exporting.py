@@ -149,8 +149,7 @@ def _steps(
         with failures.decoding_of(run.golden / image["file"]):
             networks[0].preprocessing.decode(pictures[-1])
     folded: list[keras.Model] = []
-    labels, names = networks[0].labels, networks[0].names
-    english = [names.get(label, label) for label in labels] if names else []
+    labels, english = networks[0].labels, networks[0].english
 
     def write_saved_model() -> None:
         served = map(half_precision.in_bfloat16, folded) if precision == "bfloat16" else folded

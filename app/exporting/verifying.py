@@ -31,16 +31,10 @@ def verify(path: Path, watch: Watch = unwatched) -> tuple[Path, dict[str, Any]]:
     version = newest(path)
     written, sealed = certified.read(version)
     golden = _golden(version, written.labels)
-    try:
-        found = certified.hashes(version)
-    except OSError as error:
-        raise UserError(f"{error.filename} of this export cannot be read: {error.strerror}.") from error
     files = written.sha256.files
-    changed = ([] if sealed else [CERTIFICATE]) + [
-        name for name in files if name in found and found[name] != files[name]
-    ]
-    missing, added = sorted(files.keys() - found.keys()), sorted(found.keys() - files.keys())
-    right = {str((version / name).resolve()) for name in files if name in found and found[name] == files[name]}
+    changed, missing, added = certified.changes(version, files)
+    right = {str((version / name).resolve()) for name in files.keys() - {*changed, *missing}}
+    changed = ([] if sealed else [CERTIFICATE]) + changed
     golden, there = [image for image in golden if image["file"] in right], len(golden)
     if not golden:
         raise UserError(f"{version} has no golden image left that was certified. Export the run again.")

@@ -31,6 +31,11 @@ class Trained:
         self.names = names or {}
         self._logits_model = logits_model
 
+    @property
+    def english(self) -> list[str]:
+        """The English name of every label, itself where it has none; empty where no label has one."""
+        return [self.names.get(label, label) for label in self.labels] if self.names else []
+
     @cached_property
     def logits_model(self) -> keras.Model:
         """The same network without its softmax. It is made when it is first asked for, with the weights that `model`

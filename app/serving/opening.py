@@ -82,16 +82,13 @@ def check(folder: Path) -> None:
     written, sealed = certified.read(folder)
     if not sealed:
         raise UserError(f"{folder / certified.CERTIFICATE} was altered since it was written. Export the run again.")
-    try:
-        found = certified.hashes(folder)
-    except OSError as error:
-        raise UserError(f"{error.filename} of this export cannot be read: {error.strerror}.") from error
-    for name, hash_ in written.sha256.files.items():
-        if name not in found:
+    found = certified.changes(folder, written.sha256.files)
+    for name in written.sha256.files:
+        if name in found.missing:
             raise UserError(f"{folder} has lost {name}, which its certificate names. Export the run again.")
-        if found[name] != hash_:
+        if name in found.changed:
             raise UserError(f"{folder / name} is not the file that was certified. Export the run again.")
-    if added := sorted(found.keys() - written.sha256.files.keys()):
-        raise UserError(f"{folder / added[0]} was never certified. Move it elsewhere, or export the run again.")
+    if found.added:
+        raise UserError(f"{folder / found.added[0]} was never certified. Move it elsewhere, or export the run again.")
     if not written.ok:
         raise UserError(f"{folder} disagrees with its network, as its certificate says. Export the run again.")
