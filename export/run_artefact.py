@@ -28,6 +28,7 @@ else:  # isolated, a program finds not even what lies beside it
 
 PROJECT = ("models", "export", "app", "inceptions")
 MADE_BY = ("tensorflow", "keras")  # what no file but the SavedModel may need
+WARM_UPS = 1000  # TensorFlow Serving refuses a version with more
 
 Answer = Callable[[Path], Any]
 
@@ -126,7 +127,9 @@ def warm_up(folder: str, signatures: Callable[..., Mapping[str, Any]]) -> None:
     import tensorflow as tf
     from tensorflow_serving.apis import prediction_log_pb2
 
-    for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+    for count, record in enumerate(tf.data.TFRecordDataset(str(file)).as_numpy_iterator()):
+        if count == WARM_UPS:
+            raise ValueError(f"{file} has more than the {WARM_UPS} requests that a server warms up with")
         request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
         inputs = {name: tf.make_ndarray(proto) for name, proto in request.inputs.items()}
         reply = signatures(request.model_spec.signature_name, **inputs)

@@ -6,18 +6,19 @@ from typing import Annotated
 import typer
 
 from app.commands.printing import output
-from app.program import paths
+from app.program import paths, quiet
 from app.program.errors import UserError
 from app.program.progress import console
 
 
 def serve(
     export_: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
-            metavar="EXPORT", help="An export: its root or its name, with all versions, or one version folder."
+            metavar="[EXPORT]",
+            help="An export: its name, or the root with those of several networks, or one version folder.",
         ),
-    ],
+    ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 is any that is free.")] = 8501,
     grpc_port: Annotated[
         int | None,
@@ -36,10 +37,35 @@ def serve(
             "where there is one. A file needs no TensorFlow: it is ready in seconds and small, but has no `features`.",
         ),
     ] = None,
+    versions: Annotated[
+        str | None,
+        typer.Option(
+            "--versions",
+            metavar="VERSIONS",
+            help="Which are served: latest, which it is if left out, all, or numbers, as in 3,4. What is exported "
+            "later is loaded while those before answer.",
+        ),
+    ] = None,
     label: Annotated[
         list[str] | None,
-        typer.Option("--label", metavar="NAME=VERSION", help="A name for a version, as in stable=3; repeatable."),
+        typer.Option(
+            "--label", metavar="NAME=VERSION", help="A name for a version that is served, as in stable=3; repeatable."
+        ),
     ] = None,
+    config_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--model-config-file",
+            metavar="FILE",
+            help="Instead of EXPORT: TensorFlow Serving's models.config, with networks, their versions and labels.",
+        ),
+    ] = None,
+    config_seconds: Annotated[
+        float,
+        typer.Option(
+            "--model-config-file-poll-wait-seconds", min=0, help="Read that file again every so many seconds; 0 never."
+        ),
+    ] = 0,
     token_file: Annotated[
         Path | None,
         typer.Option(
@@ -54,13 +80,19 @@ def serve(
 
     Ctrl-C and SIGTERM end it when all requests that are there have been answered.
     """
-    paths.check_exists(export_)
+    if (export_ is None) == (config_file is None):
+        raise UserError("Say what to serve: EXPORT, or --model-config-file FILE.")
+    if export_ is not None:
+        paths.check_exists(export_)
+    elif versions is not None or label:
+        raise UserError("With --model-config-file, versions and labels are said in that file.")
     labels = dict(_label(each) for each in label or ())
     from app.serving import needed
 
     needed.check()
     from app.serving import server, starting
 
+    quiet.apart()
     prepared = starting.prepare(
         export_,
         artefact,
@@ -71,15 +103,19 @@ def serve(
         cors,
         grpc_port,
         lambda sentence: console.print(sentence),
+        versions,
+        config_file,
+        config_seconds,
     )
-    name = prepared.url.rpartition("/")[2]
-    versions = ", ".join(map(str, prepared.versions))
     also = f" and by gRPC at {prepared.grpc.address}" if prepared.grpc else ""
 
     def ready() -> None:
-        output.print(f"Serving {name}, version {versions}, at {prepared.url}{also}", soft_wrap=True)
+        for name, url in prepared.urls.items():
+            numbers = ", ".join(map(str, prepared.models.models[name].available))
+            output.print(f"Serving {name}, version {numbers}, at {url}{also}", soft_wrap=True)
 
-    server.run(prepared.application, prepared.listening, ready, prepared.grpc)
+    with prepared.watching:
+        server.run(prepared.application, prepared.listening, ready, prepared.grpc)
 
 
 def _label(said: str) -> tuple[str, int]:

@@ -16,12 +16,14 @@ PREDICTION, STATUS = f"{PACKAGE}.PredictionService", f"{PACKAGE}.ModelService"
 
 
 class Method(NamedTuple):
-    """`request` is the message's name. What runs no network, `at_once`, waits for none."""
+    """`request` is the message's name. What runs no network, `at_once`, waits for none; what is `long` takes its time
+    beside those."""
 
     service: str
     request: str
     answer: Callable[[Models, Any], Answer[Any]]
     at_once: bool = False
+    long: bool = False
 
 
 def predict(models: Models, request: Any) -> Answer[Any]:
@@ -119,6 +121,22 @@ def status(models: Models, request: Any) -> Answer[Any]:
     return Answer(json_format.ParseDict(said, message(f"{PACKAGE}.GetModelStatusResponse")()), 0, "", 0)
 
 
+def reload(models: Models, request: Any) -> Answer[Any]:
+    """
+    Raises:
+        RefusedError: what is to be served cannot be; what was served still is.
+    """
+    if request.config.WhichOneof("config") != "model_config_list":
+        said = "ServerModelConfig type not supported by HandleReloadConfigRequest."
+        raise RefusedError(f"{said} Only ModelConfigList is currently supported")
+    if models.reload is None:
+        raise RefusedError("What is served here cannot be changed.", "UNIMPLEMENTED")
+    models.reload(request.config)
+    response = message(f"{PACKAGE}.ReloadConfigResponse")()
+    response.status.SetInParent()  # it says OK
+    return Answer(response, 0, "", 0)
+
+
 def named(request: Any, nameless: bool = False) -> Wanted:
     """What a request asks.
 
@@ -146,4 +164,5 @@ METHODS = {
     "MultiInference": Method(PREDICTION, "MultiInferenceRequest", multi_inference, at_once=True),
     "GetModelMetadata": Method(PREDICTION, "GetModelMetadataRequest", metadata, at_once=True),
     "GetModelStatus": Method(STATUS, "GetModelStatusRequest", status, at_once=True),
+    "HandleReloadConfigRequest": Method(STATUS, "ReloadConfigRequest", reload, at_once=True, long=True),
 }

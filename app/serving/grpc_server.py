@@ -97,7 +97,7 @@ class Grpc:
                 self.turns.check_room()
             request, size = await self._read(method, context)
             # Only names that are served: see `application`.
-            if method != "MultiInference" and request.model_spec.name in self.models.models:
+            if hasattr(request, "model_spec") and request.model_spec.name in self.models.models:
                 name = request.model_spec.name
             answer = await self._in_turn(method, request, size, context)
             response = answer.content
@@ -147,7 +147,7 @@ class Grpc:
         bodies = self.turns.bodies
         if METHODS[method].at_once:
             bodies.free(size)
-            return ask()
+            return await asyncio.to_thread(ask) if METHODS[method].long else ask()
         return await self.turns.take(ask, lambda: bodies.free(size), context.time_remaining())
 
 

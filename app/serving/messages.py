@@ -2,8 +2,9 @@
 which takes seconds and hundreds of megabytes.
 
 In the language of .proto files, and only what is answered or looked at: what else a client sends is kept unread. The
-files are tensorflow_serving/apis/*.proto and, of TensorFlow, core/framework/{tensor,tensor_shape,types}.proto and
-core/protobuf/meta_graph.proto. The examples of a request are bytes here, since the network parses them.
+files are tensorflow_serving/{apis,config,sources/storage_path}/*.proto and, of TensorFlow,
+core/framework/{tensor,tensor_shape,types}.proto and core/protobuf/meta_graph.proto. The examples of a request are bytes
+here, since the network parses them; all messages are of their package, none inside another.
 """
 
 import functools
@@ -57,6 +58,23 @@ MESSAGES = {
         message ModelVersionStatus { int64 version = 1; State state = 2; StatusProto status = 3; }
         message GetModelStatusRequest { ModelSpec model_spec = 1; }
         message GetModelStatusResponse { repeated ModelVersionStatus model_version_status = 1; }
+        enum ModelType { MODEL_TYPE_UNSPECIFIED = 0; TENSORFLOW = 1; OTHER = 2; }
+        message Latest { uint32 num_versions = 1; }
+        message All { }
+        message Specific { repeated int64 versions = 1; }
+        message ServableVersionPolicy { Latest latest = 100 of policy_choice; All all = 101 of policy_choice;
+            Specific specific = 102 of policy_choice; }
+        message LogCollectorConfig { string type = 1; string filename_prefix = 2; }
+        message SamplingConfig { double sampling_rate = 1; }
+        message LoggingConfig { LogCollectorConfig log_collector_config = 1; SamplingConfig sampling_config = 2; }
+        message ModelConfig { string name = 1; string base_path = 2; ModelType model_type = 3;
+            string model_platform = 4; LoggingConfig logging_config = 6;
+            ServableVersionPolicy model_version_policy = 7; map<string, int64> version_labels = 8; }
+        message ModelConfigList { repeated ModelConfig config = 1; }
+        message ModelServerConfig { ModelConfigList model_config_list = 1 of config;
+            google.protobuf.Any custom_model_config = 2 of config; }
+        message ReloadConfigRequest { ModelServerConfig config = 1; }
+        message ReloadConfigResponse { StatusProto status = 1; }
     """,
 }
 _BLOCK = re.compile(r"(enum|message) (\w+) \{(.*?)\}", re.DOTALL)

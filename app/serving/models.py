@@ -1,6 +1,6 @@
 """The networks that are served, by name, and their versions."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from app.serving.refusals import RefusedError
@@ -8,14 +8,15 @@ from app.serving.signatures import Servable
 
 
 class Version(NamedTuple):
-    """One that is served, or with why it is not."""
+    """One that is served, or with why it is not: an `error`, or its `state` where that is neither AVAILABLE nor END."""
 
     servable: Servable | None
     error: str = ""
+    state: str = "END"
 
     def status(self, number: int) -> dict[str, Any]:
         told = {"error_code": "UNKNOWN" if self.error else "OK", "error_message": self.error}
-        return {"version": str(number), "state": "AVAILABLE" if self.servable else "END", "status": told}
+        return {"version": str(number), "state": "AVAILABLE" if self.servable else self.state, "status": told}
 
 
 class Wanted(NamedTuple):
@@ -34,15 +35,14 @@ class Model(NamedTuple):
     def available(self) -> list[int]:
         return sorted(number for number, version in self.versions.items() if version.servable)
 
-    @property
-    def threads(self) -> int:
-        """How many may answer at once."""
-        return max(version.servable.threads for version in self.versions.values() if version.servable)
-
 
 class Models:
+    """`models` is never changed, but others take its place while requests are answered: whoever looks at it twice may
+    see two. `reload` serves what a ModelServerConfig names instead, where that can be asked for."""
+
     def __init__(self, models: Mapping[str, Model]) -> None:
         self.models = models
+        self.reload: Callable[[Any], None] | None = None
 
     def find(self, wanted: Wanted) -> tuple[int, Servable]:
         """Number and network of the version that is meant.

@@ -1,63 +1,20 @@
-"""From the folder of an export to the network that is served, with all of its versions."""
+"""From a version folder of an export to the network that is served."""
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from app.artefacts import certified, choosing, loading, version_folders
+from app.artefacts import certified, choosing, loading
 from app.program.errors import UserError
-from app.serving.models import Model, Version
 from app.serving.of_file import OfFile
 from app.serving.signatures import Servable
 from export import runtime_errors
 
 
-def versions_of(export: Path) -> tuple[str, dict[int, Path]]:
-    """What the network is called, and its version folders by number: of the root or the name of an export all, of a
-    version folder that one.
+def load(folder: Path, artefact: str | None = None) -> Servable:
+    """The network, looked at and warmed up.
 
     Raises:
-        UserError: there is none, or several networks have some; it does not exist.
+        UserError: the files are not those that were certified; there is no such artefact, or it does not load.
     """
-    newest = version_folders.newest(export).resolve()
-    if newest == export.resolve():
-        if newest.name.isdecimal():
-            return newest.parent.name, {int(newest.name): newest}
-        return newest.name, {1: newest}
-    folders = (folder for folder in newest.parent.iterdir() if folder.is_dir() and folder.name.isdecimal())
-    return newest.parent.name, {int(folder.name): folder for folder in folders}
-
-
-def model(
-    folders: Mapping[int, Path],
-    artefact: str | None,
-    labels: Mapping[str, int],
-    tell: Callable[[str], None] = lambda sentence: None,
-) -> Model:
-    """Loads the versions. One that does not load is none that answers, and its status says why; `tell` is told, too.
-
-    Raises:
-        UserError: none of them loads; a label of a version that is not served.
-    """
-    loaded: dict[int, Version] = {}
-    errors: list[UserError] = []
-    for number, folder in sorted(folders.items(), reverse=True):
-        try:
-            loaded[number] = Version(_load(folder, artefact))
-        except UserError as error:
-            loaded[number] = Version(None, str(error))
-            errors.append(error)
-    if len(errors) == len(loaded):
-        raise errors[0]
-    for broken in errors:
-        tell(f"Not served: {broken}")
-    for label, number in labels.items():
-        if number not in loaded or loaded[number].servable is None:
-            served = ", ".join(str(each) for each, version in sorted(loaded.items()) if version.servable)
-            raise UserError(f"The label '{label}' is of version {number}, which is not served; these are: {served}.")
-    return Model(loaded, labels)
-
-
-def _load(folder: Path, artefact: str | None) -> Servable:
     check(folder)
     path = choosing.meant(folder, artefact)
     try:

@@ -1,7 +1,9 @@
 """From an export to a server that is about to answer: for the command, and for notebooks."""
 
+import functools
+import os
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -9,28 +11,33 @@ from urllib.parse import quote
 
 from starlette.applications import Starlette
 
-from app.serving import opening, server
+from app.artefacts import version_folders
+from app.program.errors import UserError
+from app.serving import configuration, opening, server
 from app.serving.application import application
 from app.serving.models import Models
+from app.serving.refusals import RefusedError
 from app.serving.turns import Settings, Turns
+from app.serving.watching import Watching
 
 if TYPE_CHECKING:  # it is imported where it is wanted
     from app.serving.grpc_server import Grpc
 
 
 class Prepared(NamedTuple):
-    """`url` is that of the network; `versions` are the numbers of those that are served; `grpc` answers beside, if it
-    is wanted."""
+    """`urls` are those of the networks, by name; within the block of `watching` their versions follow those on the
+    disk; `grpc` answers beside, if it is wanted."""
 
     application: Starlette
     listening: socket.socket
-    url: str
-    versions: Sequence[int]
+    urls: Mapping[str, str]
+    models: Models
+    watching: Watching
     grpc: "Grpc | None" = None
 
 
 def prepare(
-    export: Path,
+    export: Path | None,
     artefact: str | None = None,
     host: str = "127.0.0.1",
     port: int = 0,
@@ -39,37 +46,55 @@ def prepare(
     cors: bool = False,
     grpc_port: int | None = None,
     tell: Callable[[str], None] = lambda sentence: None,
+    versions: str | None = None,
+    config_file: Path | None = None,
+    config_seconds: float = 0,
 ) -> Prepared:
-    """
+    """What is served is an export, or named by a `config_file`, which is read again every so many seconds, if any.
+
     Raises:
-        UserError: it is no export, or none of its versions loads; a port is not to be had.
+        UserError: it is no export, or none of the versions loads; the file is no configuration; a label of a version
+            that is not served; a port is not to be had.
     """
-    name, folders = opening.versions_of(export)
+    if config_file is not None:
+        config = configuration.of_file(config_file)
+    else:
+        assert export is not None
+        config = configuration.of_export(export, versions, labels)
     with ExitStack() as stack:
         listening = stack.enter_context(server.listen(host, port))
         of_grpc = None
         if grpc_port is not None:
             of_grpc = stack.enter_context(server.listen(host, grpc_port, "--grpc-port"))
-        model = opening.model(folders, artefact, labels or {}, tell)
+        models = Models({})
+        load = functools.partial(opening.load, artefact=artefact)
+        watching = Watching(models, load, tell, config_file, config_seconds)
+        try:
+            watching.apply(config)
+        except RefusedError as refusal:
+            raise UserError(refusal.message) from refusal
         stack.pop_all()
-    at = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/v1/models/{quote(name)}"
-    models, turns = Models({name: model}), Turns(Settings(token, cors, model.threads))
+    at = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/v1/models/"
+    # As many threads as decode at once, whatever is loaded first or later.
+    turns = Turns(Settings(token, cors, os.cpu_count() or 1))
     grpc = None
     if of_grpc is not None:
         from app.serving.grpc_server import Grpc
 
         grpc = Grpc(models, turns, of_grpc, host)
-    return Prepared(application(models, turns), listening, at, model.available, grpc)
+    urls = {served.name: at + quote(served.name) for served in config}
+    return Prepared(application(models, turns), listening, urls, models, watching, grpc)
 
 
 @contextmanager
 def in_background(export: Path, artefact: str | None = None, tell: Callable[[str], None] = print) -> Iterator[str]:
-    """The address of the network, which this process answers at within the block. `tell` is told of versions that are
-    not served.
+    """The address of the network, which this process answers at within the block, as it is now. `tell` is told of
+    versions that are not served.
 
     Raises:
-        UserError: it is no export, or none of its versions loads.
+        UserError: it is no export of one network, or none of its versions loads.
     """
+    version_folders.newest(export)
     prepared = prepare(export, artefact, tell=tell)
     with server.in_background(prepared.application, prepared.listening):
-        yield prepared.url
+        yield next(iter(prepared.urls.values()))

@@ -284,7 +284,11 @@ def served(use: Callable[[Any, Grpc], Awaitable[None]], models: Models = MODELS,
 
 
 async def call(channel: Any, method: str, asked: Any, **options: Any) -> Any:
-    response = {"Predict": "PredictResponse", "GetModelStatus": "GetModelStatusResponse"}[method]
+    response = {
+        "Predict": "PredictResponse",
+        "GetModelStatus": "GetModelStatusResponse",
+        "HandleReloadConfigRequest": "ReloadConfigResponse",
+    }[method]
     stub = channel.unary_unary(
         f"/{METHODS[method].service}/{method}",
         request_serializer=lambda message: message.SerializeToString(),
@@ -444,7 +448,13 @@ def test_a_port_of_grpc_in_use_is_one_sentence() -> None:
     served(use)
 
 
-OURS = {"Dim": "TensorShapeProto.Dim", "State": "ModelVersionStatus.State"}  # by names of their own here
+POLICY = "FileSystemStoragePathSourceConfig.ServableVersionPolicy"
+OURS = {  # by names of their own here
+    "Dim": "TensorShapeProto.Dim",
+    "State": "ModelVersionStatus.State",
+    "ServableVersionPolicy": POLICY,
+    **{choice: f"{POLICY}.{choice}" for choice in ("Latest", "All", "Specific")},
+}
 BYTES = {"ExampleList.examples", "ExampleListWithContext.examples", "ExampleListWithContext.context"}
 
 
@@ -501,8 +511,8 @@ from pathlib import Path
 import grpc, numpy as np, tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import (
-    classification_pb2, get_model_metadata_pb2, get_model_status_pb2, inference_pb2, model_service_pb2_grpc,
-    predict_pb2, prediction_service_pb2_grpc, regression_pb2,
+    classification_pb2, get_model_metadata_pb2, get_model_status_pb2, inference_pb2, model_management_pb2,
+    model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc, regression_pb2,
 )
 
 address, picture = sys.argv[1], Path(sys.argv[2]).read_bytes()
@@ -565,6 +575,16 @@ told["health"] = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthChec
 told["unknown"] = refused(prediction.Predict, asked(predict_pb2.PredictRequest, name="none"))
 told["regress"] = refused(prediction.Regress, asked(regression_pb2.RegressionRequest, "classify"))
 told["several"] = refused(prediction.MultiInference, inference_pb2.MultiInferenceRequest())[0]
+
+reload = model_management_pb2.ReloadConfigRequest()
+model = reload.config.model_config_list.config.add(name="again", base_path=sys.argv[3], model_platform="tensorflow")
+model.model_version_policy.all.SetInParent()
+model.version_labels["canary"] = 1
+told["reloaded"] = models.HandleReloadConfigRequest(reload, timeout=60).status.error_code
+request.model_spec.name, request.model_spec.version_label = "again", "canary"
+told["of the other name"] = prediction.Predict(request).model_spec.version.value
+model.version_labels["canary"] = 2
+told["wrong label"] = refused(models.HandleReloadConfigRequest, reload)
 print(json.dumps(told))
 """
 
@@ -587,7 +607,7 @@ def test_an_unchanged_client_on_the_official_stubs_is_answered(
         port = free_port()
         options = ("--artefact", artefact, "--label", "stable=1", "--grpc-port", str(port))
         with serving(exported.parent, *options) as (process, _):
-            found = json.loads(fresh_process(CLIENT, f"127.0.0.1:{port}", golden(exported)))
+            found = json.loads(fresh_process(CLIENT, f"127.0.0.1:{port}", golden(exported), exported.parent))
             maps = Path(f"/proc/{process.pid}/maps").read_text()
             assert ("/site-packages/tensorflow/" in maps) == (artefact == "saved_model")
             (peak,) = re.findall(r"VmHWM:\s+(\d+)", Path(f"/proc/{process.pid}/status").read_text())
@@ -619,6 +639,9 @@ def test_an_unchanged_client_on_the_official_stubs_is_answered(
         assert found["unknown"] == ["NOT_FOUND", "Servable not found for request: Latest(none)"]
         assert found["regress"] == ["INVALID_ARGUMENT", "Expected one output Tensor."]
         assert found["several"] == "UNIMPLEMENTED"
+        assert (found["reloaded"], found["of the other name"]) == (0, 1)
+        why = "Request to assign label to version 2 of model again, which is not currently available for inference"
+        assert found["wrong label"] == ["FAILED_PRECONDITION", f"{why}; 'canary' can be of 1."]
     assert file["classes"] == saved_model["classes"]
     assert file["scores"] == pytest.approx(saved_model["scores"], abs=1e-5)
 

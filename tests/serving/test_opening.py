@@ -11,9 +11,9 @@ import pytest
 
 from app.program.errors import UserError
 from app.program.files import digest
-from app.serving import needed, opening, server, starting
+from app.serving import configuration, needed, opening, server, starting
 from app.serving.client import Client
-from app.serving.models import Models, Wanted
+from app.serving.models import Wanted
 from tests.makers import exports
 
 
@@ -24,18 +24,40 @@ def light(exported: Path, tmp_path: Path) -> Path:
     return exports.without(exported, tmp_path / "pictures" / "1", *exports.SAVED_MODEL, "assets")
 
 
-def test_all_versions_of_an_export_are_served_and_of_a_version_folder_that_one(light: Path) -> None:
+def test_what_a_folder_means_its_networks_and_of_each_the_latest_version_or_those_that_are_asked_for(
+    light: Path,
+) -> None:
+    root = light.parent.parent
     shutil.copytree(light, light.parent / "0002")
     (light.parent / "notes").mkdir()
-    for named in (light.parent, light.parent.parent):
-        name, folders = opening.versions_of(named)
-        assert (name, sorted(folders)) == ("pictures", [1, 2])
-    assert opening.versions_of(light) == ("pictures", {1: light})
-    copied = shutil.copytree(light, light.parent.parent / "elsewhere")
-    assert opening.versions_of(copied) == ("elsewhere", {1: copied})
-    model = opening.model(folders, None, {"stable": 1})
-    assert model.available == [1, 2]
-    assert Models({"pictures": model}).find(Wanted("pictures", label="stable"))[0] == 1
+    (root / "notes").mkdir()
+    for named in (light.parent, root):
+        (served,) = configuration.of_export(named)
+        assert (served.name, sorted(served.folders())) == ("pictures", [1, 2])
+        assert served.policy.wanted(served.folders()) == {2}
+        (served,) = configuration.of_export(named, "all", {"stable": 1})
+        assert (served.policy.wanted(served.folders()), served.labels) == ({1, 2}, {"stable": 1})
+        (served,) = configuration.of_export(named, "1, 3")
+        assert served.policy.wanted(served.folders()) == {1}
+    (served,) = configuration.of_export(light)
+    assert (served.name, served.policy.wanted(served.folders())) == ("pictures", {1})
+    copied = shutil.copytree(light, root / "elsewhere")
+    (served,) = configuration.of_export(copied)
+    assert (served.name, served.folders()) == ("elsewhere", {1: copied})
+    shutil.rmtree(copied)
+    (root / "others" / "7").mkdir(parents=True)
+    assert [each.name for each in configuration.of_export(root)] == ["others", "pictures"]
+    with pytest.raises(UserError, match=r"holds the exports of 2 networks, and --label is of one; name that one\."):
+        configuration.of_export(root, None, {"stable": 1})
+    with pytest.raises(UserError, match=r"1 is one version; leave out --versions"):
+        configuration.of_export(light, "all")
+    with pytest.raises(UserError, match=r"'newest' says no versions: --versions latest, --versions all, or numbers"):
+        configuration.of_export(light.parent, "newest")
+    with (
+        pytest.raises(UserError, match="holds the exports of 2 networks; name one of them"),
+        starting.in_background(root),
+    ):
+        pass
 
 
 def test_a_notebook_serves_an_export_in_its_own_process(light: Path, exported: Path) -> None:
@@ -59,7 +81,7 @@ def test_a_notebook_is_told_which_versions_are_not_served(light: Path, capsys: p
 
 def test_a_folder_without_versions_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"is not an export: it holds no version folder. `export RUN --to FOLDER`"):
-        opening.versions_of(tmp_path)
+        configuration.of_export(tmp_path)
 
 
 def test_a_version_whose_files_are_not_those_certified_is_refused_and_named_in_the_status(light: Path) -> None:
@@ -67,19 +89,22 @@ def test_a_version_whose_files_are_not_those_certified_is_refused_and_named_in_t
     with (second / "model.tflite").open("ab") as file:
         file.write(b"x")
     told: list[str] = []
-    model = opening.model({1: light, 2: second}, None, {}, told.append)
-    assert model.available == [1]
+    prepared = starting.prepare(light.parent, tell=told.append)
+    prepared.listening.close()
+    assert prepared.models.find(Wanted("pictures"))[0] == 1
     said = f"{second}/model.tflite is not the file that was certified. Export the run again."
     assert told == [f"Not served: {said}"]
-    status = Models({"pictures": model}).status(Wanted("pictures"))["model_version_status"]
+    status = prepared.models.status(Wanted("pictures"))["model_version_status"]
     assert [(each["version"], each["state"], each["status"]["error_message"]) for each in status] == [
         ("2", "END", said),
         ("1", "AVAILABLE", ""),
     ]
-    with pytest.raises(UserError, match=r"The label 'new' is of version 2, which is not served; these are: 1."):
-        opening.model({1: light, 2: second}, None, {"new": 2})
+    said = "version 2 of model pictures, which is not currently available for inference; 'new' can be of 1."
+    with pytest.raises(UserError, match=f"Request to assign label to {said}"):
+        starting.prepare(light.parent, labels={"new": 2})
+    shutil.rmtree(light)
     with pytest.raises(UserError, match="is not the file that was certified"):
-        opening.model({2: second}, None, {})
+        starting.prepare(light.parent)
 
 
 def test_an_export_that_lost_a_file_or_its_certificate_or_disagrees_is_refused(light: Path) -> None:
@@ -102,7 +127,7 @@ def test_what_was_never_certified_is_not_served(light: Path, added: str) -> None
     """`auto` would prefer an OpenVINO file, and a name could ask for any."""
     shutil.copy(light / "model.tflite", light / added)
     with pytest.raises(UserError, match=rf"1/{added} was never certified\. Move it elsewhere, or export "):
-        opening.model({1: light}, "auto", {})
+        opening.load(light, "auto")
 
 
 def test_a_certificate_that_somebody_altered_is_none(light: Path) -> None:
@@ -113,16 +138,16 @@ def test_a_certificate_that_somebody_altered_is_none(light: Path) -> None:
     content["sha256"]["files"]["model.tflite"] = digest(light / "model.tflite")
     certificate.write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"certificate\.json was altered since it was written\. Export the run again\."):
-        opening.model({1: light}, None, {})
+        opening.load(light)
 
 
 def test_a_file_that_does_not_load_is_named(light: Path) -> None:
     (light / "model.tflite").write_bytes(b"no network")
     exports.certify_again(light)
     with pytest.raises(UserError, match=r"model.tflite cannot be loaded: "):
-        opening.model({1: light}, "tflite", {})
+        opening.load(light, "tflite")
     with pytest.raises(UserError, match="has no artefact 'onnx'; it has tflite"):
-        opening.model({1: light}, "onnx", {})
+        opening.load(light, "onnx")
 
 
 def test_a_port_in_use_is_said_before_anything_is_loaded(tmp_path: Path) -> None:

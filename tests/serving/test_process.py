@@ -143,14 +143,11 @@ import asyncio, json
 from pathlib import Path
 import httpx
 import app.__main__
-from app.serving import opening
-from app.serving.application import application
-from app.serving.turns import Settings, Turns
-from app.serving.models import Models
+from app.serving import starting
 
-name, folders = opening.versions_of(Path(sys.argv[1]))
-model = opening.model(folders, sys.argv[2], {})
-transport = httpx.ASGITransport(application(Models({name: model}), Turns(Settings())))
+prepared = starting.prepare(Path(sys.argv[1]), sys.argv[2])
+(name,) = prepared.urls
+transport = httpx.ASGITransport(prepared.application)
 
 async def ask():
     async with httpx.AsyncClient(transport=transport, base_url="http://a") as client:

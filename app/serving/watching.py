@@ -1,0 +1,293 @@
+"""The versions on the disk and those that are served: looked at every second, new ones loaded and swapped in, old ones
+let go when they have answered what they have begun."""
+
+import gc
+import logging
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from app.program.errors import UserError
+from app.serving import configuration
+from app.serving.configuration import Served
+from app.serving.models import Model, Models, Version
+from app.serving.refusals import RefusedError
+from app.serving.signatures import Servable
+
+SECONDS = 1.0  # from one look to the next, TensorFlow Serving's
+REMEMBERED = 20  # versions that have ended, which the status still names
+LOG = logging.getLogger("app.serving")
+
+Files = frozenset[tuple[str, int, int, int]]
+
+
+class _Broken(NamedTuple):
+    """`files` are those that it was tried with: with others it is tried again."""
+
+    folder: Path
+    files: Files | None
+    error: str
+
+
+class _Network:
+    """What is known of the versions of one network; `leaving` is None of those that have gone."""
+
+    def __init__(self) -> None:
+        self.loaded: dict[int, tuple[Path, Servable]] = {}
+        self.broken: dict[int, _Broken] = {}
+        self.coming: dict[int, str] = {}
+        self.leaving: dict[int, weakref.ref[Servable] | None] = {}
+        self.seen: dict[Path, Files | None] = {}
+
+    def model(self, labels: Mapping[str, int]) -> Model:
+        states = {number: Version(None, state="END" if ref is None else "UNLOADING") for number, ref in self.gone()}
+        states |= {number: Version(None, broken.error) for number, broken in self.broken.items()}
+        states |= {number: Version(None, state=state) for number, state in self.coming.items()}
+        return Model(states | {number: Version(servable) for number, (_, servable) in self.loaded.items()}, labels)
+
+    def gone(self) -> Iterable[tuple[int, "weakref.ref[Servable] | None"]]:
+        return [*self.leaving.items()][-REMEMBERED:]
+
+    def let_go(self, number: int) -> None:
+        self.leaving.pop(number, None)
+        self.leaving[number] = weakref.ref(self.loaded.pop(number)[1])
+
+
+class Watching:
+    """Keeps `models` what a configuration says; within its block, by a thread of its own.
+
+    A version is loaded while those before it answer, and only when all that are wanted are there the others go. One
+    that does not load is named in the status, `tell` is told, and counts as if it were not there until its files
+    change: of the latest, the one before answers. `file` is where the configuration came from, if from a file: it is
+    read again every so many `seconds`, or never for 0.
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        load: Callable[[Path], Servable],
+        tell: Callable[[str], None] = lambda sentence: None,
+        file: Path | None = None,
+        seconds: float = 0,
+    ) -> None:
+        self._models, self._load_version, self._tell = models, load, tell
+        self._file, self._seconds, self._waited = file, seconds, 0.0
+        self._read = _text(file)
+        self._networks: dict[str, _Network] = {}
+        self._config: dict[str, Served] = {}
+        self._roots: set[Path] = set()
+        self._told: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        models.reload = self._reload
+
+    def __enter__(self) -> None:
+        self._thread = threading.Thread(target=self._watch, name="watching", daemon=True)
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()  # what it loads is loaded to its end: in the midst of it no runtime can be left
+
+    def _watch(self) -> None:
+        while not self._ended.wait(SECONDS):
+            try:
+                self._look_at_file(SECONDS)
+                self.poll()
+            except Exception:  # a look that fails is not the last one
+                LOG.exception("The versions could not be looked at")
+
+    def apply(self, config: Sequence[Served]) -> None:
+        """Serves these, and no others, when all of them are there.
+
+        Raises:
+            RefusedError: one has no version that loads, or a label is of none that is served; then all is as before.
+        """
+        with self._lock:
+            try:
+                for served in config:
+                    self._renew(served, at_once=True)
+                    self._check(served)
+            except RefusedError:
+                self._let_go()
+                raise
+            self._config = {served.name: served for served in config}
+            self._roots = self._roots or {served.base.resolve().parent for served in config}
+            self._let_go()
+
+    def poll(self) -> None:
+        with self._lock:
+            for served in self._config.values():
+                self._renew(served)
+            self._let_go()
+            self._collect()
+
+    def _renew(self, served: Served, at_once: bool = False) -> None:
+        """Loads what is wanted and not there, the newest first; not `at_once`, only what has not changed since the last
+        look: it may still be copied."""
+        network = self._networks.setdefault(served.name, _Network())
+        folders = self._folders(served)
+        for number, broken in [*network.broken.items()]:
+            if folders is not None and broken != (folders.get(number), _files(broken.folder), broken.error):
+                del network.broken[number]
+        while folders is not None:
+            missing = sorted(_missing(served, network, folders))
+            network.coming = dict.fromkeys(missing, "START")
+            ready = [number for number in missing if at_once or _settled(network, folders[number])]
+            if ready:
+                network.coming[ready[-1]] = "LOADING"
+            self._publish(served.name)
+            if not ready:
+                break
+            self._load(served.name, network, ready[-1], folders[ready[-1]])
+            folders = self._folders(served)
+
+    def _folders(self, served: Served) -> dict[int, Path] | None:
+        """None where they cannot be seen, which says nothing about whether they are there."""
+        try:
+            folders = served.folders()
+        except OSError as error:
+            self._tell_once(served.name, f"{served.base} cannot be looked at: {error.strerror}.")
+            return None
+        lost = sorted((served.policy.numbers or frozenset()) - folders.keys())
+        self._tell_once(served.name, f"{served.base} has no version {', '.join(map(str, lost))}." if lost else "")
+        return folders
+
+    def _load(self, name: str, network: _Network, number: int, folder: Path) -> None:
+        files = _files(folder)
+        try:
+            servable = self._load_version(folder)
+        except Exception as error:
+            if not isinstance(error, UserError):
+                LOG.exception("%s", folder)
+            said = str(error) or type(error).__name__
+            network.broken[number] = _Broken(folder, files, said)
+            self._tell(f"Not served: {said}")
+            return
+        if number in network.loaded:  # of another folder
+            network.let_go(number)
+        network.loaded[number] = folder, servable
+        network.seen.pop(folder, None)
+        LOG.info("%s: version %d is served", name, number)
+
+    def _check(self, served: Served) -> None:
+        network = self._networks[served.name]
+        folders = self._folders(served) or {}
+        available = _wanted(served, network, folders) - _missing(served, network, folders)
+        if not available:
+            errors = [broken.error for _, broken in sorted(network.broken.items(), reverse=True)]
+            said = errors[0] if errors else f"No version of model {served.name} that is asked for is in {served.base}."
+            raise RefusedError(said, "FAILED_PRECONDITION")
+        for label, number in served.labels.items():
+            if number not in available:
+                what = f"Request to assign label to version {number} of model {served.name}"
+                why = "which is not currently available for inference"
+                others = ", ".join(map(str, sorted(available)))
+                raise RefusedError(f"{what}, {why}; '{label}' can be of {others}.", "FAILED_PRECONDITION")
+
+    def _let_go(self) -> None:
+        """Of versions that are not wanted, when those that are wanted are there."""
+        for name, network in self._networks.items():
+            served = self._config.get(name)
+            folders = self._folders(served) if served else {}
+            if folders is None or (served and _missing(served, network, folders)):
+                continue
+            wanted = _wanted(served, network, folders) if served else set[int]()
+            if folders and not wanted:  # what is there is broken
+                continue
+            for number in network.loaded.keys() - wanted:
+                network.let_go(number)
+                LOG.info("%s: version %d is served no longer", name, number)
+            self._publish(name)
+
+    def _collect(self) -> None:
+        """The memory of versions that nobody asks any more; networks make circles of references."""
+        leaving = [
+            (network, number, ref)
+            for network in self._networks.values()
+            for number, ref in network.leaving.items()
+            if ref is not None
+        ]
+        if not leaving:
+            return
+        gone = [(network, number) for network, number, ref in leaving if ref() is None]
+        gc.collect()
+        for network, number in gone:
+            network.leaving[number] = None
+        for name in self._networks:
+            self._publish(name)
+
+    def _publish(self, name: str) -> None:
+        others = {other: model for other, model in self._models.models.items() if other != name}
+        network, served = self._networks[name], self._config.get(name)
+        if served or network.loaded or network.coming:
+            others[name] = network.model(served.labels if served else {})
+        self._models.models = others
+
+    def _reload(self, message: Any) -> None:
+        """What a request says is to be served; it says paths, and so only beside what this was started with.
+
+        Raises:
+            RefusedError: it cannot be; then all is as before.
+        """
+        config = configuration.of_message(message)
+        for served in config:
+            if not self._roots & {*served.base.resolve().parents}:
+                roots = " or ".join(sorted(map(str, self._roots)))
+                said = f"The base_path of model {served.name} is not in {roots}; start the server with it."
+                raise RefusedError(said, "PERMISSION_DENIED")
+        self.apply(config)
+
+    def _look_at_file(self, seconds: float) -> None:
+        """Serves what the file of the configuration says now, if it says something else than before."""
+        self._waited += seconds
+        if self._file is None or not self._seconds or self._waited < self._seconds:
+            return
+        self._waited = 0
+        text = _text(self._file)
+        if text == self._read:
+            return
+        self._read = text
+        try:
+            self.apply(configuration.of_file(self._file))
+        except (UserError, RefusedError) as error:
+            said = error.message if isinstance(error, RefusedError) else error
+            self._tell(f"The configuration stays as it was: {said}")
+
+    def _tell_once(self, name: str, sentence: str) -> None:
+        if sentence and self._told.get(name) != sentence:
+            self._tell(sentence)
+        self._told[name] = sentence
+
+
+def _wanted(served: Served, network: _Network, folders: Mapping[int, Path]) -> set[int]:
+    return served.policy.wanted(folders.keys() - network.broken.keys())
+
+
+def _missing(served: Served, network: _Network, folders: Mapping[int, Path]) -> set[int]:
+    loaded = {number for number, (folder, _) in network.loaded.items() if folders.get(number) == folder}
+    return _wanted(served, network, folders) - loaded
+
+
+def _settled(network: _Network, folder: Path) -> bool:
+    files = _files(folder)
+    before, network.seen[folder] = network.seen.get(folder), files
+    return files is not None and files == before
+
+
+def _files(folder: Path) -> Files | None:
+    """Names, sizes, times and inodes of the files of a folder; None while they change, or cannot be seen."""
+    try:
+        found = ((str(file), file.lstat()) for file in folder.rglob("*"))
+        return frozenset((name, status.st_size, status.st_mtime_ns, status.st_ino) for name, status in found)
+    except OSError:
+        return None
+
+
+def _text(file: Path | None) -> bytes | None:
+    try:
+        return file.read_bytes() if file else None
+    except OSError:
+        return None
