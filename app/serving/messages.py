@@ -57,6 +57,12 @@ MESSAGES = {
         message StatusProto { tensorflow.error.Code error_code = 1; string error_message = 2; }
         message ModelVersionStatus { int64 version = 1; State state = 2; StatusProto status = 3; }
         message GetModelStatusRequest { ModelSpec model_spec = 1; }
+        message BatchingParameters { google.protobuf.Int64Value max_batch_size = 1;
+            google.protobuf.Int64Value batch_timeout_micros = 2; google.protobuf.Int64Value max_enqueued_batches = 3;
+            google.protobuf.Int64Value num_batch_threads = 4; google.protobuf.StringValue thread_pool_name = 5;
+            repeated int64 allowed_batch_sizes = 6; bool pad_variable_length_inputs = 7;
+            google.protobuf.BoolValue enable_large_batch_splitting = 8;
+            google.protobuf.Int64Value max_execution_batch_size = 9; }
         message GetModelStatusResponse { repeated ModelVersionStatus model_version_status = 1; }
         enum ModelType { MODEL_TYPE_UNSPECIFIED = 0; TENSORFLOW = 1; OTHER = 2; }
         message Latest { uint32 num_versions = 1; }

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from app.artefacts import certified, choosing, loading
 from app.program.errors import UserError
+from app.serving import batching
 from app.serving.of_file import OfFile
 from app.serving.signatures import Servable
 from export import runtime_errors
@@ -17,12 +18,13 @@ def load(folder: Path, artefact: str | None = None) -> Servable:
     """
     check(folder)
     path = choosing.meant(folder, artefact)
+    parameters = batching.read(folder.parent)
     try:
         if path.is_dir():
             from app.serving.saved_model import SavedModel
 
-            return SavedModel(path)
-        return OfFile(loading.load(path), lambda: loading.load(path))
+            return batching.Batched(SavedModel(path), parameters)
+        return OfFile(loading.load(path), lambda: loading.load(path), parameters)
     except UserError:
         raise
     except Exception as error:  # every runtime raises what it has

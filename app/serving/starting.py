@@ -1,7 +1,6 @@
 """From an export to a server that is about to answer: for the command, and for notebooks."""
 
 import functools
-import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -75,8 +74,7 @@ def prepare(
             raise UserError(refusal.message) from refusal
         stack.pop_all()
     at = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/v1/models/"
-    # As many threads as decode at once, whatever is loaded first or later.
-    turns = Turns(Settings(token, cors, os.cpu_count() or 1))
+    turns = Turns(Settings(token, cors))
     grpc = None
     if of_grpc is not None:
         from app.serving.grpc_server import Grpc

@@ -2,16 +2,23 @@
 
 import asyncio
 import hmac
+import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
+from app.serving import at_work
 from app.serving.bodies import LATER, Bodies
 from app.serving.metrics import Metrics
 from app.serving.refusals import RefusedError
 
 WAITING = 100  # requests that are answered or wait for it
 DEADLINE = 30.0  # seconds, TensorFlow Serving's
+# Requests that are answered at once, most of which wait for a network: two of the largest batches of an export, one of
+# which is collected while the other is answered.
+THREADS = 32
+PLACES = os.cpu_count() or 1  # of these, those that do not wait
 FAILED = "The server failed at this request; its log says how."
 Found = TypeVar("Found")
 
@@ -22,11 +29,10 @@ def ending() -> RefusedError:
 
 
 class Settings(NamedTuple):
-    """`token` is what a client has to send as a bearer; `threads` answer at once."""
+    """`token` is what a client has to send as a bearer."""
 
     token: str | None = None
     cors: bool = False
-    threads: int = 1
     waiting: int = WAITING
     deadline: float = DEADLINE
 
@@ -36,7 +42,8 @@ class Turns:
         self.settings = settings
         self.bodies = bodies or Bodies()
         self.metrics = Metrics()
-        self._pool = ThreadPoolExecutor(settings.threads, "answering")
+        self._pool = ThreadPoolExecutor(THREADS, "answering")
+        self._places = threading.Semaphore(PLACES)
         self._waiting = 0
 
     async def take(self, ask: Callable[[], Found], done: Callable[[], None], seconds: float | None = None) -> Found:
@@ -58,10 +65,11 @@ class Turns:
         def late() -> RefusedError:
             return RefusedError(f"There was no answer in {deadline:g} seconds.", "DEADLINE_EXCEEDED")
 
+        task = at_work.Task(lambda: late() if given_up else None, self._places)
+
         def in_time() -> Found:
-            if given_up:
-                raise late()
-            return ask()
+            with at_work.on(task):
+                return ask()
 
         def ended(future: asyncio.Future[Any]) -> None:
             self._waiting -= 1
@@ -73,7 +81,7 @@ class Turns:
         future = asyncio.get_running_loop().run_in_executor(self._pool, in_time)
         future.add_done_callback(ended)
         try:
-            # Its place is that of another only when its turn is over: what has begun cannot be stopped.
+            # Its place is that of another only when its turn is over: what a network has begun cannot be stopped.
             return await asyncio.wait_for(asyncio.shield(future), deadline)
         except TimeoutError:
             given_up = True

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from app.artefacts import loading
 from app.program.errors import UserError
 from app.serving import messages, server, tensor_protos
+from app.serving.batching import Batched, Parameters
 from app.serving.bodies import Bodies
 from app.serving.examples import of_request
 from app.serving.grpc_answering import METHODS, PACKAGE
@@ -395,7 +396,7 @@ def test_grpc_waits_in_the_same_queue_and_no_longer_than_its_deadline() -> None:
         assert await call(channel, "Predict", asked)
         assert waits.runs == 2  # the first and the last: nobody waited for the others any more
 
-    models = Models({"m": Model({1: Version(waits)}, {})})
+    models = Models({"m": Model({1: Version(Batched(waits, Parameters()))}, {})})
     served(use, models, Turns(Settings(waiting=4, deadline=0.5)))
 
 
@@ -494,6 +495,8 @@ def test_the_messages_are_those_of_the_official_stubs() -> None:
             for value in enum.values:
                 assert values[value.name].number == value.number
         for name, described in file.message_types_by_name.items():
+            if name == "BatchingParameters":  # of a file, and not of a service: the stubs lack it
+                continue
             fields = official.FindMessageTypeByName(theirs(f"{package}.{name}")).fields_by_name
             for field in described.fields:
                 check(field, fields[field.name])

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 
 from app.serving.application import application
+from app.serving.batching import Batched, Parameters
 from app.serving.bodies import Bodies
 from app.serving.models import Model, Models, Version
 from app.serving.signatures import Servable
@@ -183,7 +184,7 @@ class Notes(Waits):
 @pytest.mark.parametrize("ends", ["late", "cancelled"])
 def test_whose_turn_comes_when_nobody_waits_for_it_any_more_is_passed_over(ends: str) -> None:
     notes, bodies = Notes(), Bodies()
-    app = serve(notes, Settings(deadline=0.1 if ends == "late" else 30.0), bodies)
+    app = serve(Batched(notes, Parameters()), Settings(deadline=0.1 if ends == "late" else 30.0), bodies)
 
     async def asked() -> list[int]:
         tasks = []
