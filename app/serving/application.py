@@ -116,7 +116,7 @@ class _Rest:
             return json.dumps(answering.metadata(self.models, route.wanted), indent=1)
         started = time.perf_counter()
         packed = "gzip" in request.headers.get("content-encoding", "")
-        self.turns.check_room()
+        await self.turns.room()
         bodies = self.turns.bodies
         body = await bodies.read(request)
 

@@ -94,7 +94,7 @@ class Grpc:
             given = dict(context.invocation_metadata() or ()).get("authorization", "")
             self.turns.check_token(given if isinstance(given, bytes) else given.encode())
             if not METHODS[method].at_once:
-                self.turns.check_room()
+                await self.turns.room()
             request, size = await self._read(method, context)
             # Only names that are served: see `application`.
             if hasattr(request, "model_spec") and request.model_spec.name in self.models.models:

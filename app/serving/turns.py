@@ -19,6 +19,7 @@ DEADLINE = 30.0  # seconds, TensorFlow Serving's
 # which is collected while the other is answered.
 THREADS = 32
 PLACES = os.cpu_count() or 1  # of these, those that do not wait
+PAUSE = 0.3  # seconds
 FAILED = "The server failed at this request; its log says how."
 Found = TypeVar("Found")
 
@@ -88,6 +89,19 @@ class Turns:
             raise late() from None
         except asyncio.CancelledError:  # its client is gone, or the server ends, which what waits would keep from it
             given_up = True
+            raise
+
+    async def room(self) -> None:
+        """To be asked before a body is read.
+
+        Raises:
+            RefusedError: as many as can wait do. It is said after a while: those who ask again at once would take the
+                time of those who are answered.
+        """
+        try:
+            self.check_room()
+        except RefusedError:
+            await asyncio.sleep(PAUSE)
             raise
 
     def check_room(self) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import threading
+import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 
+from app.serving import turns
 from app.serving.application import application
 from app.serving.batching import Batched, Parameters
 from app.serving.bodies import Bodies
@@ -221,14 +223,19 @@ def test_a_body_whose_place_was_taken_while_it_came_leaves_its_room() -> None:
     assert asyncio.run(asked()) == [503, len(BODY), 200]
 
 
-def test_more_than_can_wait_are_refused_before_their_bodies_are_parsed_and_the_others_answered() -> None:
+def test_more_than_can_wait_are_refused_before_their_bodies_are_parsed_and_the_others_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turns, "PAUSE", 0.1)  # without which a client that asks again at once takes all time
     waits = Waits()
     app = serve(waits, Settings(waiting=3))
 
     async def asked() -> list[Any]:
         first = [asyncio.create_task(asking(app, "POST", PREDICT, BODY)) for _ in range(3)]
         await asyncio.sleep(0.05)
+        before = time.monotonic()
         refused = await asking(app, "POST", PREDICT, "no JSON")
+        assert time.monotonic() - before > 0.09
         status = await asking(app, "GET", "/v1/models/m")
         waits.go.set()
         return [refused, status, *await asyncio.gather(*first)]
