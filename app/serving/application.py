@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.serving import answering, json_writing, metrics, routes
+from app.serving import answering, inference_protocol, json_writing, metrics, routes
 from app.serving.answering import Answer
 from app.serving.models import Models, Wanted
 from app.serving.refusals import RefusedError
@@ -37,7 +37,8 @@ def application(models: Models, turns: Turns) -> Starlette:
     health = [Route(f"/v1/health/{name}", getattr(rest, name)) for name in ("ready", "live")]
     pages = [Route(path, rest.metrics_page) for path in (metrics.PATH, "/metrics")]
     # An object, not a function: it takes all methods.
-    app = Starlette(routes=[*health, *pages, Route("/{path:path}", rest)])
+    others = inference_protocol.places(models, turns)
+    app = Starlette(routes=[*health, *pages, *others, Route("/{path:path}", rest)])
     app.router.default = rest  # of a path with an end of a line in it, which is no path to the route
     return app
 

@@ -74,13 +74,14 @@ class Bodies:
         with self._counting:
             self.held -= size
 
-    def unpacked(self, body: bytes) -> bytes:
-        """Of gzip; empty if it is not, as TensorFlow Serving takes it. It is held until it is freed.
+    def unpacked(self, body: bytes, either: bool = False) -> bytes:
+        """Of gzip, or `either` of gzip and deflate; empty if it is not, as TensorFlow Serving takes it. It is held
+        until it is freed.
 
         Raises:
             RefusedError: unpacked it is too large, or there is no room for it now.
         """
-        unpacking = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        unpacking = zlib.decompressobj((32 if either else 16) + zlib.MAX_WBITS)
         try:
             content = unpacking.decompress(body, self.most + 1)
         except zlib.error:

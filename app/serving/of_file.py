@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +18,8 @@ from export import picture_files
 
 TOP = 10  # classes that are named, as the SavedModel does
 PICTURES = ("DT_STRING", (-1,))
+# In the words of the Open Inference Protocol.
+PLATFORMS = {".tflite": "litert_tflite", ".onnx": "onnx_onnxv1", ".xml": "openvino_ir"}
 LARGE = picture_files.LARGE  # pixels of a call; the memory that a runtime took for more it would never give back
 TOGETHER = 1_000_000  # pixels that wait decoded, of a request; the memory of all that wait is so much each
 LOG = logging.getLogger("app.serving")
@@ -45,6 +48,7 @@ class OfFile:
     def __init__(
         self, network: Network, again: Callable[[], Network] | None = None, parameters: Parameters | None = None
     ) -> None:
+        self.platform = PLATFORMS.get(Path(getattr(network, "path", "")).suffix, "unknown")
         self._answer: Any = network.answer
         self._again = again
         self._labels = np.array([label.encode() for label in network.labels], np.object_)

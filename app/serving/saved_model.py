@@ -22,6 +22,7 @@ class SavedModel:
         Exception: whatever TensorFlow has against it.
     """
 
+    platform = "tensorflow_savedmodel"  # in the words of the Open Inference Protocol
     threads = os.cpu_count() or 1  # what is decoded in one is so beside the network of another
 
     def __init__(self, version: Path) -> None:

@@ -107,8 +107,8 @@ def test_a_path_leads_where_tensorflow_serving_leads(
     check(served, method, target, body, status, expected)
 
 
-def test_what_is_outside_of_v1_is_not_there_and_head_is_malformed(served: Starlette) -> None:
-    answer = ask(served, "GET", "/v2/models/m")
+def test_what_no_contract_has_is_not_there_and_head_is_malformed(served: Starlette) -> None:
+    answer = ask(served, "GET", "/v3/models/m")
     assert (answer.status_code, answer.headers["content-type"]) == (404, "text/html; charset=utf-8")
     assert ask(served, "HEAD", M).status_code == 400
 
