@@ -76,11 +76,12 @@ def metadata(models: Models, wanted: Wanted, signature_name: str) -> dict[str, A
     Raises:
         RefusedError: there is no such version or signature.
     """
-    _, servable = _find(models, wanted)
+    number, servable = _find(models, wanted)
     signature = _signature(servable, signature_name)
+    model = models.models.get(wanted.name)  # it may be gone since
     return {
         "name": wanted.name,
-        "versions": [str(number) for number in models.models[wanted.name].available],
+        "versions": list(map(str, model.available if model else [number])),
         "platform": getattr(servable, "platform", "unknown"),  # it is information alone
         "inputs": inference_tensors.metadata(signature.inputs),
         "outputs": inference_tensors.metadata(signature.outputs),

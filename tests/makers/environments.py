@@ -1,5 +1,6 @@
 """Environments with packages that the project's own has not, or has of another version."""
 
+import re
 import subprocess
 import venv
 from pathlib import Path
@@ -8,8 +9,8 @@ import pytest
 
 
 def interpreter_with(requirement: str, request: pytest.FixtureRequest) -> Path:
-    """The interpreter of an environment that has it (`package==version`), made once, in pytest's cache; where that
-    cannot be made, the test is skipped."""
+    """The interpreter of an environment that has it (`package==version`, or `package[extra]==version`), made once, in
+    pytest's cache; where that cannot be made, the test is skipped."""
     folder = request.config.cache.mkdir(requirement.replace("==", "-"))
     python = folder / "bin" / "python"
     if not (folder / "complete").exists():
@@ -17,7 +18,8 @@ def interpreter_with(requirement: str, request: pytest.FixtureRequest) -> Path:
             venv.create(folder, clear=True, with_pip=True)
             pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check", "install", requirement]
             subprocess.run(pip, check=True, capture_output=True, text=True, timeout=600)
-            imported = [str(python), "-c", f"import {requirement.partition('==')[0]}"]
+            (package,) = re.findall(r"^\w+", requirement)
+            imported = [str(python), "-c", f"import {package}"]
             subprocess.run(imported, check=True, capture_output=True, text=True)
         except (subprocess.SubprocessError, OSError) as error:
             said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
