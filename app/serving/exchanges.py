@@ -48,7 +48,7 @@ class Exchange:
         request = Request(scope, receive)
         started = time.perf_counter()
         try:
-            response = await self._response(request)
+            response = await self.response(request)
         except ClientDisconnect:
             return
         client = request.client.host if request.client else "-"
@@ -58,7 +58,7 @@ class Exchange:
             self._let_pages_read(response)
         await response(scope, receive, send)
 
-    async def _response(self, request: Request) -> Response:
+    async def response(self, request: Request) -> Response:
         if request.method == "OPTIONS":
             allowed = re.search("https?://", request.headers.get("origin", ""))
             return json_response("", 200 if allowed else 400)
@@ -82,6 +82,9 @@ class Exchange:
             self.turns.metrics.count(name, "OK")
             return response
         self.turns.metrics.count(name, refusal.code)
+        return self.refused(refusal)
+
+    def refused(self, refusal: RefusedError) -> Response:
         return json_response(json_writing.error(refusal.message), refusal.status, refusal.headers)
 
     def _let_pages_read(self, response: Response) -> None:
@@ -104,7 +107,7 @@ def target(request: Request) -> str:
     return found.decode("latin-1")
 
 
-def json_response(text: str, status: int, headers: dict[str, str] | None = None) -> Response:
+def json_response(text: str, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     try:
         content = text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:  # halves of surrogate pairs, which a request has said

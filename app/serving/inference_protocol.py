@@ -39,7 +39,7 @@ class _Protocol(Exchange):
         return json_response(json.dumps({"ready": self.models.ready}), 200 if self.models.ready else 503)
 
     async def live(self, request: Request) -> Response:
-        return json_response('{"live": true}', 200)
+        return json_response('{"live": true}')
 
     def route(self, method: str, target: str) -> Route:
         path = target.partition("?")[0]
@@ -64,7 +64,7 @@ class _Protocol(Exchange):
         else:
             signature = request.query_params.get("signature_name", DEFAULT)
             told = inference_answering.metadata(self.models, route.wanted, signature)
-        return json_response(json.dumps(told), 200)
+        return json_response(json.dumps(told))
 
     async def _infer(self, request: Request, wanted: Wanted) -> Response:
         started = time.perf_counter()
