@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from app.serving import batches, binary_tensors, json_writing
 from app.serving.json_reading import excerpt, too_big
 from app.serving.refusals import RefusedError
+from app.serving.routes import LARGEST
 from app.serving.signatures import TYPES, TensorInfo
 from app.serving.tensors import as_bytes
 from export import picture_files
@@ -146,12 +147,16 @@ def _name(said: Any, what: str, infos: Mapping[str, TensorInfo]) -> str:
 
 
 def _shape(said: Any, name: str) -> tuple[int, ...]:
-    # Of type int itself: True is no side.
-    if not isinstance(said, list) or len(said) > SIDES or any(type(side) is not int or side < 0 for side in said):
+    if not isinstance(said, list) or len(said) > SIDES or not all(_is_whole(side) for side in said):
         raise RefusedError(
             f"The input {name} has a `shape` of whole numbers from 0, {SIDES} at most, and not {excerpt(said)}."
         )
     return tuple(said)
+
+
+def _is_whole(value: Any) -> bool:
+    """From 0, of 64 bits; true is no number."""
+    return type(value) is int and 0 <= value <= LARGEST
 
 
 def _binary_size(said: Mapping[str, Any], name: str) -> int | None:
@@ -162,7 +167,7 @@ def _binary_size(said: Mapping[str, Any], name: str) -> int | None:
     size = told.get(BINARY)
     if (size is None) != ("data" in said):
         raise RefusedError(f"The input {name} has either `data` or the parameter `{BINARY}`.")
-    if size is not None and (type(size) is not int or size < 0):
+    if size is not None and not _is_whole(size):
         raise RefusedError(f"The `{BINARY}` of the input {name} is a whole number from 0, and not {excerpt(size)}.")
     if told.get("content_type") == "base64":  # MLServer's word for it
         raise RefusedError(f"The input {name} is base64. {NO_BYTES}")

@@ -18,7 +18,7 @@ import pytest
 from starlette.applications import Starlette
 
 from app.artefacts import loading
-from app.serving import examples, inference_answering
+from app.serving import binary_tensors, examples, inference_answering
 from app.serving.application import application
 from app.serving.bodies import Bodies
 from app.serving.inference_tensors import HEADER
@@ -229,6 +229,13 @@ def test_numbers_are_read_wherever_they_lie_behind_the_json(served: Starlette) -
     assert "id" not in answer.json()
 
 
+def test_behind_the_json_a_number_is_where_a_processor_wants_it_and_a_flag_is_one_or_zero() -> None:
+    at_odd_addresses = memoryview(b".." + np.array([1.5, 2.5]).tobytes())[1:17], memoryview(b"" + bytes(17))[1:]
+    for content in at_odd_addresses:
+        assert binary_tensors.read(content, np.dtype(np.float64), [2], "x").flags.aligned
+    assert binary_tensors.read(memoryview(b"\2\0\1"), np.dtype(np.bool_), [3], "x").view(np.uint8).tolist() == [1, 0, 1]
+
+
 def test_a_version_is_asked_by_its_number_or_its_label(served: Starlette) -> None:
     said = request(tensor("x", "FP32", [1], [1]), signature="number")
     for path, number in (("", 3), ("/versions/1", 1), ("/versions/stable", 1)):
@@ -258,7 +265,7 @@ BAD: list[tuple[Any, bytes, str]] = [
     (request(tensor("x", "BF16", [1], [1]), signature="bfloat16"), b"", "The datatype BF16 of the input x is not read"),
     *(
         (request(tensor("x", "FP32", shape, [1])), b"", "The input x has a `shape` of whole numbers from 0")  # type: ignore[arg-type]
-        for shape in ([-1], [1.0], [True], ["1"], None, 1, [1] * 33)
+        for shape in ([-1], [1.0], [True], ["1"], None, 1, [1] * 33, [2**63], [1, 10**4000, 10**4000])
     ),
     (request(tensor("x", "FP32", [2], [1])), b"", "The input x has 1 values, and not those of the shape [2]."),
     (request(tensor("x", "FP32", [2, 2], [[1, 2], [3]])), b"", "is not nested as its shape [2, 2]."),
@@ -288,7 +295,7 @@ BAD: list[tuple[Any, bytes, str]] = [
     (request(tensor("x", "FP32", [1])), b"1234", "has either `data` or the parameter `binary_data_size`."),
     *(
         (request(tensor("x", "FP32", [1], size=size)), b"1234", "is a whole number from 0, and not ")
-        for size in (-4, 4.0, "4", True)
+        for size in (-4, 4.0, "4", True, 2**63)
     ),
     (
         request(tensor("x", "FP32", [1], size=5)),
@@ -296,7 +303,7 @@ BAD: list[tuple[Any, bytes, str]] = [
         "has 5 bytes by its `binary_data_size`, and 4 are left behind",
     ),
     (
-        request(tensor("x", "FP32", [1], size=10**30)),
+        request(tensor("x", "FP32", [1], size=2**62)),
         b"1234",
         "and 4 are left behind the JSON, whose length the header",
     ),
