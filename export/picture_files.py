@@ -72,9 +72,6 @@ def decode(encoded: bytes, limits: Limits = LIMITS) -> Any:
     Raises:
         RefusedError: no such file, a damaged one or one cut short, or beyond the limits.
     """
-    import numpy as np
-    from PIL import Image
-
     kind = kind_of(encoded)
     if kind is None:
         raise RefusedError(UNKNOWN)
@@ -96,8 +93,16 @@ def decode(encoded: bytes, limits: Limits = LIMITS) -> Any:
         )  # before the pixels are read: what stands behind them does not count
         frame = opened.tile[0][1] if kind == "gif" and opened.tile else None
         opened.load()
+        return _upright(opened, frame, orientation)
     except Exception as error:
         raise RefusedError(_reason(kind, encoded, error)) from error
+
+
+def _upright(opened: Any, frame: tuple[int, int, int, int] | None, orientation: int) -> Any:
+    """RGB of what Pillow has loaded; of a GIF `frame` is the part of it that has pixels."""
+    import numpy as np
+    from PIL import Image
+
     image: Image.Image = opened
     if opened.mode.startswith("I"):
         # 16 bits of grey, of which Pillow would cut off all above 255: the graph's decoder takes the upper eight.

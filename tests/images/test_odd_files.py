@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -358,6 +359,16 @@ def test_a_sort_of_jpeg_that_is_not_decoded_is_not_called_damaged(frame: bytes, 
     (note,) = look("a.jpg", content).notes
     assert note[0] == "undecodable"
     assert words in note[1]
+
+
+def test_a_palette_with_more_opacities_than_numbers_is_damaged() -> None:
+    png = encoded(SMALL.convert("P"), "PNG", transparency=0)
+    at = png.index(b"tRNS") - 4
+    chunk = b"tRNS" + bytes(257)
+    of_it = 12 + int.from_bytes(png[at : at + 4], "big")
+    longer = png[:at] + struct.pack(">I", 257) + chunk + struct.pack(">I", zlib.crc32(chunk)) + png[at + of_it :]
+    with pytest.raises(picture_files.RefusedError, match="This file is damaged or cut short"):
+        picture_files.decode(longer)
 
 
 def test_a_damaged_jpeg_is_damaged() -> None:
