@@ -31,6 +31,7 @@ def application(models: Models, turns: Turns) -> Starlette:
     others = inference_protocol.places(models, turns)
     # An object, not a function: it takes all methods.
     app = Starlette(routes=[*health, *pages, *others, Route("/{path:path}", rest)])
+    app.router.redirect_slashes = False
     app.router.default = rest  # of a path with an end of a line in it, which is no path to the route
     return app
 

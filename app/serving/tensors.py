@@ -13,6 +13,7 @@ from app.serving.refusals import RefusedError
 from app.serving.signatures import TYPES, TensorInfo
 
 B64 = "b64"
+SIDES = 64  # of a tensor: NumPy has no more
 # What is accepted: Python's types of a JSON value, and the range of whole numbers. The small integers are not looked at
 # more closely than int32, and wrap around.
 WHOLE = frozenset({int})
@@ -162,6 +163,8 @@ class _Values:
     def tensor(self, shape: tuple[int, ...]) -> NDArray[Any]:
         if self.info.dtype not in TYPES:  # and there were no values, which would have been refused
             raise RefusedError(f"Conversion of JSON Value: [] to type: {self.info.short}", "UNIMPLEMENTED")
+        if len(shape) > SIDES:
+            raise RefusedError(f"A tensor has {SIDES} dimensions at most, and this one {len(shape)}.")
         kind = TYPES[self.info.dtype][1]
         if kind is np.object_:
             array = np.empty(len(self.found), np.object_)

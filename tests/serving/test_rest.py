@@ -1,5 +1,6 @@
 """TensorFlow Serving's contract over HTTP, line by line: status, parsed JSON, and what an error names."""
 
+import asyncio
 import base64
 import gzip
 import json
@@ -111,6 +112,17 @@ def test_what_no_contract_has_is_not_there_and_head_is_malformed(served: Starlet
     answer = ask(served, "GET", "/v3/models/m")
     assert (answer.status_code, answer.headers["content-type"]) == (404, "text/html; charset=utf-8")
     assert ask(served, "HEAD", M).status_code == 400
+
+
+def test_a_target_without_a_path_is_not_there_and_nobody_is_sent_elsewhere(served: Starlette) -> None:
+    scope = {"type": "http", "method": "GET", "path": "", "raw_path": b"", "query_string": b"a", "headers": []}
+    sent: list[Any] = []
+
+    async def send(part: Any) -> None:
+        sent.append(part)
+
+    asyncio.run(served(scope | {"server": ("127.0.0.1", 1), "scheme": "http"}, None, send))  # type: ignore[arg-type]
+    assert sent[0]["status"] == 404
 
 
 AVAILABLE = {"state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
@@ -251,6 +263,8 @@ REFUSED: list[tuple[str, str]] = [
         f"{element(0)}Encountered list at unexpected size: 1 at level: 1 expected size: 2",
     ),
     ('{"instances": [[1, [2]]]}', f"{element(0)}Encountered list at unexpected level: 1 expected < 1"),
+    (f'{{"instances": [{"[" * 64}1{"]" * 64}]}}', "A tensor has 64 dimensions at most, and this one 65."),
+    (f'{{"inputs": {"[" * 65}1{"]" * 65}}}', "A tensor has 64 dimensions at most, and this one 65."),
     (
         '{"instances": [[[1], 2]]}',
         f"{element(0)}JSON Value: 2 found at incorrect level: 2 in the JSON DOM. Expected at level: 2",
