@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MOST = 500
@@ -10,10 +11,36 @@ SECONDS = 10.0  # from a connection, or an answer on it, until the headers of th
 FULL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
+class _Strict(h11.Connection):
+    """Takes no request that says its end in two ways: what is behind it may be hidden from whoever is between, and
+    would be answered here (RFC 9112, 6.1)."""
+
+    def next_event(self) -> Any:
+        event = super().next_event()
+        if isinstance(event, h11.Request) and {b"content-length", b"transfer-encoding"} <= dict(event.headers).keys():
+            raise h11.RemoteProtocolError("both Content-Length and Transfer-Encoding")
+        return event
+
+
 class Connection(H11Protocol):
     """Uvicorn's, which has neither bound: it closes a connection only while nothing at all is said after an answer."""
 
     _due: asyncio.TimerHandle | None = None
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._most = self.config.h11_max_incomplete_event_size or 2**14  # h11's own
+        self.conn = _Strict(h11.SERVER, self._most)
+
+    def data_received(self, data: bytes) -> None:
+        """In parts: how many headers there are is asked only of those that have not ended with what has come."""
+        if self.conn.their_state is h11.SEND_BODY:
+            super().data_received(data)
+            return
+        size = self._most + 1  # one more than there may be without an end
+        for at in range(0, len(data), size):
+            if not self.transport.is_closing():
+                super().data_received(data[at : at + size])
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
