@@ -90,6 +90,12 @@ class Turns:
         except asyncio.CancelledError:  # its client is gone, or the server ends, which what waits would keep from it
             given_up = True
             raise
+        except RefusedError as refusal:
+            # Without the frames in which it was raised, which hold all that was read; they and the future hold each
+            # other, until a garbage collection that may come after many requests.
+            raise refusal.with_traceback(None) from None
+        finally:
+            del future
 
     async def room(self) -> None:
         """To be asked before a body is read.

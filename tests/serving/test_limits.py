@@ -1,9 +1,11 @@
 """What a request may cost, who may ask, and what is told of it."""
 
 import asyncio
+import gc
 import gzip
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -324,3 +326,21 @@ def test_no_path_of_a_request_leads_to_a_file(target: str, monkeypatch: pytest.M
         assert list(answer.json()) == ["error"]
     else:
         assert answer.text == "<h1>Not Found</h1>"
+
+
+@pytest.mark.parametrize("signature", ["float", "fails"])
+def test_what_a_request_held_is_free_when_it_is_answered_or_refused(signature: str) -> None:
+    held: list[weakref.ref[Any]] = []
+
+    class Looks(Echo):
+        def run(self, signature: str, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+            held.append(weakref.ref(inputs["x"]))
+            return super().run(signature, inputs)
+
+    app = serve(Looks())
+    gc.disable()  # what waits for it would be there for minutes
+    try:
+        ask(app, "POST", PREDICT, f'{{"signature_name": "{signature}", "instances": [1]}}')
+        assert [each() for each in held] == [None]
+    finally:
+        gc.enable()
