@@ -59,6 +59,13 @@ class Connection(H11Protocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self._expect_nothing()
 
+    def send_400_response(self, msg: str) -> None:
+        """Of a request whose end was none this is the answer: it gets no other."""
+        super().send_400_response(msg)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+
     def on_response_complete(self) -> None:
         self._expect_headers()
         super().on_response_complete()

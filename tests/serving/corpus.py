@@ -656,6 +656,7 @@ HTTP: list[Case] = [
     Case("a coding spelled otherwise", lengths("Transfer-Encoding: xchunked\n", chunks(ONE)), (400,)),
     Case("a coding twice", lengths(CHUNKED * 2, chunks(ONE)), (400,)),
     Case("a blank before the colon", lengths("Transfer-Encoding : chunked\n", chunks(ONE)), (400,)),
+    Case("a bad chunk where none is read", bare(f"GET {M} HTTP/1.1\nHost: a\n{CHUNKED}\nzz\n"), (400,)),
     Case("no length", lengths("", ONE), (400,), "The document is empty"),
     Case("a length below nothing", lengths("Content-Length: -1\n"), (400,)),
     Case("a length with a sign", lengths("Content-Length: +18\n"), (400,)),
