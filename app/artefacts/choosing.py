@@ -6,6 +6,7 @@ from pathlib import Path
 
 from app.artefacts import installed, version_folders
 from app.artefacts.processor import processor
+from app.program import paths
 from app.program.errors import UserError
 from app.program.progress import console
 from export import certificate
@@ -30,7 +31,7 @@ def meant(model: Path, artefact: str | None = None) -> Path:
             raise UserError(f"{model} is no run, no export and no file of one; those end in {', '.join(FORMATS)}.")
         found = {model.name: model}
         installed.check(str(model), [installed.RUNTIMES[model.suffix]])
-    elif (model / "classifier.json").is_file():
+    elif paths.is_run(model):
         found = {}
     else:
         return _of_version(version_folders.newest(model), artefact)

@@ -16,7 +16,8 @@ def serve(
         Path | None,
         typer.Argument(
             metavar="[EXPORT]",
-            help="An export: its name, or the root with those of several networks, or one version folder.",
+            help="An export: its name, or the root with those of several networks, or one version folder. Or a run "
+            "folder, whose own network answers then.",
         ),
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 is any that is free.")] = 8501,
@@ -78,6 +79,8 @@ def serve(
 ) -> None:
     """Answer over HTTP, or gRPC too, as TensorFlow Serving does: predict, classify, status, metadata, metrics.
 
+    And a page to try the network on: at http://localhost:8501/.
+
     Ctrl-C and SIGTERM end it when all requests that are there have been answered.
     """
     if (export_ is None) == (config_file is None):
@@ -113,6 +116,7 @@ def serve(
         for name, url in prepared.urls.items():
             numbers = ", ".join(map(str, prepared.models.models[name].available))
             output.print(f"Serving {name}, version {numbers}, at {url}{also}", soft_wrap=True)
+        output.print(f"Try it on the page {url.partition('/v1/')[0]}/", soft_wrap=True)
 
     with prepared.watching:
         server.run(prepared.application, prepared.listening, ready, prepared.grpc)

@@ -12,6 +12,7 @@ from app.artefacts import loading, predicting
 from app.images import decoding
 from app.images.decoding import reason
 from app.images.finding import pictures
+from app.program.paths import is_run
 from app.program.progress import Watch
 
 Answer = list[tuple[str, float]]
@@ -25,7 +26,7 @@ def predict(model: Path, paths: Sequence[Path], top: int, watch: Watch) -> list[
         UserError: a path that does not exist; a folder without pictures.
     """
     files = pictures(paths)
-    answer, names = (_run if (model / "classifier.json").is_file() else _export)(model)
+    answer, names = (_run if is_run(model) else _export)(model)
     rows: list[dict[str, Any]] = []
     for file in watch(files, len(files), "Predicting"):
         try:

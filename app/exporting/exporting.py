@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from app.artefacts.version_folders import clear, numbers
 from app.exporting import certifying, failures, quantised_files, quantizing, runtimes
+from app.program import paths
 from app.program.errors import UserError
 from app.program.files import whole
 from app.program.progress import Watch, console, unwatched
@@ -92,7 +93,7 @@ def export(
     for place in (to, root):
         if place.exists() and not place.is_dir():
             raise UserError(f"{place} exists and is not a folder; choose another --to. Nothing was written.")
-    if (root / "classifier.json").exists():
+    if paths.is_run(root):
         raise UserError(f"{root} is a run folder; export to another folder, as in --to exports. Nothing was written.")
     number = version or max(numbers(root), default=0) + 1
     target = root / str(number)

@@ -80,10 +80,24 @@ def overlay(axis: Axes, picture: NDArray[np.uint8], heat: NDArray[np.float64]) -
     if rows > heat.shape[0] or columns > heat.shape[1]:
         share = [max(1.0, new / old) for new, old in zip((rows, columns), heat.shape, strict=True)]
         heat = scipy.ndimage.zoom(heat, share, order=1, mode="nearest", grid_mode=True)
+    axis.imshow(_dark(picture), cmap="gray", vmin=0, vmax=255, interpolation=PIXELS[max(rows, columns) < MOST])
+    axis.imshow(_colours(heat), extent=(-0.5, columns - 0.5, rows - 0.5, -0.5))
+
+
+def laid_over(picture: NDArray[np.uint8], heat: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """The same as pixels, uint8 RGB (height, width, 3), where both are of one size."""
+    colours = _colours(heat)
+    opacity = colours[..., 3:]
+    return np.rint(_dark(picture)[..., np.newaxis] * (1 - opacity) + 255 * colours[..., :3] * opacity).astype(np.uint8)
+
+
+def _dark(picture: NDArray[np.uint8]) -> NDArray[np.float64]:
+    return np.asarray(0.6 * picture.mean(axis=-1))
+
+
+def _colours(heat: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(height, width, 4), 0 to 1: red, green, blue, opacity."""
     heat = np.clip(heat / (np.percentile(heat, BRIGHTEST) or 1.0), 0, 1)
-    axis.imshow(
-        0.6 * picture.mean(axis=-1), cmap="gray", vmin=0, vmax=255, interpolation=PIXELS[max(rows, columns) < MOST]
-    )
     colours = HEAT(heat)
     colours[..., 3] = np.minimum(1, heat / OPAQUE) * 0.85
-    axis.imshow(colours, extent=(-0.5, columns - 0.5, rows - 0.5, -0.5))
+    return np.asarray(colours)

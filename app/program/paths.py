@@ -28,13 +28,17 @@ def check_exists(*paths: str | Path | None) -> None:
             raise UserError(f"{path} does not exist.")
 
 
+def is_run(folder: Path) -> bool:
+    return (folder / "classifier.json").is_file()
+
+
 def check_run(folder: Path) -> None:
     """Raises:
     UserError: it does not exist, or is no run folder.
     """
     if not folder.exists():
         raise UserError(f"{folder} does not exist; `train --to` makes a run folder.")
-    if (folder / "classifier.json").is_file():
+    if is_run(folder):
         return
     if several := runs_in(folder):
         first = f"name one of them, as in {several[0]}"
@@ -45,10 +49,10 @@ def check_run(folder: Path) -> None:
 def runs_in(folder: Path) -> list[Path]:
     """The run folders in a folder that is none, as `train --members` leaves them: by number, others by name. What a
     command that was killed has left unfinished has a name that begins with a dot, and is none."""
-    if not folder.is_dir() or (folder / "classifier.json").is_file():
+    if not folder.is_dir() or is_run(folder):
         return []
     inside = (inner for inner in folder.iterdir() if not inner.name.startswith("."))
-    found = (inner for inner in inside if (inner / "classifier.json").is_file())
+    found = (inner for inner in inside if is_run(inner))
     return sorted(found, key=lambda inner: (not inner.name.isdecimal(), inner.name.zfill(9)))
 
 

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.serving import answering, inference_protocol, metrics, routes
+from app.serving import answering, inference_protocol, metrics, routes, showing
 from app.serving.answering import Answer
 from app.serving.exchanges import Exchange, json_response, target
 from app.serving.models import Models, Wanted
@@ -30,7 +30,7 @@ def application(models: Models, turns: Turns) -> Starlette:
     pages = [Route(path, rest.metrics_page) for path in (metrics.PATH, "/metrics")]
     others = inference_protocol.places(models, turns)
     # An object, not a function: it takes all methods.
-    app = Starlette(routes=[*health, *pages, *others, Route("/{path:path}", rest)])
+    app = Starlette(routes=[*health, *pages, *others, *showing.routes(models, turns), Route("/{path:path}", rest)])
     app.router.redirect_slashes = False
     app.router.default = rest  # of a path with an end of a line in it, which is no path to the route
     return app

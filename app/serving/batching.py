@@ -19,6 +19,7 @@ from app.serving import at_work
 from app.serving.batches import are_rows
 from app.serving.bodies import LATER
 from app.serving.messages import message
+from app.serving.page.shown import Shown
 from app.serving.refusals import RefusedError
 from app.serving.signatures import Servable
 
@@ -212,8 +213,11 @@ class Batched:
     """A version whose requests of one signature become one call, as far as what they ask and get are rows. Those of
     more rows than the largest batch are asked in parts."""
 
+    shown: Shown | None = None
+
     def __init__(self, servable: Servable, parameters: Parameters) -> None:
         self.threads, self.signatures = servable.threads, servable.signatures
+        self.platform = getattr(servable, "platform", "unknown")
         self._most = parameters.sizes[-1]
 
         def call(key: Any, inputs: Tensors) -> Tensors:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from app.artefacts import certified, version_folders
+from app.program import paths
 from app.program.errors import UserError
 from app.serving.messages import message
 from app.serving.refusals import RefusedError
@@ -29,7 +30,7 @@ LATEST, ALL = Policy(latest=1), Policy()  # the first is TensorFlow Serving's, w
 
 
 class Served(NamedTuple):
-    """A network. `base` holds its version folders, or is one, with a certificate, which is version 1 then."""
+    """A network. `base` holds its version folders, or is one, with a certificate, or a run: that is version 1 then."""
 
     name: str
     base: Path
@@ -42,7 +43,7 @@ class Served(NamedTuple):
         Raises:
             OSError: the folder cannot be read.
         """
-        if (self.base / certified.CERTIFICATE).is_file():
+        if (self.base / certified.CERTIFICATE).is_file() or paths.is_run(self.base):
             return {1: self.base}
         folders = (folder for folder in sorted(self.base.iterdir()) if folder.name.isdecimal() and folder.is_dir())
         return {int(folder.name): folder for folder in folders}
@@ -62,17 +63,20 @@ def policy(said: str) -> Policy:
 
 
 def of_export(export: Path, versions: str | None = None, labels: Mapping[str, int] | None = None) -> list[Served]:
-    """Of the root of exports every network, of the name of an export this, of a version folder that version.
+    """Of the root of exports every network, of the name of an export this, of a version folder that version; of a run
+    the run.
 
     Raises:
         UserError: there is none; labels, or versions, that are not of one network.
     """
     wanted = LATEST if versions is None else policy(versions)
-    if (export / certified.CERTIFICATE).is_file():
+    of_run = paths.is_run(export)
+    if of_run or (export / certified.CERTIFICATE).is_file():
         if versions is not None:
-            raise UserError(f"{export} is one version; leave out --versions, or name the folder that it is in.")
+            way = "" if of_run else ", or name the folder that it is in"
+            raise UserError(f"{export} is one version; leave out --versions{way}.")
         folder = export.resolve()
-        if folder.name.isdecimal():
+        if folder.name.isdecimal() and not of_run:
             only = Policy(numbers=frozenset({int(folder.name)}))
             return [Served(folder.parent.name, folder.parent, only, labels or {})]
         return [Served(folder.name, folder, ALL, labels or {})]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from app.serving import at_work, batches, examples
 from app.serving.batching import Batcher, Parameters
+from app.serving.page.shown import Shown
 from app.serving.refusals import RefusedError
 from app.serving.signatures import Signature, TensorInfo
 from export import picture_files
@@ -41,16 +42,22 @@ class OfFile:
     `again` loads the file once more: after a failure, of which a runtime may not recover, and after many pixels.
     Without it the network stays. What waits meanwhile becomes one call, of pictures of the same size: two cores take a
     third less for each of eight than for eight one by one. Nothing is padded: a file takes any number, for its time.
+    `decode` makes pixels of a file's bytes, as `picture_files.decode` does.
     """
 
+    shown: Shown | None = None
     threads = 1  # the runtime has threads of its own
 
     def __init__(
-        self, network: Network, again: Callable[[], Network] | None = None, parameters: Parameters | None = None
+        self,
+        network: Network,
+        again: Callable[[], Network] | None = None,
+        parameters: Parameters | None = None,
+        decode: Callable[[bytes], NDArray[Any]] = picture_files.decode,
     ) -> None:
         self.platform = PLATFORMS.get(Path(getattr(network, "path", "")).suffix, "unknown")
         self._answer: Any = network.answer
-        self._again = again
+        self._again, self._decode = again, decode
         self._labels = np.array([label.encode() for label in network.labels], np.object_)
         self._top = min(TOP, len(self._labels))
         self._large = threading.Lock()
@@ -98,7 +105,7 @@ class OfFile:
             scored.append(np.zeros(len(self._labels), np.float32))
             errors.append(b"")
             try:
-                waiting[place] = picture_files.decode(file)
+                waiting[place] = self._decode(file)
             except picture_files.RefusedError as error:
                 errors[place] = str(error).encode()
             pixels = sum(picture.size for picture in waiting.values()) // 3

@@ -3,28 +3,41 @@
 from pathlib import Path
 
 from app.artefacts import certified, choosing, loading
+from app.program import paths, quiet
 from app.program.errors import UserError
 from app.serving import batching
 from app.serving.of_file import OfFile
+from app.serving.page import shown
 from app.serving.signatures import Servable
 from export import runtime_errors
 
 
 def load(folder: Path, artefact: str | None = None) -> Servable:
-    """The network, looked at and warmed up.
+    """The network of a version folder or a run, looked at and warmed up.
 
     Raises:
         UserError: the files are not those that were certified; there is no such artefact, or it does not load.
     """
+    if paths.is_run(folder):
+        choosing.meant(folder, artefact)  # it has none
+        with quiet.tensorflow():
+            from app.serving.of_run import OfRun
+
+        return OfRun(folder)
     check(folder)
     path = choosing.meant(folder, artefact)
     parameters = batching.read(folder.parent)
+    about = shown.of_export(folder)
     try:
         if path.is_dir():
             from app.serving.saved_model import SavedModel
 
-            return batching.Batched(SavedModel(path), parameters)
-        return OfFile(loading.load(path), lambda: loading.load(path), parameters)
+            loaded = batching.Batched(SavedModel(path), parameters)
+            loaded.shown = about
+            return loaded
+        of_file = OfFile(loading.load(path), lambda: loading.load(path), parameters)
+        of_file.shown = about
+        return of_file
     except UserError:
         raise
     except Exception as error:  # every runtime raises what it has

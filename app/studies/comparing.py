@@ -18,7 +18,7 @@ from app.datasets import loading
 from app.datasets.dataset import Data
 from app.networks.cards import CARDS, check_name
 from app.networks.counting import multiply_adds
-from app.program import worker_process
+from app.program import paths, worker_process
 from app.program.errors import UserError
 from app.program.files import write_json
 from app.program.progress import console, watch
@@ -108,7 +108,7 @@ def _begun(to: Path, data_name: str, recipe: Recipe, budget: Budget) -> dict[str
     }
     file = to / "comparison.json"
     if not file.is_file():
-        if to.exists() and not (to.is_dir() and all((each / "classifier.json").is_file() for each in to.iterdir())):
+        if to.exists() and not (to.is_dir() and all(paths.is_run(each) for each in to.iterdir())):
             raise UserError(f"{to} exists and holds no comparison; choose another --to. Nothing in it was touched.")
         return wanted | {"rows": []}
     found = json.loads(file.read_text())

@@ -488,7 +488,7 @@ PATHS: list[Case] = [
     *(
         Case(f"nothing is at {target[:40]}", get(target), (404,), "Not Found")
         for target in (
-            "/",
+            "/page",
             "/v1",
             "/v1models/m",
             "/favicon.ico",
