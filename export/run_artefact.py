@@ -13,6 +13,7 @@ import importlib
 import json
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -99,24 +100,28 @@ class Signatures:
     every signature. Called with the name of one and its inputs it gives the outputs as arrays, by name.
 
     A session keeps what each signature it ran has made of the weights, so every one gets a session of its own, and only
-    the last one is kept.
+    the last one is kept, unless `keep` wants all: then several threads may call.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, keep: bool = False) -> None:
         import tensorflow as tf
 
-        self.new = tf.compat.v1.Session
-        with tf.Graph().as_default() as self.graph, self.new() as self.session:
-            self.known = tf.compat.v1.saved_model.load(self.session, ["serve"], folder).signature_def
-        self.name = ""
+        self.new, self.keep = tf.compat.v1.Session, keep
+        self.sessions: dict[str, Any] = {}
+        self.choosing = threading.Lock()
+        with tf.Graph().as_default() as self.graph, self.new() as session:
+            self.known = tf.compat.v1.saved_model.load(session, ["serve"], folder).signature_def
 
     def __call__(self, name: str, **inputs: Any) -> dict[str, Any]:
-        if name != self.name:
-            self.session.close()
-            self.session, self.name = self.new(graph=self.graph), name
+        with self.choosing:
+            if name not in self.sessions:
+                while self.sessions and not self.keep:
+                    self.sessions.popitem()[1].close()
+                self.sessions[name] = self.new(graph=self.graph)
+            session = self.sessions[name]
         signature = self.known[name]
         given = {signature.inputs[key].name: value for key, value in inputs.items()}
-        return self.session.run({key: info.name for key, info in signature.outputs.items()}, given)
+        return session.run({key: info.name for key, info in signature.outputs.items()}, given)
 
 
 def warm_up(folder: str, signatures: Callable[..., Mapping[str, Any]]) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from app.program import quiet
@@ -28,35 +27,21 @@ class SavedModel:
     def __init__(self, version: Path) -> None:
         with quiet.tensorflow():
             import tensorflow as tf
-            from tensorflow.core.protobuf import saved_model_pb2
 
-            self._tf = tf
-            self._loaded = tf.saved_model.load(str(version))
-            content = saved_model_pb2.SavedModel.FromString((version / "saved_model.pb").read_bytes())
-            names = content.meta_graphs[0].signature_def
-            self.signatures: Mapping[str, Signature] = {name: _signature(said, tf) for name, said in names.items()}
+            self._refusal = tf.errors.OpError
+            self._ask = run_artefact.Signatures(str(version), keep=True)
+            self.signatures: Mapping[str, Signature] = {
+                name: _signature(said) for name, said in self._ask.known.items()
+            }
             run_artefact.warm_up(str(version), lambda signature, **inputs: self.run(signature, inputs))
 
     def run(self, signature: str, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
-        tf = self._tf
-        infos = self.signatures[signature].inputs
         try:
-            given = {
-                name: tf.constant(tensor, getattr(tf, infos[name].short), tensor.shape)
-                for name, tensor in inputs.items()
-            }
-            outputs = self._loaded.signatures[signature](**given)
-            return {name: _array(output) for name, output in outputs.items()}
-        except tf.errors.OpError as error:
+            return self._ask(signature, **inputs)
+        except self._refusal as error:
             code = type(error).__name__.removesuffix("Error")
             code = re.sub(r"(?<!^)(?=[A-Z])", "_", code).upper()
             raise RefusedError(_sentence(error.message), code if code in HTTP else "UNKNOWN") from error
-
-
-def _array(output: Any) -> NDArray[Any]:
-    # Of strings, TensorFlow gives one alone as bytes.
-    array: NDArray[Any] = np.asarray(output.numpy(), np.object_ if output.dtype == "string" else None)
-    return array
 
 
 def _sentence(message: str) -> str:
@@ -65,7 +50,7 @@ def _sentence(message: str) -> str:
     return re.sub(r"\{\{.*?\}\} ?", "", lines[-1]) if lines else "The network cannot answer this."
 
 
-def _signature(said: Any, tf: Any) -> Signature:
+def _signature(said: Any) -> Signature:
     def info(tensor: Any) -> TensorInfo:
         unknown = tensor.tensor_shape.unknown_rank
         shape = None if unknown else tuple(side.size for side in tensor.tensor_shape.dim)

@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from app.artefacts import loading
 from app.program.errors import UserError
 from app.serving import at_work, batches, batching, of_file
 from app.serving.batching import Batched, Batcher, Parameters
@@ -353,3 +354,17 @@ def test_parameters_that_are_none_are_one_sentence(said: str, why: str, tmp_path
         batching.read(tmp_path)
     assert why in str(caught.value)
     assert str(tmp_path / batching.FILE) in str(caught.value)
+
+
+def test_pictures_asked_at_once_of_a_real_file_have_the_answers_that_they_have_alone(exported: Path) -> None:
+    files = [file.read_bytes() for file in sorted((exported / "golden").glob("*.*")) if file.suffix != ".json"]
+    served = OfFile(loading.load(exported / "model.tflite"))
+
+    def ask(file: bytes) -> NDArray[Any]:
+        return served.run("serving_default", {"image_bytes": texts(file)})["scores"]
+
+    alone = [ask(file) for file in files]
+    assert len({tuple(scores[0]) for scores in alone}) > len(files) // 2
+    with ThreadPoolExecutor(8) as pool:
+        for found, wanted in zip(pool.map(ask, files * 3), alone * 3, strict=True):
+            assert found == pytest.approx(wanted, abs=1e-5)

@@ -1,11 +1,15 @@
 """A version that its SavedModel answers, and what protobuf and TensorFlow say of it."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from app.serving.batching import Batched, Parameters
 from app.serving.refusals import RefusedError
 from app.serving.saved_model import SavedModel
 from tests.serving.asking import texts
@@ -52,3 +56,18 @@ def test_what_tensorflow_refuses_is_said_without_its_operations_and_stack(loaded
     with pytest.raises(RefusedError) as caught:
         loaded.run("classify", {"inputs": texts(b"abc")})
     assert (caught.value.status, caught.value.message) == (400, "Could not parse example input, value: 'abc'")
+
+
+def test_several_threads_ask_several_signatures(loaded: SavedModel, exported: Path) -> None:
+    files = [file.read_bytes() for file in sorted((exported / "golden").glob("*.*")) if file.suffix != ".json"]
+    wanted = {"serving_default": "scores", "features": "embedding"}
+    batched = Batched(loaded, Parameters())
+
+    def ask(of: SavedModel | Batched, signature: str, file: bytes) -> NDArray[Any]:
+        return of.run(signature, {"image_bytes": texts(file)})[wanted[signature]]
+
+    questions = [(signature, file) for signature in wanted for file in files] * 2
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda question: ask(batched, *question), questions))
+    for question, found in zip(questions, together, strict=True):
+        assert found == pytest.approx(ask(loaded, *question), abs=1e-5)
