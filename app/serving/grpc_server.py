@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from app.program.errors import UserError
-from app.serving import connections, grpc_answering
+from app.serving import connections, grpc_answering, wire
 from app.serving.grpc_answering import METHODS
 from app.serving.messages import message
 from app.serving.models import Models
@@ -23,6 +23,7 @@ from app.serving.turns import FAILED, Turns, ending
 LONGEST = 1024  # characters of an error; metadata of HTTP/2 has its limits
 HEALTH = ("", "PredictionService", "ModelService", grpc_answering.PREDICTION, grpc_answering.STATUS)
 REFUSING = 1.0  # seconds that refusals have to reach those who still wait at the end
+WATCHING = 50  # calls of Watch at most: each takes the place of a request as long as it lasts
 TOLD = 0.1  # seconds that who watches has to learn that this ends
 LOG = logging.getLogger("app.serving")
 
@@ -135,12 +136,17 @@ class Grpc:
         content = reading.result()
         if not isinstance(content, bytes):
             raise RefusedError("There is no request.")
+        kind = message(f"{grpc_answering.PACKAGE}.{METHODS[method].request}")
         bodies.hold(len(content))
         try:
-            return message(f"{grpc_answering.PACKAGE}.{METHODS[method].request}").FromString(content), len(content)
-        except DecodeError:
+            wire.check(content, kind.DESCRIPTOR)
+            return kind.FromString(content), len(content)
+        except (DecodeError, ValueError, IndexError):
             bodies.free(len(content))
             raise RefusedError(f"This is no {METHODS[method].request}.", "INTERNAL") from None
+        except RefusedError:
+            bodies.free(len(content))
+            raise
 
     async def _in_turn(self, method: str, request: Any, size: int, context: Any) -> Any:
         ask = functools.partial(METHODS[method].answer, self.models, request)
@@ -161,6 +167,8 @@ class _Health(health.aio.HealthServicer):
     async def Watch(self, request: Any, context: Any) -> None:
         task = asyncio.current_task()
         assert task is not None
+        if len(self._watching) >= WATCHING:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{WATCHING} watch already; ask Check.")
         self._watching.add(task)
         try:
             with contextlib.suppress(asyncio.CancelledError):  # so that it ends, for its client too

@@ -1,14 +1,17 @@
 """What a request by gRPC may cost, who may ask, and the end of a server that waits no longer."""
 
 import asyncio
+import random
 import time
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from app.serving import connections, examples, tensor_protos
+from app.serving import connections, examples, grpc_server, tensor_protos, wire
 from app.serving.bodies import Bodies
 from app.serving.examples import of_request
 from app.serving.grpc_answering import METHODS
@@ -17,7 +20,7 @@ from app.serving.models import Model, Models, Version
 from app.serving.refusals import RefusedError
 from app.serving.signatures import Signature, TensorInfo
 from app.serving.turns import Settings, Turns
-from tests.serving.asking import Echo
+from tests.serving.asking import Echo, texts
 from tests.serving.test_grpc import ONE, answer, array, call, predicting, refusal, request, served
 from tests.serving.test_limits import Waits
 
@@ -165,3 +168,79 @@ def test_a_connection_by_grpc_that_says_nothing_is_closed(monkeypatch: pytest.Mo
             assert await call(channel, "Predict", predicting({"x": ONE}))  # which connects again
 
     served(use)
+
+
+def test_who_watches_leaves_room_for_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grpc_server, "WATCHING", 2)
+
+    async def use(channel: Any, _: Grpc) -> None:
+        stub = health_pb2_grpc.HealthStub(channel)
+        watching = [stub.Watch(health_pb2.HealthCheckRequest()) for _ in range(2)]
+        for each in watching:
+            assert (await each.read()).status == health_pb2.HealthCheckResponse.SERVING
+        with pytest.raises(grpc.aio.AioRpcError, match="2 watch already; ask Check"):
+            await stub.Watch(health_pb2.HealthCheckRequest()).read()
+        assert await call(channel, "Predict", predicting({"x": ONE}))
+        watching[0].cancel()
+        while True:
+            another = stub.Watch(health_pb2.HealthCheckRequest())
+            try:
+                assert (await another.read()).status == health_pb2.HealthCheckResponse.SERVING
+                break
+            except grpc.aio.AioRpcError:
+                await asyncio.sleep(0.01)
+        watching[1].cancel()
+        another.cancel()
+
+    served(use)
+
+
+def test_a_message_of_countless_fields_is_refused_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "FIELDS", 1000)
+    asked = predicting({"x": ONE})
+    of_strings = predicting({"x": texts(*[b""] * 1000)}, "string")
+    of_sides = predicting({"x": ONE})
+    for _ in range(1000):
+        of_sides.inputs["x"].tensor_shape.dim.add()
+    packed = predicting({"x": np.ones(1024, np.float32)})
+
+    async def use(channel: Any, _: Grpc) -> None:
+        for many in (of_strings, of_sides):
+            assert await refusal(channel, many) == ("RESOURCE_EXHAUSTED", "The message has more than 1000 fields.")
+        # Numbers in a row are one field, and of a small message nobody counts them.
+        assert await call(channel, "Predict", packed)
+        assert await call(channel, "Predict", asked)
+
+    bodies = Bodies()
+    served(use, turns=Turns(Settings(), bodies))
+    assert bodies.held == 0
+
+
+def test_fields_are_counted_as_protobuf_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What protobuf reads has as many fields as it says, and what it does not read is none here, too."""
+    asked = predicting({"x": np.ones((2, 3), np.float32)}, output_filter=["y"])
+    asked.model_spec.version.value = 2**62
+    content = asked.SerializeToString()
+    kind = type(asked)
+    # The request has 3, its specification 2, the version in it 1; the input 2, its tensor 3, the shape 2, each side 1.
+    monkeypatch.setattr(wire, "FIELDS", 15)
+    wire.check(content, kind.DESCRIPTOR)
+    monkeypatch.setattr(wire, "FIELDS", 14)
+    with pytest.raises(RefusedError, match="more than 14 fields"):
+        wire.check(content, kind.DESCRIPTOR)
+    monkeypatch.setattr(wire, "FIELDS", 60)
+    content += b"\x9a\x3e\x05hello" + b"\x99\x3e" + bytes(8) + b"\x9d\x3e" + bytes(4)  # fields that it does not know
+    kind.FromString(content)
+    wire.check(content, kind.DESCRIPTOR)
+    chance = random.Random(0)
+    known = 0
+    for _ in range(2000):
+        spoilt = bytearray(content)
+        spoilt[chance.randrange(len(spoilt))] = chance.randrange(256)
+        try:
+            kind.FromString(bytes(spoilt))
+        except DecodeError:
+            continue
+        known += 1
+        wire.check(bytes(spoilt), kind.DESCRIPTOR)
+    assert 500 < known < 2000
