@@ -44,10 +44,12 @@ class Client:
             # No user and password: only the token says who asks. And a host that can be looked up.
             known = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc
             (parts.hostname or "").encode("idna")
-        except ValueError:  # of a port that is none, or a name
+            known = known and not re.search(r"[\0-\x20\x7f]", parts.hostname or "")
+            url.encode()
+        except ValueError:  # of a port that is none, a name, or bytes that are no text
             known = False
         if not known or "/v1/models/" not in parts.path:
-            said = re.sub("//[^/]*@", "//...@", url)  # a password is not repeated
+            said = re.sub("//[^/]*@", "//...@", url).encode("utf-8", "replace").decode()  # a password is not repeated
             raise UserError(f"{said} is no address of a network; one is http://127.0.0.1:8501/v1/models/NAME.")
         self.url = url.rstrip("/")
         self._host, self._port, self._seconds = parts.hostname or "", port, seconds
@@ -56,7 +58,7 @@ class Client:
         token = (token or "").strip()
         if re.search(r"[\0\r\n]", token):
             raise UserError("The token for the server has more than one line.")
-        self._headers = {"Authorization": f"Bearer {token}".encode()} if token else {}
+        self._headers = {"Authorization": f"Bearer {token}".encode("utf-8", "surrogateescape")} if token else {}
 
     def predict(self, pictures: Iterable[bytes]) -> Iterator[Row]:
         """A row for each encoded picture, in several requests if they are many; the next is read when it is

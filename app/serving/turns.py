@@ -127,7 +127,7 @@ class Turns:
         if self.settings.token is None:
             return
         scheme, _, said = given.partition(b" ")
-        same = hmac.compare_digest(said.lstrip(b" "), self.settings.token.encode())
+        same = hmac.compare_digest(said.lstrip(b" "), self.settings.token.encode("utf-8", "surrogateescape"))
         if scheme.lower() != b"bearer" or not same:
             headers = {"WWW-Authenticate": "Bearer"}
             raise RefusedError(

@@ -138,6 +138,8 @@ def test_what_a_server_refuses_is_said_with_its_words(url: str) -> None:
         "http://[a/v1/models/m",
         "http://a..b/v1/models/m",
         "http://user:secret@127.0.0.1:8501/v1/models/m",
+        "http://a\0b/v1/models/m",
+        "http://127.0.0.1:8501/v1/models/\udcff",  # bytes of the command line that are no text
     ],
 )
 def test_an_address_of_no_network_is_refused(url: str) -> None:
@@ -243,7 +245,7 @@ def test_a_picture_too_large_for_the_server_costs_its_own_row_alone() -> None:
         assert [row.error is None for row in rows] == [False, True, False]
 
 
-@pytest.mark.parametrize("token", ["sö", "€", " plain\n"])
+@pytest.mark.parametrize("token", ["sö", "€", " plain\n", "\udcff"])
 def test_a_token_is_sent_as_it_is_written_in_its_file(token: str) -> None:
     with serving(OfFile(Brightness()), Settings(token=token.strip())) as url:
         assert len(Client(url, token).status()) == 1
