@@ -64,6 +64,14 @@ def export(
             "the certificate: `predict --artefact auto` takes it.",
         ),
     ] = False,
+    page: Annotated[
+        bool,
+        typer.Option(
+            "--page",
+            help="Also page.html, one file that runs the network in a browser, without a server or a network, and "
+            "checks itself. Its runtime, LiteRT.js, is fetched by npm the first time.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write a SavedModel for TensorFlow Serving and a LiteRT file, or files for ONNX Runtime and OpenVINO, with the
@@ -79,7 +87,7 @@ def export(
         from app.program.progress import watch
     wanted = formats.split(",") if formats is not None else None
     folder, found = exporting.export(
-        runs[0], to, wanted, version, quantize, max_drop, watch, precision, others=runs[1:], name=name
+        runs[0], to, wanted, version, quantize, max_drop, watch, precision, others=runs[1:], name=name, page=page
     )
     if not as_json:
         _print_certificate(f"Exported {folder}", folder, found, as_json)

@@ -14,7 +14,7 @@ from app.artefacts import certified
 from app.artefacts.processor import processor
 from app.datasets import loading
 from app.datasets.dataset import Data, spread
-from app.exporting import carrying, failures, model_card, on_gpu, runtimes
+from app.exporting import carrying, failures, in_browser, litert_js, model_card, on_gpu, page_file, runtimes
 from app.program.errors import UserError
 from app.program.files import digest, write_json
 from app.program.progress import Watch
@@ -36,13 +36,16 @@ def certify(
     quantized: list[dict[str, Any]] | None,
     precision: str,
     watch: Watch,
+    page: bool = False,
 ) -> dict[str, Any]:
-    """Writes golden images, model card and, last, the certificate beside the artefacts in the folder; returns `ok` and
-    `rows`. The golden images are those of the first run; without `data` they are all that is compared.
+    """Writes golden images, the `page` if one is wanted, model card and, last, the certificate beside the artefacts in
+    the folder; returns `ok` and `rows`. The golden images are those of the first run; without `data` they are all that
+    is compared.
 
     Raises:
         ArtefactError: an artefact does not load, does not answer, or says that it has other labels or another
             preprocessing.
+        ConversionError, UserError: see `page_file.write`.
     """
     (folder / "golden").mkdir()
     golden, labels = runs[0].golden, networks[0].labels
@@ -56,12 +59,16 @@ def certify(
     kept = [image | {"probabilities": answer} for (image, _), answer in zip(pictures, reply["answers"], strict=True)]
     write_json(folder / "golden" / "golden.json", kept)
     golden_images = certificate.golden(folder)
+    smaller = [certified.Quantised.model_validate(one) for one in quantized or ()]
+    if page:
+        page_file.write(folder, name, networks[0], runs[0].read_classifier().network, smaller)
     count = min(MOST, max(1, int(1000 * SECONDS / reply["milliseconds"])))
     with tempfile.TemporaryDirectory() as elsewhere:
         held_out = test_images(data, networks, Path(elsewhere), count, watch) if data else []
         rows = [reference_row(runs, labels, golden_images, held_out, reply)]
-        allowed = certified.allowed([certified.Quantised.model_validate(one) for one in quantized or ()])
-        each = reply["milliseconds"]
+        if page and (of_page := in_browser.row(folder, golden_images, labels, smaller)):
+            rows.append(of_page)
+        allowed, each = certified.allowed(smaller), reply["milliseconds"]
         rows += certificate.rows(folder, golden_images, labels, each, precision, held_out, allowed, watch)
     found = {"ok": all(certificate.passes(row) for row in rows), "rows": rows}
     classifiers = [run.read_classifier() for run in runs]
@@ -77,7 +84,7 @@ def certify(
             one.model_dump() | {"versions": classifier.versions}
             for one, classifier in zip(members, classifiers, strict=True)
         ],
-        "versions": runtimes.of_files(folder),
+        "versions": runtimes.of_files(folder) | ({litert_js.CORE: litert_js.VERSION} if page else {}),
         "processor": processor(),
         "labels": labels,
         "labels_en": english,

@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from app.artefacts.version_folders import clear, numbers
-from app.exporting import certifying, failures, quantised_files, quantizing, runtimes
+from app.exporting import certifying, failures, page_file, quantised_files, quantizing, runtimes
 from app.program import paths
 from app.program.errors import UserError
 from app.program.files import whole
@@ -42,6 +42,7 @@ def export(
     *,
     others: Sequence[Path] = (),
     name: str | None = None,
+    page: bool = False,
 ) -> tuple[Path, dict[str, Any]]:
     """Writes `to`/`name`/<version>, the next free version unless one is asked for; returns it and the certificate. The
     version appears whole, after its artefacts gave the trained network's answers, or not at all.
@@ -50,13 +51,15 @@ def export(
     and "ensemble" for several; without `formats` they are `DEFAULT`, and the SavedModel for several.
 
     `quantize` asks for a quantised file beside the float32 one of each format that has such, of at most `max_drop`
-    percentage points less accuracy (see `quantizing.quantize`). `precision` is what the SavedModel computes in.
+    percentage points less accuracy (see `quantizing.quantize`). `precision` is what the SavedModel computes in. `page`
+    asks for a page, too (see `page_file.write`).
 
     Raises:
         UserError: not a finished run; an unknown format or precision, or a format whose packages are not installed;
             labels that do not fit the network; runs with different labels, or several for another file than the
-            SavedModel; a target that exists or cannot be a folder; nothing to quantise, a run without data to measure
-            that on, or that loses too much; a network that a converter cannot take; artefacts that disagree with it.
+            SavedModel; a page without a LiteRT file or without LiteRT.js; a target that exists or cannot be a folder;
+            nothing to quantise, a run without data to measure that on, or that loses too much; a network that a
+            converter cannot take; artefacts that disagree with it.
     """
     folders = [folder, *others]
     formats = formats if formats is not None else DEFAULT[:1] if others else DEFAULT
@@ -71,6 +74,8 @@ def export(
         raise UserError(
             f"{len(folders)} runs are an ensemble, which becomes a SavedModel; leave {single} out of --formats."
         )
+    if page:
+        page_file.check(formats, len(folders))
     runtimes.check_formats(formats)
     if quantize:
         quantizing.check(quantize, formats)
@@ -120,7 +125,7 @@ def export(
             quantized = quantizing.quantize(data, networks[0], beside, formats, quantize, max_drop, watch)
         if only_to_quantize:
             (beside / quantised_files.SOURCES["onnx"]).unlink()
-        found = certifying.certify(runs, networks, beside, root.name, data, quantized, precision, watch)
+        found = certifying.certify(runs, networks, beside, root.name, data, quantized, precision, watch, page)
         if absent := [WRITTEN[format_] for format_ in formats if not (beside / WRITTEN[format_]).is_file()]:
             raise UserError(f"Nothing was exported: {absent[0]} was not written.")
         if not found["ok"]:

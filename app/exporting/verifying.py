@@ -9,7 +9,8 @@ from app.artefacts import certified
 from app.artefacts.certified import CERTIFICATE, Certified
 from app.artefacts.processor import processor
 from app.artefacts.version_folders import newest
-from app.exporting import carrying, certifying, runtimes
+from app.exporting import carrying, certifying, in_browser, runtimes
+from app.exporting.page_file import PAGE
 from app.program.errors import UserError
 from app.program.progress import Watch, unwatched
 from app.run_folder import ensembles
@@ -55,13 +56,17 @@ def verify(path: Path, watch: Watch = unwatched) -> tuple[Path, dict[str, Any]]:
             reply = certifying.ask(networks, [Path(image["file"]).read_bytes() for image in golden])
             rows.append(certifying.reference_row(runs, written.labels, golden, held_out, reply))
             milliseconds = reply["milliseconds"]
+        of_page = {in_browser.ROW} & {row.artefact for row in written.rows}
         try:
+            if of_page and str((version / PAGE).resolve()) in right:
+                in_page = in_browser.row(version, golden, written.labels, written.quantization or ())
+                rows += [in_page] if in_page else []
             asked = (version, golden, written.labels, milliseconds, written.precision, held_out)
             rows += certificate.rows(*asked, certified.allowed(written.quantization), watch)
         except certificate.ArtefactError as error:
             raise UserError(f"{error}{differences(changed, missing, added)}.") from error
     # Of a certificate whose list of files was shortened, too, every artefact has to answer, and none that has no row.
-    answered = {row["artefact"] for row in rows} | {certifying.reference_name(len(runs))}
+    answered = {row["artefact"] for row in rows} | {certifying.reference_name(len(runs))} | of_page
     named = {row.artefact for row in written.rows}
     missing, added = missing or sorted(named - answered), added or sorted(answered - named)
     says = _contradictions(written, rows, there)
