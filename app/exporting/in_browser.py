@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Sequence
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,8 @@ def row(
     source = page_file.source_of(version, quantized)
     given = dict(zip(found["files"], found["answers"], strict=True))
     inside = [image for image in golden if Path(image["file"]).name in given]
-    answers = [given[Path(image["file"]).name] for image in inside]
+    # JSON has no number for what is none.
+    answers = [[nan if one is None else one for one in given[Path(image["file"]).name]] for image in inside]
     reply = {"answers": answers, "milliseconds": found["milliseconds"]}
     precision = page_file.precision_of(source)
     allowed = page_file.allowed_of(source.name, quantized)

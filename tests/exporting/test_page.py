@@ -27,7 +27,7 @@ from app.images.preprocessing import Preprocessing
 from app.program.errors import UserError
 from app.run_folder.folder import Run
 from app.run_folder.trained import Trained
-from export import certificate, fixed_size, picture_files, run_artefact
+from export import certificate, fixed_size, picture_files, quantization, run_artefact, tflite
 from export.on_pixels import ConversionError
 from tests import ROOT
 from tests.makers.exports import forget_the_run
@@ -77,6 +77,43 @@ def test_what_does_not_resize_cannot_be_cut(exported: Path, tmp_path: Path) -> N
     fixed_size.write(exported / "model.tflite", tmp_path / "cut.tflite")
     with pytest.raises(ConversionError, match=r"cut\.tflite does not resize as it should"):
         fixed_size.write(tmp_path / "cut.tflite", tmp_path / "again.tflite")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "prepared",
+    [
+        {"colour": "BGR", "mean": (103.9, 116.8, 123.7), "deviation": (1, 1, 1)},
+        {"aspect": "keep", "crop": 0.875, "resize": "bicubic", "mean": (124, 116, 104), "deviation": (58, 57, 57)},
+        {"antialias": False, "mean": (0, 0, 0), "deviation": (1, 1, 1)},
+    ],
+)
+def test_whatever_prepares_a_picture_stays_in_the_network_of_one_size(
+    prepared: dict[str, Any], trained: Trained, tmp_path: Path
+) -> None:
+    preprocessing = Preprocessing(height=32, width=32, **prepared)
+    tflite.write(trained.model, preprocessing, trained.labels, tmp_path / "model.tflite")
+    whole = run_artefact.tflite(str(tmp_path / "model.tflite"))
+    cut = of_one_size(tmp_path / "model.tflite", tmp_path / "cut.tflite")
+    pixels = np.asarray(PHOTO)
+    answers = cut(preprocessing.resized(pixels).numpy()[None]), whole(pixels[None])
+    assert np.abs(answers[0] - answers[1]).max() <= 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", quantization.KINDS)
+def test_a_quantised_network_is_cut_as_well(
+    kind: quantization.Kind, exported: Path, trained: Trained, samples: list[Array], tmp_path: Path
+) -> None:
+    source, file = exported / "model.tflite", tmp_path / f"model.{kind}.tflite"
+    ranges = quantization.ranges(source, trained.model.name, samples[:8]) if kind == "int8" else None
+    quantization.write(source, kind, file, trained.model.name, ranges)
+    whole, cut = run_artefact.tflite(str(file)), of_one_size(file, tmp_path / "cut.tflite")
+    assert (tmp_path / "cut.tflite").stat().st_size <= file.stat().st_size
+    for pixels in samples:
+        answers = cut(trained.preprocessing.resized(pixels).numpy()[None])[0], whole(pixels[None])[0]
+        # Where a value lies between two integers, the last bit of the resizing decides.
+        assert np.abs(answers[0] - answers[1]).max() <= (1e-5 if kind == "float16" else 0.1)
 
 
 # ---- its scripts
@@ -363,18 +400,19 @@ def with_page(finished_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.fixture
-def browser() -> Iterator[tuple[Page, list[str]]]:
-    """A tab without a network, and what it asks for."""
+def browser(request: pytest.FixtureRequest) -> Iterator[tuple[Page, list[str]]]:
+    """A tab without a network, what it asks for, and its errors among that; a parameter is a list of options."""
     with sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        options = ["--no-sandbox", *getattr(request, "param", ())]
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=options)
         context = opened.new_context(offline=True, viewport={"width": 390, "height": 844})
         tab, requests = context.new_page(), list[str]()
 
-        def note(request: Request) -> None:
-            requests.append(request.url)
+        def note(asked: Request) -> None:
+            requests.append(asked.url)
 
         tab.on("request", note)
-        tab.on("pageerror", lambda error: pytest.fail(f"the page fails: {error}"))
+        tab.on("pageerror", lambda error: requests.append(f"page error: {error}"))
         yield tab, requests
         opened.close()
 
@@ -406,7 +444,9 @@ def test_a_page_checks_itself_and_answers_as_the_device_file_without_a_network(
     tab.wait_for_selector("#check:not(.waiting)", timeout=60_000)
     said = tab.locator("#check").text_content() or ""
     assert said.startswith(f"Checked: {count} of {count} golden pictures are answered as by the trained network;")
-    assert "decoded by this browser" in (tab.locator("#own").text_content() or "")
+    assert (tab.locator("#own").text_content() or "").startswith(
+        "Decoded by this browser, their files change a score by "
+    )
     network = run_artefact.tflite(str(with_page / "model.tflite"))
     for picture in sorted(pictures.rglob("*.*"))[4::9]:
         right = network(picture_files.decode(picture.read_bytes())[None])[0]
@@ -456,6 +496,55 @@ def test_a_page_with_another_networks_weights_says_so(
     tab.wait_for_selector("#check:not(.waiting)", timeout=60_000)
     assert (tab.locator("#check").text_content() or "").startswith("NOT as certified: only ")
     assert tab.locator("#check.bad").evaluate("one => getComputedStyle(one).color") == "rgb(164, 14, 38)"
+
+
+# As a browser says it that has no such instructions: the question is a module of a few bytes.
+NOT_RELAXED = """const instantiate = WebAssembly.instantiate;
+WebAssembly.instantiate = (code, ...rest) =>
+  code.byteLength < 100 ? Promise.reject(new Error("no such instruction")) : instantiate(code, ...rest);"""
+
+
+@pytest.mark.slow
+def test_a_browser_without_relaxed_simd_takes_the_other_build(
+    with_page: Path, browser: tuple[Page, list[str]], tmp_path: Path
+) -> None:
+    tab, _ = browser
+    for script, build in ("", "the fast build"), (NOT_RELAXED, "the build for older browsers"):
+        tab.add_init_script(script)
+        tab.goto((with_page / PAGE).as_uri())
+        tab.wait_for_selector("#check:has-text('Checked: ')", timeout=60_000)
+        assert build in (tab.locator("#runtime").text_content() or "")
+
+
+@pytest.mark.slow
+def test_a_browser_in_which_the_page_does_not_even_begin_is_told(
+    with_page: Path, browser: tuple[Page, list[str]], tmp_path: Path
+) -> None:
+    tab, _ = browser
+    page = (with_page / PAGE).read_text()
+    (tmp_path / PAGE).write_text(page.replace('type="importmap"', 'type="unknown"'))
+    tab.goto((tmp_path / PAGE).as_uri())
+    tab.wait_for_selector("#check.bad")
+    assert tab.locator("#check").text_content() == "This page needs a newer browser."
+
+
+CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("browser", [CAMERA], indirect=True)
+def test_a_camera_takes_a_picture_by_the_keyboard_alone(with_page: Path, browser: tuple[Page, list[str]]) -> None:
+    tab, _ = browser
+    tab.goto((with_page / PAGE).as_uri())
+    tab.wait_for_selector("#camera:visible")
+    for key in "Tab", "Tab", "Enter":
+        tab.keyboard.press(key)
+    tab.wait_for_selector("#take:focus")
+    tab.wait_for_function("() => document.getElementById('video').videoWidth > 0")
+    tab.keyboard.press("Enter")
+    tab.wait_for_selector("#status:has-text('picture: ')", timeout=60_000)
+    assert tab.locator("#scores li").count() == 3
+    assert not tab.locator("#live").is_visible()
 
 
 @pytest.mark.slow

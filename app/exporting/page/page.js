@@ -1,6 +1,8 @@
 // The page itself: the network, its check, and what a user shows it. `resized` and `decoded` stand before it.
 import { loadLiteRt, supportsFeature, Tensor } from "@litertjs/core";
 
+removeEventListener("error", tooOld);
+
 const BUILDS = { relaxed: "the fast build", compat: "the build for older browsers" };
 const BEST = 5;
 const element = (id) => document.getElementById(id);
@@ -69,6 +71,7 @@ async function ask(blob) {
 
 const pause = () => new Promise((go) => setTimeout(go));
 const best = (scores) => scores.indexOf(Math.max(...scores));
+const few = (number) => (number < 1e-3 ? number.toExponential(1) : number.toFixed(3));
 
 // Of two answers: whether the first one's best class is the other's, or as probable, and the largest difference.
 function compared(scores, right) {
@@ -85,7 +88,8 @@ async function check() {
   const say = element("check"), count = facts.golden.length;
   const asked = [], own = [];
   for (const image of facts.golden) {
-    say.textContent = `Checking this page: ${asked.length} of ${count} golden pictures…`;
+    // Not where it would be read aloud.
+    element("own").textContent = `${asked.length} of ${count} golden pictures were asked about.`;
     await pause();
     const found = await inTurn(async () => ask(await blobOf(image.pixels)));
     const apart = compared(found.scores, image.probabilities);
@@ -93,7 +97,7 @@ async function check() {
     // The file as it came, which the browser decodes in its own way.
     try {
       const { scores } = await inTurn(async () => ask(await blobOf(image.original)));
-      own.push({ file: image.file, ...compared(scores, image.probabilities) });
+      own.push({ file: image.file, ...compared(scores, found.scores) });
     } catch (error) {
       own.push({ file: image.file, refused: error.message });
     }
@@ -103,11 +107,10 @@ async function check() {
   const allowed = facts.tolerance ?? 1; // of integers the best class counts alone
   const agreed = asked.filter((one) => one.same && one.difference <= allowed).length;
   const ok = others.length <= facts.may_differ && largest <= allowed;
-  say.classList.remove("waiting");
-  say.classList.toggle("bad", !ok);
+  say.className = ok ? "" : "bad";
   const what = facts.tolerance === null ? "with the trained network's best class" : "as by the trained network";
   const said = `${agreed} of ${count} golden pictures are answered ${what}`;
-  const apart = `largest difference of a score ${largest.toExponential(1)}`;
+  const apart = `largest difference of a score ${few(largest)}`;
   say.textContent = ok
     ? `Checked: ${said}; ${apart}.`
     : `NOT as certified: only ${said}; ${apart}. Do not trust this page in this browser.`;
@@ -124,8 +127,8 @@ function ownDecoding(own) {
   const worst = read.reduce((a, b) => (b.difference > a.difference ? b : a));
   const others = read.filter((one) => !one.same).map((one) => one.file);
   return (
-    `As files, decoded by this browser: the scores differ by at most ${worst.difference.toExponential(1)} (${worst.file}), ` +
-    (others.length ? `and the best class of ${others.join(", ")}.` : "and no best class does.")
+    `Decoded by this browser, their files change a score by at most ${few(worst.difference)} (${worst.file}), ` +
+    (others.length ? `and the best class of ${others.join(", ")}.` : "and no best class.")
   );
 }
 
@@ -136,8 +139,8 @@ function leave(found) {
 
 check().then(leave, (error) => {
   const message = error?.message ?? String(error);
-  element("check").classList.remove("waiting");
-  element("check").classList.add("bad");
+  element("check").className = "bad";
+  element("own").textContent = "";
   element("check").textContent = `The network does not run in this browser: ${message}`;
   leave({ error: message });
 });
