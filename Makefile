@@ -61,6 +61,8 @@ bench: $(READY)
 	.venv/bin/python -m benchmarks.inference
 	.venv/bin/python -m benchmarks.inference --network bn_inception
 	.venv/bin/python -m benchmarks.inference --network bn_inception --side 64
+	.venv/bin/python -m benchmarks.serving --side 64
+	.venv/bin/python -m benchmarks.serving --network inception_v3
 	.venv/bin/python -m benchmarks.first_answer
 	.venv/bin/python -m benchmarks.answer_per_row
 	.venv/bin/python -m benchmarks.deep_dream

@@ -1,6 +1,6 @@
 """Networks to measure with, which nobody has to train, and run folders of them.
 
-    python -m benchmarks.calm NETWORK TO [DATA]
+    python -m benchmarks.calm NETWORK TO [DATA] [--side PIXELS]
 
 writes the run folder TO of such a network, as if it were trained on DATA, or as if imported.
 
@@ -8,6 +8,7 @@ What a runtime's time depends on, a random network has as well. Only its logits 
 network of a hundred layers are: the last bit of a float32 decides there, and int8 gives noise. `settled` calms them.
 """
 
+import argparse
 import io
 import subprocess
 import sys
@@ -76,11 +77,11 @@ def flatten(model: keras.Model, images: Any) -> None:
         weight.assign(weight * (SPREAD / spread))
 
 
-def run(folder: Path, network: str, data: Data | None = None) -> Run:
-    """A finished run of the network at the size of its publication, as if trained on the data; without data it has a
-    thousand classes, as if imported."""
+def run(folder: Path, network: str, data: Data | None = None, side: int | None = None) -> Run:
+    """A finished run of the network, at the size of its publication unless there is another, as if trained on the data;
+    without data it has a thousand classes, as if imported."""
     keras.utils.set_random_seed(0)
-    side = CARDS[network].side
+    side = side or CARDS[network].side
     labels = data.labels if data else tuple(f"class_{i:03}" for i in range(1000))
     classifier = Classifier(
         network=network,
@@ -119,17 +120,25 @@ def _photographs(side: int) -> Iterable[tuple[bytes, str | None]]:
         yield content.getvalue(), None
 
 
-def run_apart(folder: Path, network: str, data_name: str | None = None) -> Run:
+def run_apart(folder: Path, network: str, data_name: str | None = None, side: int | None = None) -> Run:
     """`run` in a process of its own, whose memory is free afterwards."""
     command = [sys.executable, "-m", "benchmarks.calm", network, str(folder), *([data_name] if data_name else [])]
+    command += ["--side", str(side)] if side else []
     if subprocess.run(command, check=False).returncode:
         raise SystemExit(f"No run of {network} could be made.")
     return Run(folder)
 
 
-def main(network: str, to: str, data_name: str | None = None) -> None:
-    run(Path(to), network, loading.load(data_name, progress.watch) if data_name else None)
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("network")
+    parser.add_argument("to", type=Path)
+    parser.add_argument("data", nargs="?")
+    parser.add_argument("--side", type=int)
+    arguments = parser.parse_args()
+    data = loading.load(arguments.data, progress.watch) if arguments.data else None
+    run(arguments.to, arguments.network, data, arguments.side)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

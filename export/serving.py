@@ -6,6 +6,7 @@ The warm-up requests are inside each version.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -47,11 +48,18 @@ def configuration(name: str) -> dict[str, str]:
     """The files for the folder of the network `name`, file name -> text."""
     return {
         "models.config": _models_config(name),
-        PARAMETERS: _batching_parameters(),
+        PARAMETERS: batching_parameters(),
         "compose.yaml": _compose(name),
         "kubernetes.yaml": kubernetes.deployment(name, IMAGE, _arguments(name)),
         "inferenceservice.yaml": kubernetes.inference_service(name, VERSION, BATCHING, PARAMETERS),
     }
+
+
+def batching_parameters(sizes: Sequence[int] = BATCH_SIZES) -> str:
+    """The text of TensorFlow Serving's file of batches: of these sizes, in rising order."""
+    allowed = "".join(f"allowed_batch_sizes: {size}\n" for size in sizes)
+    limits = {"max_batch_size": sizes[-1], "batch_timeout_micros": TIMEOUT, "max_enqueued_batches": 100}
+    return "".join(f"{key} {{ value: {value} }}\n" for key, value in limits.items()) + allowed
 
 
 def _models_config(name: str) -> str:
@@ -59,12 +67,6 @@ def _models_config(name: str) -> str:
     model = config.model_config_list.config.add()
     model.name, model.base_path, model.model_platform = name, f"/models/{name}", "tensorflow"
     return text_format.MessageToString(config, as_utf8=True)
-
-
-def _batching_parameters() -> str:
-    sizes = "".join(f"allowed_batch_sizes: {size}\n" for size in BATCH_SIZES)
-    limits = {"max_batch_size": BATCH_SIZES[-1], "batch_timeout_micros": TIMEOUT, "max_enqueued_batches": 100}
-    return "".join(f"{key} {{ value: {value} }}\n" for key, value in limits.items()) + sizes
 
 
 def _arguments(name: str) -> list[str]:
