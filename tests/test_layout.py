@@ -31,7 +31,7 @@ ROOMS = {
     "reports": "datasets run_folder networks recipes program",
     "exporting": "artefacts datasets.loading datasets run_folder images program",
     "exporting.foreign": "datasets.loading datasets run_folder images program",
-    "serving": "serving.page artefacts inside run_folder images program",
+    "serving": "serving.page artefacts inside run_folder images networks program",
     "serving.page": "artefacts",
     "artefacts": "images program",
     "inside": "inside.dreams datasets.loading datasets run_folder images networks program",

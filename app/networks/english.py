@@ -3,14 +3,13 @@
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 
+from app.networks import synsets
 from app.program.errors import UserError
 
 
 def names_of(labels: Iterable[str]) -> dict[str, str]:
     """Label -> English name, of those that are synsets."""
-    from models import imagenet  # it brings Keras
-
-    known = imagenet.names()
+    known = synsets.names()
     return {label: known[label] for label in labels if label in known}
 
 

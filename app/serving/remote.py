@@ -6,6 +6,7 @@ from typing import Any
 
 from app.artefacts.predicting import told, unread
 from app.images.finding import pictures
+from app.networks import english
 from app.program.progress import Watch
 from app.serving.client import Client
 
@@ -29,10 +30,13 @@ def predict(url: str, paths: Sequence[Path], top: int, watch: Watch, token: str 
                 unreadable[file] = error.strerror or str(error)
                 yield b""  # so that there is an answer for each
 
+    answers = [row for _, row in zip(watch(files, len(files), "Predicting"), client.predict(contents()), strict=True)]
+    # A server has no place for the English names of synsets.
+    names = english.names_of(label for row in answers for label in row.classes)
     rows = []
-    for file, row in zip(watch(files, len(files), "Predicting"), client.predict(contents()), strict=True):
+    for file, row in zip(files, answers, strict=True):
         if why := unreadable.get(file) or row.error:
             rows.append(unread(file, why))
         else:
-            rows.append(told(file, list(zip(row.classes, row.scores, strict=True))[:top], {}))
+            rows.append(told(file, list(zip(row.classes, row.scores, strict=True))[:top], names))
     return rows

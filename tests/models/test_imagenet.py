@@ -44,6 +44,7 @@ def test_a_thousand_synsets_have_their_english_names() -> None:
 
 
 def test_the_order_is_that_of_tensorflow_datasets() -> None:
+    assert synsets.names() == imagenet.names()
     assert synsets.synsets() == (*imagenet.names(),) == (*synsets.listing("labels.txt"),)
     assert synsets.BACKGROUND == imagenet.BACKGROUND
 

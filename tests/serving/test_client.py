@@ -113,6 +113,19 @@ def test_files_become_the_rows_of_predict(url: str, tmp_path: Path) -> None:
     ]
 
 
+def test_synsets_have_their_english_names_beside_them_as_from_a_run(tmp_path: Path) -> None:
+    class OfImageNet(Brightness):
+        labels = ("n01440764", "n02123045")
+
+    (tmp_path / "a.png").write_bytes(png(255))
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    with serving(OfFile(OfImageNet())) as at:
+        light, broken = remote.predict(at, [tmp_path / "a.png", tmp_path / "b.png"], 2, unwatched)
+    assert light["classes"] == ["n02123045", "n01440764"]
+    assert light["names"] == ["tabby", "tench"]
+    assert "names" not in broken
+
+
 def test_what_a_server_refuses_is_said_with_its_words(url: str) -> None:
     assert [version["state"] for version in Client(url, "secret").status()] == ["AVAILABLE"]
     with pytest.raises(
