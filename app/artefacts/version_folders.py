@@ -19,6 +19,8 @@ def newest(path: Path) -> Path:
         return path
     if not path.exists():
         raise UserError(f"{path} does not exist.")
+    if path.is_file():
+        raise UserError(f"{path} is a file; name the folder of the export, its root or one of its versions.")
     named = [path] if numbers(path) else [inner for inner in _folders(path) if numbers(inner)]
     if len(named) > 1:
         listed = ", ".join(str(folder) for folder in named)

@@ -40,3 +40,11 @@ def test_one_network_or_its_name_or_its_version_is_enough(exports: Path) -> None
 def test_what_does_not_exist_is_not_called_an_empty_export(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nosuch does not exist\.$"):
         version_folders.newest(tmp_path / "nosuch")
+
+
+def test_a_file_is_no_export_without_versions(tmp_path: Path) -> None:
+    (tmp_path / "model.tflite").touch()
+    with pytest.raises(
+        UserError, match=r"model\.tflite is a file; name the folder of the export, its root or one of its"
+    ):
+        version_folders.newest(tmp_path / "model.tflite")
