@@ -110,7 +110,7 @@ def rows(
     limit = LOADING + SLOWER * len(files) * milliseconds / 1000
     compared, shares = [], allowed or {}
     for path, size in watch(found.items(), len(found), "Asking the artefacts"):
-        kind = precision if path == version else _kind(path)
+        kind = precision if path == version else kind_of(path)
         served_in = f", {precision}" if path == version and precision != "float32" else ""
         for name, reply in _run(path, files, limit).items():
             may = shares.get(path.name)
@@ -118,7 +118,7 @@ def rows(
     return compared
 
 
-def _kind(file: Path) -> str:
+def kind_of(file: Path) -> str:
     """Of model.int8.tflite, int8. What says nothing that is known has to answer as float32."""
     said = file.suffixes[0][1:] if len(file.suffixes) > 1 else "float32"
     return said if said in TOLERANCES else "float32"

@@ -29,7 +29,7 @@ ROOMS = {
     "evaluation": "pipeline artefacts datasets.loading datasets run_folder images networks program",
     "pipeline": "datasets images images.formats recipes program",
     "reports": "datasets run_folder networks recipes program",
-    "exporting": "artefacts datasets.loading datasets run_folder images program",
+    "exporting": "serving artefacts datasets.loading datasets run_folder images program",
     "exporting.foreign": "datasets.loading datasets run_folder images program",
     "serving": "serving.page artefacts inside run_folder images networks program",
     "serving.page": "artefacts",

@@ -34,7 +34,7 @@ def meant(model: Path, artefact: str | None = None) -> Path:
     elif paths.is_run(model):
         found = {}
     else:
-        return _of_version(version_folders.newest(model), artefact)
+        return of_version(version_folders.newest(model), artefact)
     if artefact not in (None, AUTO, *found):
         raise UserError(f"{model} is no export, of which '{artefact}' could be taken; leave out --artefact.")
     return model
@@ -59,7 +59,8 @@ def names(version: Path) -> dict[str, Path]:
         raise UserError(f"{error}.") from error
 
 
-def _of_version(version: Path, artefact: str | None) -> Path:
+def of_version(version: Path, artefact: str | None = None) -> Path:
+    """As `meant`, of a version folder, which need not be certified yet."""
     found = names(version)
     if artefact is None and SAVED_MODEL in found:
         return version

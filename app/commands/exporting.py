@@ -151,6 +151,8 @@ def verify(
     folder, found = exporting.verify(export_, watch)
     if found["not_repeated"]:
         console.print(f"Only the golden images were compared: {found['not_repeated']}.")
+    if found["not_served"]:
+        console.print(f"Not asked by REST and gRPC: {found['not_served']}.")
     if found["elsewhere"]:
         console.print(f"{found['elsewhere']}.")
     headline = f"Verified {folder}" if found["ok"] else f"{folder} DISAGREES with its network"

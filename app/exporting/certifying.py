@@ -14,10 +14,10 @@ from app.artefacts import certified
 from app.artefacts.processor import processor
 from app.datasets import loading
 from app.datasets.dataset import Data, spread
-from app.exporting import carrying, failures, in_browser, litert_js, model_card, on_gpu, page_file, runtimes
+from app.exporting import carrying, failures, in_browser, litert_js, model_card, on_gpu, page_file, runtimes, served
 from app.program.errors import UserError
 from app.program.files import digest, write_json
-from app.program.progress import Watch
+from app.program.progress import Watch, console
 from app.run_folder.folder import Run
 from app.run_folder.golden import read_golden, specimens
 from app.run_folder.trained import Trained
@@ -40,7 +40,7 @@ def certify(
 ) -> dict[str, Any]:
     """Writes golden images, the `page` if one is wanted, model card and, last, the certificate beside the artefacts in
     the folder; returns `ok` and `rows`. The golden images are those of the first run; without `data` they are all that
-    is compared.
+    is compared. Where the extra `serve` is installed, what `serve` would take is asked about them by REST and gRPC.
 
     Raises:
         ArtefactError: an artefact does not load, does not answer, or says that it has other labels or another
@@ -70,6 +70,10 @@ def certify(
             rows.append(of_page)
         allowed, each = certified.allowed(smaller), reply["milliseconds"]
         rows += certificate.rows(folder, golden_images, labels, each, precision, held_out, allowed, watch)
+    if (not_served := served.missing()) is None:
+        rows += served.rows(folder, served.usual(folder), golden_images, labels, precision, watch)
+    else:
+        console.print(f"Not asked by REST and gRPC: {not_served}.")
     found = {"ok": all(certificate.passes(row) for row in rows), "rows": rows}
     classifiers = [run.read_classifier() for run in runs]
     measured = json.loads(runs[0].metrics.read_text()) if len(runs) == 1 and runs[0].metrics.is_file() else None
@@ -90,6 +94,7 @@ def certify(
         "labels_en": english,
         "precision": precision,
         "held_out": len(held_out),
+        "not_served": not_served,
         "sha256": {"labels": certified.hash_of(labels), "files": certified.hashes(folder)},
         "quantization": quantized,
         "gpu_delegate": on_gpu.report(folder),

@@ -34,10 +34,12 @@ def write(
         loader=PackageLoader("app.exporting", "."), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.globals["counted"] = counted
+    not_compared = {name for row in rows for name in row["not_compared"]}
     card = environment.get_template("model_card.md.jinja").render(
         name=name,
         # Read with Pillow in an example, so one that Pillow reads.
-        golden=min({path.name for path in (version / "golden").iterdir()} - rows[-1]["not_compared"].keys()),
+        golden=min({path.name for path in (version / "golden").iterdir()} - not_compared),
+        not_compared=len(not_compared),
         classifiers=classifiers,
         figures=figures,
         rows=rows,

@@ -13,6 +13,7 @@ from PIL import Image
 from app.artefacts import certified, choosing, installed, timing
 from app.artefacts.certified import CERTIFICATE
 from app.artefacts.processor import processor
+from app.exporting import served
 from app.program.errors import UserError
 from app.program.progress import Watch, unwatched
 from export import certificate, picture_files, runtime_errors
@@ -80,7 +81,7 @@ def _drops(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         pair = (rows[0], row)
         held_out = all(one["held_out"] for one in pair)
         both = [(one["held_out"] if held_out else one)["accuracy"] for one in pair]
-        if row["precision"] != "float32" and None not in both:
+        if row["precision"] != "float32" and None not in both and not served.is_served(row["artefact"]):
             kind, _, name = row["artefact"].partition(" ")
             of = choosing.SAVED_MODEL if kind == "SavedModel" else choosing.name_of(Path(name))
             found[of] = 100 * (both[0] - both[1])

@@ -9,7 +9,7 @@ from app.artefacts import certified
 from app.artefacts.certified import CERTIFICATE, Certified
 from app.artefacts.processor import processor
 from app.artefacts.version_folders import newest
-from app.exporting import carrying, certifying, in_browser, runtimes
+from app.exporting import carrying, certifying, in_browser, runtimes, served
 from app.exporting.page_file import PAGE
 from app.program.errors import UserError
 from app.program.progress import Watch, unwatched
@@ -22,8 +22,9 @@ def verify(path: Path, watch: Watch = unwatched) -> tuple[Path, dict[str, Any]]:
     """Runs the certificate of an export again, in fresh processes; returns the version folder and the result: `ok`,
     `rows`, the files that are `changed`, `missing` or `added` since the certificate was written, `says`, a sentence
     for everything that a file says otherwise than the certificate, or the certificate than what was found;
-    `not_repeated`, why there is no row of the trained network or of test images, or None; and `elsewhere`, how this
-    processor is another than the certificate's, or None. Golden images that are not those certified are not asked
+    `not_repeated`, why there is no row of the trained network or of test images, or None; `not_served`, why there is
+    none of REST and gRPC, which the certificate has, or None; and `elsewhere`, how this processor is another than the
+    certificate's, or None. Golden images that are not those certified are not asked
     about.
 
     Raises:
@@ -63,11 +64,15 @@ def verify(path: Path, watch: Watch = unwatched) -> tuple[Path, dict[str, Any]]:
                 rows += [in_page] if in_page else []
             asked = (version, golden, written.labels, milliseconds, written.precision, held_out)
             rows += certificate.rows(*asked, certified.allowed(written.quantization), watch)
+            was_served = served.of_rows(version, written.rows)
+            not_served = served.missing() if was_served else None
+            if was_served and not not_served:
+                rows += served.rows(version, was_served, golden, written.labels, written.precision, watch)
         except certificate.ArtefactError as error:
             raise UserError(f"{error}{differences(changed, missing, added)}.") from error
     # Of a certificate whose list of files was shortened, too, every artefact has to answer, and none that has no row.
     answered = {row["artefact"] for row in rows} | {certifying.reference_name(len(runs))} | of_page
-    named = {row.artefact for row in written.rows}
+    named = {row.artefact for row in written.rows if not (not_served and served.is_served(row.artefact))}
     missing, added = missing or sorted(named - answered), added or sorted(answered - named)
     says = _contradictions(written, rows, there)
     says += carrying.disagreements(version, written.name, written.labels, written.labels_en, written.networks)
@@ -79,6 +84,7 @@ def verify(path: Path, watch: Watch = unwatched) -> tuple[Path, dict[str, Any]]:
         "added": added,
         "says": says,
         "not_repeated": not_repeated,
+        "not_served": not_served,
         "elsewhere": _elsewhere(written.processor),
     }
 

@@ -13,13 +13,18 @@ PACKAGES = {
 }
 
 
+def missing() -> list[str]:
+    """The packages of the extra `serve` that are not installed."""
+    return [name for name, module in PACKAGES.items() if importlib.util.find_spec(module) is None]
+
+
 def check() -> None:
     """
     Raises:
         UserError: a package of the extra `serve` is not installed.
     """
-    if missing := [name for name, module in PACKAGES.items() if importlib.util.find_spec(module) is None]:
+    if packages := missing():
         raise UserError(
-            f"`serve` needs {' and '.join(missing)}, which the extra `serve` brings: "
+            f"`serve` needs {' and '.join(packages)}, which the extra `serve` brings: "
             "pip install -c constraints.txt -e '.[app,serve]'."
         )

@@ -6,6 +6,7 @@ from app.artefacts import certified, choosing, loading
 from app.program import paths, quiet
 from app.program.errors import UserError
 from app.serving import batching
+from app.serving.batching import Batched, Parameters
 from app.serving.of_file import OfFile
 from app.serving.page import shown
 from app.serving.signatures import Servable
@@ -25,19 +26,24 @@ def load(folder: Path, artefact: str | None = None) -> Servable:
 
         return OfRun(folder)
     check(folder)
-    path = choosing.meant(folder, artefact)
-    parameters = batching.read(folder.parent)
-    about = shown.of_export(folder)
+    found = artefact_of(choosing.meant(folder, artefact), batching.read(folder.parent))
+    found.shown = shown.of_export(folder)
+    return found
+
+
+def artefact_of(path: Path, parameters: Parameters | None = None, warm: bool = True) -> Batched | OfFile:
+    """An artefact, as `choosing.meant` finds it, whatever its certificate says; a SavedModel may come without its
+    warm-up.
+
+    Raises:
+        UserError: it does not load.
+    """
     try:
         if path.is_dir():
             from app.serving.saved_model import SavedModel
 
-            loaded = batching.Batched(SavedModel(path), parameters)
-            loaded.shown = about
-            return loaded
-        of_file = OfFile(loading.load(path), lambda: loading.load(path), parameters)
-        of_file.shown = about
-        return of_file
+            return Batched(SavedModel(path, warm), parameters or Parameters())
+        return OfFile(loading.load(path), lambda: loading.load(path), parameters)
     except UserError:
         raise
     except Exception as error:  # every runtime raises what it has

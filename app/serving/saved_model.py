@@ -15,7 +15,7 @@ from export import run_artefact
 
 
 class SavedModel:
-    """Loaded, and warmed up by the requests that TensorFlow Serving would send it.
+    """Loaded, and warmed up, unless it is asked once only, by the requests that TensorFlow Serving would send it.
 
     Raises:
         Exception: whatever TensorFlow has against it.
@@ -24,7 +24,7 @@ class SavedModel:
     platform = "tensorflow_savedmodel"  # in the words of the Open Inference Protocol
     threads = os.cpu_count() or 1  # what is decoded in one is so beside the network of another
 
-    def __init__(self, version: Path) -> None:
+    def __init__(self, version: Path, warm: bool = True) -> None:
         with quiet.tensorflow():
             import tensorflow as tf
 
@@ -33,7 +33,8 @@ class SavedModel:
             self.signatures: Mapping[str, Signature] = {
                 name: _signature(said) for name, said in self._ask.known.items()
             }
-            run_artefact.warm_up(str(version), lambda signature, **inputs: self.run(signature, inputs))
+            if warm:
+                run_artefact.warm_up(str(version), lambda signature, **inputs: self.run(signature, inputs))
 
     def run(self, signature: str, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         try:

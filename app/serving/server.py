@@ -69,27 +69,30 @@ def token(file: Path | None) -> str | None:
     return found
 
 
-@contextmanager
-def in_background(application: Starlette, listening: socket.socket) -> Iterator[None]:
-    """Answers within the block, in a thread of this process, and says nothing."""
-    config = _config(application, log_config=None)
-    listening.listen(config.backlog)
-    server = _Server(config)
-    thread = threading.Thread(target=server.run, args=([listening],), name="serving")
-    thread.start()
-    try:
-        yield
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
 class Beside(Protocol):
     """What is answered beside HTTP, in the same loop; it has so many seconds to end."""
 
     async def start(self) -> None: ...
 
     async def stop(self, seconds: float) -> None: ...
+
+
+@contextmanager
+def in_background(application: Starlette, listening: socket.socket, beside: Beside | None = None) -> Iterator[None]:
+    """Answers within the block, in a thread of this process, and says nothing."""
+    config = _config(application, log_config=None)
+    listening.listen(config.backlog)
+    ready = threading.Event()
+    server = _Server(config, ready.set, beside)
+    thread = threading.Thread(target=server.run, args=([listening],), name="serving")
+    thread.start()
+    while thread.is_alive() and not ready.wait(0.1):
+        pass
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 def run(

@@ -14,7 +14,7 @@ from app.artefacts import version_folders
 from app.program.errors import UserError
 from app.serving import configuration, opening, server
 from app.serving.application import application
-from app.serving.models import Models
+from app.serving.models import Model, Models, Version
 from app.serving.refusals import RefusedError
 from app.serving.turns import Settings, Turns
 from app.serving.watching import Watching
@@ -96,3 +96,23 @@ def in_background(export: Path, artefact: str | None = None, tell: Callable[[str
     prepared = prepare(export, artefact, tell=tell)
     with server.in_background(prepared.application, prepared.listening):
         yield next(iter(prepared.urls.values()))
+
+
+@contextmanager
+def uncertified(name: str, artefact: Path) -> Iterator[tuple[str, str]]:
+    """The address of a network for HTTP, and the server's for gRPC, of an artefact whose certificate is not written
+    yet, at which this process answers within the block.
+
+    Raises:
+        UserError: it does not load.
+    """
+    host = "127.0.0.1"
+    servable = opening.artefact_of(artefact, warm=False)
+    models = Models({name: Model({1: Version(servable)}, {})})
+    turns = Turns(Settings())
+    from app.serving.grpc_server import Grpc
+
+    with server.listen(host, 0) as listening, server.listen(host, 0) as of_grpc:
+        grpc = Grpc(models, turns, of_grpc, host)
+        with server.in_background(application(models, turns), listening, grpc):
+            yield f"http://{host}:{listening.getsockname()[1]}/v1/models/{quote(name)}", grpc.address

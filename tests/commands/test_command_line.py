@@ -778,7 +778,17 @@ CERTIFICATE = {
 def test_verify_prints_its_certificate(outcome: Outcome) -> None:
     found = only_json(outcome)
     assert outcome.code == 0
-    assert set(found) == {"ok", "rows", "changed", "missing", "added", "says", "not_repeated", "elsewhere"}
+    assert set(found) == {
+        "ok",
+        "rows",
+        "changed",
+        "missing",
+        "added",
+        "says",
+        "not_repeated",
+        "not_served",
+        "elsewhere",
+    }
     assert found["ok"] is True
     assert [row["artefact"] for row in found["rows"]] == ["trained network", "LiteRT model.tflite"]
     assert all(set(row) == CERTIFICATE for row in found["rows"])

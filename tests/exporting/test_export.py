@@ -74,6 +74,7 @@ from tests.oracles.references import REFERENCES
 Array = np.ndarray[Any, Any]
 LABELS = ("digit", "flower", "temple")
 SIGNATURES = ["SavedModel serving_default", "SavedModel classify", "SavedModel predict_pixels"]
+SERVED = ["REST SavedModel", "gRPC SavedModel"]
 
 
 def noise(model: keras.Model, count: int = 2) -> Array:
@@ -844,8 +845,9 @@ def test_what_was_held_out_is_compared_for_itself() -> None:
 def test_an_export_carries_its_proof(exported: Path, finished_run: Run, trained: Trained) -> None:
     found = json.loads((exported / "certificate.json").read_text())
     assert found["ok"] is True
-    names = ["trained network", *SIGNATURES, "LiteRT model.tflite"]
+    names = ["trained network", *SIGNATURES, "LiteRT model.tflite", *SERVED]
     assert [row["artefact"] for row in found["rows"]] == names
+    assert found["not_served"] is None
     assert found["labels"] == list(LABELS)
     (network,) = found["networks"]
     assert network["network"] == "lenet_bn"
@@ -856,6 +858,9 @@ def test_an_export_carries_its_proof(exported: Path, finished_run: Run, trained:
         assert row_["milliseconds"] > 0
         # Fewer test images than golden ones: these are all of them.
         assert row_["accuracy"] == pytest.approx(figures["top_1"])
+        if row_["artefact"] in SERVED:
+            assert row_["held_out"] is None
+            continue
         assert row_["held_out"]["images"] == figures["count"]
         assert row_["held_out"]["accuracy"] == pytest.approx(figures["top_1"])
     golden = json.loads((exported / "golden" / "golden.json").read_text())
@@ -962,7 +967,7 @@ def test_an_artefact_with_a_row_has_to_answer_whatever_the_list_of_files_says(ex
     _, found = exporting.verify(version)
     assert all(certificate.passes(row) for row in found["rows"])
     assert (found["ok"], found["changed"], found["added"]) == (False, [], [])
-    assert found["missing"] == sorted(SIGNATURES)
+    assert found["missing"] == sorted([*SIGNATURES, *SERVED])
 
 
 @pytest.mark.parametrize(
@@ -978,7 +983,7 @@ def test_the_command_names_the_files_and_fails(
     files: dict[str, Any], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = {"ok": False, "rows": [], "changed": [], "missing": [], "added": [], "says": []} | files
-    found |= {"not_repeated": None, "elsewhere": None}
+    found |= {"not_repeated": None, "not_served": None, "elsewhere": None}
     (tmp_path / "certificate.json").write_text(json.dumps({"networks": []}))
     monkeypatch.setattr(exporting, "verify", lambda *_: (tmp_path, found))
     done = CliRunner().invoke(app, ["verify", str(tmp_path)])

@@ -47,6 +47,6 @@ def forget_the_run(version: Path) -> None:
 
 def _is_there(artefact: str, version: Path) -> bool:
     kind, _, name = artefact.partition(" ")
-    if kind == "SavedModel":
+    if "SavedModel" in (kind, name):  # as it is, or served
         return (version / "saved_model.pb").is_file()
-    return kind not in ("LiteRT", "ONNX", "OpenVINO") or (version / name).is_file()
+    return kind not in ("LiteRT", "ONNX", "OpenVINO", "REST", "gRPC") or (version / name).is_file()
