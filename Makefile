@@ -21,7 +21,7 @@ demo: $(READY)
 	.venv/bin/python -m app export runs/demo --to exports --formats saved_model,tflite,onnx,openvino --quantize int8
 	.venv/bin/python -m app verify exports/demo
 	.venv/bin/python -m app predict exports/demo runs/demo/golden/00.png
-	@echo "Open runs/demo/report.html in a browser. This answers at http://127.0.0.1:8501:"
+	@echo "Open runs/demo/report.html in a browser. This serves the network, and a page to try it at http://127.0.0.1:8501/:"
 	@echo "    .venv/bin/python -m app serve exports/demo --artefact tflite"
 
 # JupyterLab in the folder of the notebooks, installed the first time; its kernels find `app` and `models` in the checkout.
