@@ -84,6 +84,8 @@ ERRORS: list[tuple[list[str], str]] = [
     (["verify", "nosuch"], "nosuch does not exist"),
     (["serve", "nosuch"], "nosuch does not exist"),
     (["serve", "photos"], "photos is not an export: it holds no version folder"),
+    (["serve", "photos/cat"], "photos/cat is not an export: it holds no version folder"),
+    (["serve", "a.txt"], "a.txt is a file; name the folder of the export, its root or one of its versions"),
     (["serve", "six", "--port", "0"], "10 has no readable certificate"),
     (["serve", "six", "--label", "stable"], "'stable' is no label: --label NAME=VERSION, as in --label stable=3"),
     (["explain", "nosuch", "a.txt", "--to", "new"], "nosuch does not exist; `train --to` makes a run folder"),

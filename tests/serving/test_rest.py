@@ -592,6 +592,13 @@ def test_a_bad_picture_spoils_its_own_row_alone_and_alone_is_an_error(
     assert asked(pictures_served, "predict", {"instances": [good]})["predictions"] == [alone]
 
 
+def test_a_picture_as_phones_take_it_is_refused_in_a_sentence(pictures_served: Starlette) -> None:
+    heic = b"\0\0\0\x18ftypheic\0\0\0\0heicmif1" + bytes(2000)
+    body = json.dumps({"instances": [{"b64": base64.b64encode(heic).decode()}]})
+    answer = ask(pictures_served, "POST", "/v1/models/pictures:predict", body)
+    assert (answer.status_code, answer.json()) == (400, {"error": "This is no JPEG, PNG, GIF, WebP or BMP file."})
+
+
 def test_pixels_are_bounded_by_the_header_before_they_are_decoded(pictures_served: Starlette) -> None:
     header = b"IHDR" + (10_000).to_bytes(4, "big") * 2 + b"\x08\x02\x00\x00\x00"
     bomb = b"\x89PNG\r\n\x1a\n\x00\x00\x00\r" + header + zlib.crc32(header).to_bytes(4, "big")
