@@ -69,7 +69,7 @@ def row(
 
 def _opened(program: str, page: Path) -> dict[str, Any] | None:
     """What the page found: see `leave` in page.js; None where it said nothing."""
-    with tempfile.TemporaryDirectory() as profile:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:  # what is being stopped writes into it
         command = [program, "--headless", "--enable-logging=stderr", f"--user-data-dir={profile}"]
         command += ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []  # root has none
         process = subprocess.Popen(
@@ -80,20 +80,21 @@ def _opened(program: str, page: Path) -> dict[str, Any] | None:
             errors="replace",
             start_new_session=True,
         )
+        assert process.stderr is not None
         stopping = threading.Timer(LIMIT, _stop, [process])
         stopping.start()
         try:
-            assert process.stderr is not None
             said = filter(None, map(FOUND.search, process.stderr))
             first = next(said, None)
             return None if first is None else json.loads(first[1])
         finally:
             stopping.cancel()
             _stop(process)
-            process.communicate()
+            process.wait()
+            process.stderr.close()
 
 
 def _stop(process: "subprocess.Popen[str]") -> None:
-    """With what it started, which writes into its profile."""
+    """With all that it started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

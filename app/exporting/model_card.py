@@ -6,6 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from app.exporting.page_file import PAGE
 from app.program.files import whole
 from app.program.shown import counted
 from app.run_folder.classifier import Classifier
@@ -48,6 +49,7 @@ def write(
         onnx_file=_first(version, "*.onnx"),
         openvino_file=_first(version, "*.xml"),
         smaller=[file.name for file in sorted(version.glob("model.*.*")) if file.suffix != ".bin"],
+        page=(version / PAGE).is_file(),
         served=(version / "saved_model.pb").is_file(),
     )
     with whole(version / "README.md") as beside:
