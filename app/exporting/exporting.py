@@ -74,8 +74,6 @@ def export(
         raise UserError(
             f"{len(folders)} runs are an ensemble, which becomes a SavedModel; leave {single} out of --formats."
         )
-    if page:
-        page_file.check(formats, len(folders))
     runtimes.check_formats(formats)
     if quantize:
         quantizing.check(quantize, formats)
@@ -85,6 +83,8 @@ def export(
         raise UserError(f"--precision {precision} is the SavedModel's; add saved_model to --formats.")
     if name is not None and (Path(name).name != name or name == ".."):
         raise UserError(f"--name {name} is not the name of a folder; the folder itself is --to. Nothing was written.")
+    if page:
+        page_file.check(formats, len(folders))
     runs = [Run(folder) for folder in folders]
     networks = ensembles.load(folders)
     for run, trained in zip(runs, networks, strict=True):

@@ -435,7 +435,9 @@ def answer_of(tab: Page, picture: Path) -> dict[str, float]:
 def test_a_page_checks_itself_and_answers_as_the_device_file_without_a_network(
     with_page: Path, browser: tuple[Page, list[str]], trained: Trained, pictures: Path
 ) -> None:
-    row = {row["artefact"]: row for row in json.loads((with_page / "certificate.json").read_text())["rows"]}
+    written = json.loads((with_page / "certificate.json").read_text())
+    assert written["versions"]["@litertjs/core"] == "2.5.3"
+    row = {row["artefact"]: row for row in written["rows"]}
     count = len(certificate.golden(with_page))
     assert row["Chromium page.html"]["images"] == count
     assert row["Chromium page.html"]["max_difference"] <= 1e-4
@@ -457,19 +459,25 @@ def test_a_page_checks_itself_and_answers_as_the_device_file_without_a_network(
 
 
 @pytest.mark.slow
-def test_a_picture_may_be_dropped_and_what_is_none_is_refused(
+def test_a_picture_may_be_dropped_or_pasted_and_what_is_none_is_refused(
     with_page: Path, browser: tuple[Page, list[str]], tmp_path: Path
 ) -> None:
     tab, _ = browser
     tab.goto((with_page / PAGE).as_uri())
-    drop = """([name, bytes]) => {
-        const data = new DataTransfer();
-        data.items.add(new File([Uint8Array.from(bytes)], name));
-        document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
-    }"""
+    made = "const data = new DataTransfer(); data.items.add(new File([Uint8Array.from(bytes)], name));"
+    drop, paste = (
+        f"([name, bytes]) => {{ {made} document.body.dispatchEvent(new {event}); }}"
+        for event in (
+            'DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true })',
+            'ClipboardEvent("paste", { clipboardData: data, bubbles: true })',
+        )
+    )
     tab.evaluate(drop, ["photo.jpeg", list(encoded(PHOTO, "JPEG"))])
     tab.wait_for_selector("#status:has-text('photo.jpeg: ')", timeout=60_000)
     assert tab.locator("#scores li").count() == 3
+    tab.evaluate(paste, ["pasted.png", list(encoded(PHOTO.crop((0, 0, 90, 60)), "PNG"))])
+    tab.wait_for_selector("#status:has-text('pasted.png: ')")
+    assert tab.locator("#picture").evaluate("one => one.decode().then(() => one.naturalWidth)") == 90
     tab.evaluate(drop, ["photo.heic", list(b"\0\0\0\x18ftypheic" + bytes(40))])
     tab.wait_for_selector("#status.bad")
     assert tab.locator("#status").text_content() == (
