@@ -152,7 +152,8 @@ class Watching:
             self._tell_once(served.name, f"{served.base} cannot be looked at: {error.strerror}.")
             return None
         lost = sorted((served.policy.numbers or frozenset()) - folders.keys())
-        self._tell_once(served.name, f"{served.base} has no version {', '.join(map(str, lost))}." if lost else "")
+        numbers = ", ".join(map(str, lost))
+        self._tell_once(served.name, f"{served.base} has no version {numbers} yet." if lost else "")
         return folders
 
     def _load(self, name: str, network: _Network, number: int, folder: Path) -> None:
@@ -164,8 +165,9 @@ class Watching:
                 LOG.exception("%s", folder)
             said = str(error) or type(error).__name__
             network.broken[number] = _Broken(folder, files, said)
-            self._tell(f"Not served: {said}")
+            self._tell_once(str(folder), f"Not served: {said}")
             return
+        self._tell_once(str(folder), "")
         if number in network.loaded:  # of another folder
             network.let_go(number)
         network.loaded[number] = folder, servable
@@ -178,8 +180,9 @@ class Watching:
         available = _wanted(served, network, folders) - _missing(served, network, folders)
         if not available:
             errors = [broken.error for _, broken in sorted(network.broken.items(), reverse=True)]
-            said = errors[0] if errors else f"No version of model {served.name} that is asked for is in {served.base}."
-            raise RefusedError(said, "FAILED_PRECONDITION")
+            there = ", ".join(map(str, sorted(folders))) or "none"
+            none = f"{served.base} has no version of model {served.name} that is asked for; it has {there}."
+            raise RefusedError(errors[0] if errors else none, "FAILED_PRECONDITION")
         for label, number in served.labels.items():
             if number not in available:
                 what = f"Request to assign label to version {number} of model {served.name}"
@@ -222,7 +225,7 @@ class Watching:
     def _publish(self, name: str) -> None:
         others = {other: model for other, model in self._models.models.items() if other != name}
         network, served = self._networks[name], self._config.get(name)
-        if served or network.loaded or network.coming:
+        if served or network.loaded:  # one that is new is told of when it answers: till then all is as before
             others[name] = network.model(served.labels if served else {})
         self._models.models = others
 
@@ -256,10 +259,11 @@ class Watching:
             said = error.message if isinstance(error, RefusedError) else error
             self._tell(f"The configuration stays as it was: {said}")
 
-    def _tell_once(self, name: str, sentence: str) -> None:
-        if sentence and self._told.get(name) != sentence:
+    def _tell_once(self, about: str, sentence: str) -> None:
+        """Until there is something else to say about it."""
+        if sentence and self._told.get(about) != sentence:
             self._tell(sentence)
-        self._told[name] = sentence
+        self._told[about] = sentence
 
 
 def _wanted(served: Served, network: _Network, folders: Mapping[int, Path]) -> set[int]:
