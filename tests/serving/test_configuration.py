@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from app.commands.serving import serve
 from app.program.errors import UserError
 from app.serving import configuration
 from app.serving.configuration import ALL, LATEST, Policy, Served
@@ -81,3 +82,14 @@ def test_what_an_export_writes_for_a_container_names_the_way_to_serve_it_here(tm
     (tmp_path / "flowers").mkdir()
     with pytest.raises(UserError, match=rf"/models/flowers, is no folder .*; `serve {tmp_path}/flowers` serves the ex"):
         read(tmp_path / "flowers", 'name: "flowers" base_path: "/models/flowers" model_platform: "tensorflow"')
+
+
+def test_what_is_served_is_said_in_one_place(tmp_path: Path) -> None:
+    file = tmp_path / "models.config"
+    for export, config_file in ((None, None), (tmp_path, file)):
+        with pytest.raises(UserError, match=r"Say what to serve: EXPORT, or --model-config-file FILE\."):
+            serve(export, config_file=config_file)
+    with pytest.raises(UserError, match="With --model-config-file, versions and labels are said in that file"):
+        serve(None, config_file=file, label=["stable=1"])
+    with pytest.raises(UserError, match="With --model-config-file, versions and labels are said in that file"):
+        serve(None, config_file=file, versions="all")

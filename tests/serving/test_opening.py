@@ -79,6 +79,27 @@ def test_a_notebook_is_told_which_versions_are_not_served(light: Path, capsys: p
     assert capsys.readouterr().out.startswith(f"Not served: {second} has lost model.tflite")
 
 
+def test_networks_of_a_configuration_are_served_together(light: Path, tmp_path: Path) -> None:
+    shutil.copytree(light, light.parent / "2")
+    shutil.copytree(light.parent, tmp_path / "others")
+    file = tmp_path / "models.config"
+
+    def prepared(label: int) -> starting.Prepared:
+        both = f"model_version_policy {{ all {{}} }} version_labels {{ key: 'stable' value: {label} }}"
+        models = [f'name: "a b" base_path: "{light.parent}" {both}', f'name: "others" base_path: "{tmp_path}/others"']
+        configs = "".join(f"config {{ {model} model_platform: 'tensorflow' }}" for model in models)
+        file.write_text(f"model_config_list {{ {configs} }}")
+        return starting.prepare(None, config_file=file)
+
+    found = prepared(1)
+    found.listening.close()
+    assert [url.rpartition("/models/")[2] for url in found.urls.values()] == ["a%20b", "others"]
+    assert {name: model.available for name, model in found.models.models.items()} == {"a b": [1, 2], "others": [2]}
+    assert found.models.find(Wanted("a b", label="stable"))[0] == 1
+    with pytest.raises(UserError, match="to version 3 of model a b, which is not currently available for inference"):
+        prepared(3)
+
+
 def test_a_folder_without_versions_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"is not an export: it holds no version folder. `export RUN --to FOLDER`"):
         configuration.of_export(tmp_path)
