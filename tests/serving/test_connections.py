@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from app.program.errors import UserError
-from app.serving import bodies, connections, server
-from app.serving.turns import DEADLINE
+from app.serving import bodies, connections, server, turns
+from app.serving.turns import DEADLINE, Settings
 from tests.serving.asking import Echo
 from tests.serving.test_client import serving
 from tests.serving.test_limits import Waits, serve
@@ -55,6 +55,24 @@ def test_a_request_whose_headers_are_there_may_take_longer(monkeypatch: pytest.M
         assert waits.begun.wait(10)
         waits.go.set()
         assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("size", [100, 300_000])
+def test_a_request_that_is_refused_before_its_body_is_there_leaves_its_connection(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "PAUSE", 0.01)
+    waits = Waits()
+    predict = "POST /v1/models/m:predict HTTP/1.1\r\nHost: a\r\nContent-Length: "
+    with serving(waits, Settings(waiting=1)) as url, connected(url) as first, connected(url) as second:
+        first.sendall(f'{predict}18\r\n\r\n{{"instances": [1]}}'.encode())
+        assert waits.begun.wait(10)
+        second.sendall(f"{predict}{size}\r\n\r\n".encode() + b" " * 99)
+        assert second.recv(65536).startswith(b"HTTP/1.1 503")
+        second.sendall(b" " * (size - 99) + STATUS)
+        assert second.recv(65536).startswith(b"HTTP/1.1 200")
+        waits.go.set()
+        assert first.recv(65536).startswith(b"HTTP/1.1 200")
 
 
 def test_more_connections_than_there_may_be_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

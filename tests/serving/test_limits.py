@@ -22,6 +22,7 @@ from app.serving.models import Model, Models, Version
 from app.serving.signatures import Servable
 from app.serving.turns import Settings, Turns
 from tests.serving.asking import Echo, ask, asking
+from tests.serving.test_batching import Doubles
 
 PREDICT = "/v1/models/m:predict"
 BODY = '{"instances": [1]}'
@@ -207,6 +208,20 @@ def test_whose_turn_comes_when_nobody_waits_for_it_any_more_is_passed_over(ends:
     assert asyncio.run(asked()) == [*[504 if ends == "late" else 503] * 3, 200]
     assert notes.asked == [1, 4]
     assert bodies.held == 0
+
+
+def test_of_a_request_that_is_late_no_more_parts_are_asked() -> None:
+    doubles = Doubles()
+    app = serve(doubles, Settings(deadline=0.1))
+
+    async def asked() -> list[int]:
+        body = '{"signature_name": "one", "instances": ['
+        late = await asking(app, "POST", PREDICT, f"{body}{', '.join('7' * 100)}]}}")
+        doubles.go.set()
+        return [late.status_code, (await asking(app, "POST", PREDICT, f"{body}1]}}")).status_code]
+
+    assert asyncio.run(asked()) == [504, 200]
+    assert sorted(map(len, doubles.asked)) == [1, 16]
 
 
 def test_a_body_whose_place_was_taken_while_it_came_leaves_its_room() -> None:
