@@ -40,6 +40,7 @@ def predict(models: Models, wanted: Wanted, body: bytes) -> Answer[str]:
     if not signature.inputs:
         raise RefusedError(f"Failed to get input map for signature: {given or 'DEFAULT'}")
     inputs, by_rows = tensors.of_request(request, signature.inputs)
+    del request  # its memory, a multiple of the tensors', is not kept while they wait
     outputs = run(servable, name, inputs)
     return Answer((json_writing.rows if by_rows else json_writing.columns)(outputs), number, name, rows(inputs))
 
@@ -52,6 +53,7 @@ def classify(models: Models, wanted: Wanted, body: bytes) -> Answer[str]:
     request = json_reading.parse(body)
     name = _signature_name(request) or DEFAULT
     serialised = examples.of_request(request)
+    del request
     number, servable = models.find(wanted)
     labels, scores = classes(servable, name, serialised)
     return Answer(json_writing.classes(labels, scores), number, name, len(serialised))

@@ -18,7 +18,7 @@ DEADLINE = 30.0  # seconds, TensorFlow Serving's
 # Requests that are answered at once, most of which wait for a network: two of the largest batches of an export, one of
 # which is collected while the other is answered.
 THREADS = 32
-PLACES = os.cpu_count() or 1  # of these, those that do not wait
+PLACES = min(os.cpu_count() or 1, 4)  # of these, those that do not wait: each may take the memory of a large request
 PAUSE = 0.3  # seconds
 FAILED = "The server failed at this request; its log says how."
 Found = TypeVar("Found")
@@ -98,17 +98,17 @@ class Turns:
             del future
 
     async def room(self) -> None:
-        """To be asked before a body is read.
+        """To be asked before a body is read. Where there is none, there may be some after a while; and those who would
+        ask again at once take less of the time of those who are answered.
 
         Raises:
-            RefusedError: as many as can wait do. It is said after a while: those who ask again at once would take the
-                time of those who are answered.
+            RefusedError: as many as can wait do.
         """
         try:
             self.check_room()
         except RefusedError:
             await asyncio.sleep(PAUSE)
-            raise
+            self.check_room()
 
     def check_room(self) -> None:
         """

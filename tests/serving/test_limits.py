@@ -210,6 +210,36 @@ def test_whose_turn_comes_when_nobody_waits_for_it_any_more_is_passed_over(ends:
     assert bodies.held == 0
 
 
+def test_who_finds_room_after_a_while_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "PAUSE", 0.2)
+    waits = Waits()
+    app = serve(waits, Settings(waiting=1))
+
+    async def asked() -> list[int]:
+        first = asyncio.create_task(asking(app, "POST", PREDICT, BODY))
+        await asyncio.to_thread(waits.begun.wait, 10)
+        second = asyncio.create_task(asking(app, "POST", PREDICT, BODY))
+        await asyncio.sleep(0.02)
+        waits.go.set()
+        return [answer.status_code for answer in await asyncio.gather(first, second)]
+
+    assert asyncio.run(asked()) == [200, 200]
+
+
+def test_while_a_request_waits_for_the_network_its_values_are_not_kept_as_they_were_read() -> None:
+    found: list[int] = []
+
+    class Looks(Echo):
+        def run(self, signature: str, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+            found.append(sum(isinstance(each, list) and len(each) == 1021 for each in gc.get_objects()))
+            return super().run(signature, inputs)
+
+    numbers = ", ".join(["7.5"] * 1021)
+    for body in (f'{{"instances": [[{numbers}]]}}', f'{{"inputs": [{numbers}]}}'):
+        assert ask(serve(Looks()), "POST", PREDICT, body).status_code == 200
+    assert found == [0, 0]
+
+
 def test_of_a_request_that_is_late_no_more_parts_are_asked() -> None:
     doubles = Doubles()
     app = serve(doubles, Settings(deadline=0.1))
