@@ -19,7 +19,8 @@ DEADLINE = 30.0  # seconds, TensorFlow Serving's
 # which is collected while the other is answered.
 THREADS = 32
 PLACES = min(os.cpu_count() or 1, 4)  # of these, those that do not wait: each may take the memory of a large request
-PAUSE = 0.3  # seconds
+# A second: what they take of the time of those who are answered is to be little, however often the others ask again.
+REFUSALS = 300
 FAILED = "The server failed at this request; its log says how."
 Found = TypeVar("Found")
 
@@ -45,7 +46,7 @@ class Turns:
         self.metrics = Metrics()
         self._pool = ThreadPoolExecutor(THREADS, "answering")
         self._places = threading.Semaphore(PLACES)
-        self._waiting = 0
+        self._waiting = self._refusing = 0
 
     async def take(self, ask: Callable[[], Found], done: Callable[[], None], seconds: float | None = None) -> Found:
         """Elsewhere than where requests are read, which goes on; in the order in which they came. `done` is called when
@@ -98,8 +99,8 @@ class Turns:
             del future
 
     async def room(self) -> None:
-        """To be asked before a body is read. Where there is none, there may be some after a while; and those who would
-        ask again at once take less of the time of those who are answered.
+        """To be asked before a body is read. Where there is none there may be some after a while, the longer the more
+        are there to be refused.
 
         Raises:
             RefusedError: as many as can wait do.
@@ -107,7 +108,11 @@ class Turns:
         try:
             self.check_room()
         except RefusedError:
-            await asyncio.sleep(PAUSE)
+            self._refusing += 1
+            try:
+                await asyncio.sleep(self._refusing / REFUSALS)
+            finally:
+                self._refusing -= 1
             self.check_room()
 
     def check_room(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.program.errors import UserError
-from app.serving import bodies, connections, server, turns
+from app.serving import bodies, connections, server
 from app.serving.turns import DEADLINE, Settings
 from tests.serving.asking import Echo
 from tests.serving.test_client import serving
@@ -58,10 +58,7 @@ def test_a_request_whose_headers_are_there_may_take_longer(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("size", [100, 300_000])
-def test_a_request_that_is_refused_before_its_body_is_there_leaves_its_connection(
-    size: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(turns, "PAUSE", 0.01)
+def test_a_request_that_is_refused_before_its_body_is_there_leaves_its_connection(size: int) -> None:
     waits = Waits()
     predict = "POST /v1/models/m:predict HTTP/1.1\r\nHost: a\r\nContent-Length: "
     with serving(waits, Settings(waiting=1)) as url, connected(url) as first, connected(url) as second:
