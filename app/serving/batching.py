@@ -146,13 +146,11 @@ class Batcher:
                 other.woken.set()
 
     def _next(self) -> _Request | None:
-        while self._queue:
-            request = self._queue.popleft()
-            self._waiting -= request.rows
-            if not request.is_given_up():
-                return request
-            request.woken.set()
-        return None
+        if not self._queue:
+            return None
+        request = self._queue.popleft()
+        self._waiting -= request.rows
+        return request
 
     def _companions(self, first: _Request) -> list[_Request]:
         """Those that wait for the same, as they came, up to where least has to be padded."""
