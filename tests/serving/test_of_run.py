@@ -2,6 +2,7 @@
 
 import base64
 import json
+import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from app.serving.application import application
 from app.serving.models import Model, Models, Version
 from app.serving.turns import Settings, Turns
 from tests.serving.asking import ask
+from tests.serving.test_process import WAIT, serving
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,6 +59,14 @@ def test_a_run_shows_what_goes_on_inside(app: Starlette, finished_run: "Run") ->
     assert (look["is_like"], look["like"].split(" is ")[0]) == (True, "To its first layers this picture")
     answer = ask(app, "POST", f"{one}/inside", b"\0\0\0\x18ftypheic")
     assert (answer.status_code, answer.json()) == (400, {"error": "This is no JPEG, PNG, GIF, WebP or BMP file."})
+
+
+def test_the_command_serves_a_run_and_says_where_its_page_is(finished_run: "Run") -> None:
+    with serving(finished_run.folder) as (process, port):
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"Try it on the page http://127.0.0.1:{port}/\n"
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=WAIT) as page:
+            assert b"<title>Try a network</title>" in page.read()
 
 
 def test_an_artefact_of_a_run_is_refused(finished_run: "Run") -> None:

@@ -166,14 +166,12 @@ async function look(file, unsaved, button = null) {
   say("status", `Asking about ${file.name}`);
   show("waiting");
   say("waiting", `Asking about ${file.name} …`);
-  // On a telephone the answer stands below.
-  if (at("said").getBoundingClientRect().top > 0.7 * innerHeight) at("said").scrollIntoView();
+  const below = at("said").getBoundingClientRect().top > 0.7 * innerHeight; // as on a telephone
+  if (below) at("said").scrollIntoView();
   try {
     if (file.size > largest) {
       throw new Refused(`${file.name} has ${file.size.toLocaleString("en")} bytes; at most ${largest.toLocaleString("en")} are decoded.`);
     }
-    picture("given", file, `The picture ${file.name}`);
-    say("given-name", file.name);
     const content = file.size ? await base64(file) : "";
     const body = JSON.stringify({ instances: [{ b64: content }] });
     const started = performance.now();
@@ -182,7 +180,11 @@ async function look(file, unsaved, button = null) {
     const took = performance.now() - started;
     if (late()) return;
     bars(answer, took);
+    // Only now: what the server refuses for its size would cost the browser seconds.
+    picture("given", file, `The picture ${file.name}`);
+    say("given-name", file.name);
     shell(file, unsaved, version);
+    if (below) at("said").scrollIntoView(); // once more: now there is enough below it
   } catch (error) {
     if (!late()) {
       if (error.status === 401) wantToken();
@@ -230,7 +232,7 @@ async function seen(file, version, late) {
   picture("seen", blob, "The picture as the network sees it");
   await at("seen").decode();
   at("seen").classList.toggle("pixels", at("seen").naturalWidth <= SIDE);
-  say("seen-name", `As the network sees it: ${at("seen").naturalWidth} × ${at("seen").naturalHeight}`);
+  say("seen-name", `As the network sees it: ${at("seen").naturalWidth}\u00a0×\u00a0${at("seen").naturalHeight}`);
 }
 
 async function inside(file, version, late) {
