@@ -96,14 +96,12 @@ class _Showing:
 
     async def served(self, request: Request) -> Response:
         """All that can be asked, the newest version of each network first."""
-        listed = []
-        for name in sorted(self.models.models):
-            for number in sorted(self.models.models[name].available, reverse=True):
-                try:
-                    _, servable = self.models.find(Wanted(name, number))
-                except RefusedError:  # gone since
-                    continue
-                listed.append({"name": name, "version": str(number)} | _told(getattr(servable, "shown", None)))
+        listed = [
+            {"name": name, "version": str(number)} | _told(getattr(version.servable, "shown", None))
+            for name, model in sorted(self.models.models.items())
+            for number, version in sorted(model.versions.items(), reverse=True)
+            if version.servable
+        ]
         return JSONResponse({"versions": listed, "largest": picture_files.LIMITS.bytes})
 
     async def example(self, request: Request) -> Response:
