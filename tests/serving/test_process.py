@@ -139,7 +139,7 @@ from concurrent.futures import ThreadPoolExecutor
 for name in ("tensorflow", "keras", "tensorflow_serving"):
     sys.modules[name] = None  # importing it fails from here on
 
-import asyncio, json
+import asyncio, base64, json
 from pathlib import Path
 import httpx
 import app.__main__
@@ -156,7 +156,10 @@ async def ask():
         body = {"signature_name": "classify", "examples": [example]}
         classified = await client.post(f"/v1/models/{name}:classify", json=body)
         metadata = await client.get(f"/v1/models/{name}/metadata")
-        print([answer.status_code for answer in (predicted, classified, metadata)])
+        (served,) = (await client.get("/page/models")).json()["versions"]
+        picture = base64.b64decode(example["image/encoded"]["b64"])
+        seen = await client.post(f"/page/models/{name}/versions/{served['version']}/seen", content=picture)
+        print([answer.status_code for answer in (predicted, classified, metadata, seen)])
 
 asyncio.run(ask())
 """
@@ -167,7 +170,7 @@ def test_a_file_is_served_where_tensorflow_cannot_be_imported(
 ) -> None:
     body = predict(exported).partition(b"\r\n\r\n")[2].decode()
     for artefact in ("tflite", "auto"):
-        assert fresh_process(NEVER, exported, artefact, body) == "[200, 200, 200]\n"
+        assert fresh_process(NEVER, exported, artefact, body) == "[200, 200, 200, 200]\n"
 
 
 def test_a_file_takes_two_seconds_of_a_processor_to_be_ready_and_is_small(exported: Path) -> None:
