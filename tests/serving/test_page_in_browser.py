@@ -351,6 +351,21 @@ def test_of_several_versions_one_can_be_chosen(opened: Opener, exported: Path, p
             assert f"{url}{path}'" in page.inner_text("#curl")
 
 
+def test_english_names_stand_before_their_synsets_and_are_text(opened: Opener, address: str, pictures: Path) -> None:
+    page = opened(address)
+    wait_for_examples(page)
+    told = page.request.get(f"{address}/page/models").json()
+    told["versions"][0]["names"] = {label: f"a <b>{label}</b>" for label in ("digit", "flower", "temple")}
+    page.route("**/page/models", lambda route: route.fulfill(json=told))
+    page.reload()
+    wait_for_examples(page)
+    page.set_input_files("#file", pictures / "flower" / "00.jpg")
+    for label, _ in bars(page):
+        assert page.get_by_text(f"a <b>{label}</b> ({label})", exact=True).is_visible()
+    assert page.locator("#bars b, #examples b").count() == 0
+    assert page.get_by_role("button", name="Example 1: a <b>").is_visible()
+
+
 def test_the_camera_is_offered_only_where_a_browser_has_one_for_pages(opened: Opener, address: str) -> None:
     page = opened(address)
     wait_for_examples(page)
