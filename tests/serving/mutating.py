@@ -97,6 +97,7 @@ ECHO: list[tuple[str, Any]] = [  # the method, and the body
 ]
 LOOKS = ["/v1/models/m", "/v1/models/m/versions/1", "/v1/models/m/metadata", "/v1/models/m/labels/stable/metadata"]
 LOOKS += ["/v1/models", "/v1/health/ready", "/v1/health/live", "/metrics", "/monitoring/prometheus/metrics"]
+LOOKS += ["/v2", "/v2/models/m", "/v2/models/m/versions/stable/ready", "/v2/health/ready"]
 
 
 def of_pictures(rng: random.Random, model: str) -> tuple[str, Any]:
@@ -113,12 +114,44 @@ def of_pictures(rng: random.Random, model: str) -> tuple[str, Any]:
     return f"/v1/models/{model}:{method}", body
 
 
+def of_inference(rng: random.Random, model: str) -> tuple[Request, Any]:
+    """A request of the Open Inference Protocol, and its body, unless bytes follow that."""
+    some = [rng.choice(PICTURES) for _ in range(rng.choice((1, 1, 2)))]
+    draw = rng.random()
+    if draw < 0.4:
+        behind = b"".join(struct.pack("<I", len(one)) + one for one in some)
+        size = {"parameters": {"binary_data_size": len(behind)}}
+        head = json.dumps(
+            {"inputs": [{"name": "image_bytes", "datatype": "BYTES", "shape": [len(some)], **size}]}
+        ).encode()
+        headers = ((b"inference-header-content-length", str(len(head)).encode()),)
+        return Request("POST", f"/v2/models/{model}/infer", headers, head + behind), None
+    tensor: dict[str, Any] = {"name": "x", "datatype": "FP32", "shape": [2, 2], "data": [[1, 2.5], [3, 4]]}
+    body: dict[str, Any] = {"id": "a", "inputs": [tensor], "outputs": [{"name": "y"}], "parameters": {}}
+    if draw < 0.7:
+        kind, value = rng.choice(
+            (("BYTES", "a"), ("INT64", 2**63 - 1), ("UINT8", 255), ("BOOL", True), ("FP64", 1e300))
+        )
+        tensor |= {"datatype": kind, "shape": [1], "data": [value]}
+        name = {"BYTES": "string", "FP64": "double"}.get(kind, kind.lower())
+        body["parameters"] = {"signature_name": name, "binary_data_output": rng.random() < 0.5}
+        model = "m"
+    elif draw < 0.85:
+        tensor |= {"name": "images", "datatype": "UINT8", "shape": [1, 2, 1, 3], "data": [1, 2, 3, 4, 5, 6]}
+        body = {"inputs": [tensor], "parameters": {"signature_name": "predict_pixels"}}
+    else:
+        model = "m"
+    return Request("POST", f"/v2/models/{model}/infer", (), json.dumps(body).encode()), body
+
+
 def valid(rng: random.Random, model: str) -> tuple[Request, Any]:
-    """A request, and its body before it was written, if it has one; of pictures it asks `model`, or a network `m`."""
+    """A request, and its body before it was written, if it is JSON; of pictures it asks `model`, or a network `m`."""
     draw = rng.random()
     if draw < 0.1:
         return Request("GET", rng.choice(LOOKS)), None
-    if draw < 0.45:
+    if draw < 0.25:
+        return of_inference(rng, model)
+    if draw < 0.5:
         method, body = rng.choice(ECHO)
         path = f"/v1/models/m{rng.choice(('', '', '/versions/1', '/labels/stable'))}:{method}"
     else:
@@ -354,7 +387,7 @@ def _of_gzip(rng: random.Random, request: Request, body: Any) -> Request:
     packed = gzip.compress(request.body, rng.randrange(10), mtime=0)
     kinds = (packed, packed[:-1], packed * 2, packed + b"x", zlib.compress(request.body), bytes_of(rng, packed), b"")
     said = rng.choice((b"gzip", b"gzip", b"gzip", b"GZIP", b"x-gzip", b"gzip, gzip", b"deflate", b"identity"))
-    return request._replace(body=rng.choice(kinds), headers=((b"content-encoding", said),))
+    return request._replace(body=rng.choice(kinds), headers=(*request.headers, (b"content-encoding", said)))
 
 
 NAMES = [
@@ -461,8 +494,8 @@ def mutated(rng: random.Random, model: str) -> tuple[str, Request]:
     """What sort of change was made, and what came of it."""
     request, body = valid(rng, model)
     (sort,) = rng.choices(list(OFTEN), list(OFTEN.values()))
-    if body is None and sort != "headers":
-        sort = "path"
+    if body is None and sort not in ("headers", "gzip"):
+        sort = "path" if request.method == "GET" else "body"
     return sort, SORTS[sort](rng, request, body)
 
 
