@@ -87,7 +87,7 @@ def test_of_more_than_can_be_answered_all_that_are_accepted_are_and_the_rest_may
         assert found.keys() == {"200", "503later"}
         assert sum(found.values()) == clients * requests
         assert found["200"] == slow.asked - asked  # nothing was computed for nobody
-        assert found["503later"] > found["200"]
+        assert found["503later"] > clients
         assert memory() - before < GROWTH
         assert (turns.bodies.held, turns._waiting) == (0, 0)
         assert asyncio.run(all_of(port, 1, 10)) == {"200": 10}
