@@ -185,7 +185,8 @@ def test_any_label_and_its_english_name_survive(file: str, tmp_path: Path) -> No
 
 def test_each_file_has_a_row_its_size_its_hash_and_the_versions_of_what_made_it(version: Path) -> None:
     found = json.loads((version / "certificate.json").read_text())
-    network, *rows = found["rows"]
+    network, *rows, rest, grpc = found["rows"]
+    assert (rest["artefact"], grpc["artefact"]) == ("REST model.xml", "gRPC model.xml"), "what `serve` takes first"
     sizes = {path.name: path.stat().st_size for path in version.iterdir()}
     assert [(row["artefact"], row["precision"], row["tolerance"], row["bytes"]) for row in rows] == [
         ("ONNX model.onnx", "float32", 1e-5, sizes["model.onnx"]),
