@@ -81,8 +81,8 @@ def _compose(name: str) -> str:
 
     return f"""# TensorFlow Serving on the newest version beside this file: REST on 8501, gRPC on 8500.
 #     docker compose -f compose.yaml up
-#     curl -s http://localhost:8501/v1/models/{name}:predict \\
-#         -d "{{\\"instances\\": [{{\\"b64\\": \\"$(base64 < picture.jpg | tr -d '\\n')\\"}}]}}"
+#     printf '{{"instances": [{{"b64": "%s"}}]}}' "$(base64 < picture.jpg | tr -d '\\n')" |
+#         curl -s -d @- http://localhost:8501/v1/models/{name}:predict
 services:
   serving:
     image: {IMAGE}

@@ -285,7 +285,7 @@ def test_what_cannot_be_answered_is_said_in_a_sentence(opened: Opener, address: 
 
 def test_a_server_that_is_full_or_gone_is_said(opened: Opener, exported: Path, pictures: Path) -> None:
     prepared = starting.prepare(exported.parent, "tflite")
-    address = prepared.url.partition("/v1/")[0]
+    address = next(iter(prepared.urls.values())).partition("/v1/")[0]
     with server.in_background(prepared.application, prepared.listening):
         page = opened(address)
         wait_for_examples(page)
@@ -307,7 +307,7 @@ def test_where_a_token_is_wanted_the_page_asks_for_it(
     opened: Opener, exported: Path, pictures: Path, tmp_path: Path
 ) -> None:
     prepared = starting.prepare(exported.parent, "tflite", token="se cret")
-    address = prepared.url.partition("/v1/")[0]
+    address = next(iter(prepared.urls.values())).partition("/v1/")[0]
     with server.in_background(prepared.application, prepared.listening):
         page = opened(address)
         page.wait_for_selector("#token:focus")
@@ -337,7 +337,9 @@ def test_where_a_token_is_wanted_the_page_asks_for_it(
 def test_of_several_versions_one_can_be_chosen(opened: Opener, exported: Path, pictures: Path, tmp_path: Path) -> None:
     for number in ("4", "10"):
         shutil.copytree(exported, tmp_path / "net" / number)
-    with starting.in_background(tmp_path / "net", "tflite") as url:
+    prepared = starting.prepare(tmp_path / "net", "tflite", versions="all")
+    url = prepared.urls["net"]
+    with server.in_background(prepared.application, prepared.listening):
         page = opened(url.partition("/v1/")[0])
         wait_for_examples(page)
         assert page.locator("#which option").all_inner_texts() == ["net, version 10", "net, version 4"]
