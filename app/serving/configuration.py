@@ -70,6 +70,8 @@ def of_export(export: Path, versions: str | None = None, labels: Mapping[str, in
         UserError: there is none; labels, or versions, that are not of one network.
     """
     wanted = LATEST if versions is None else policy(versions)
+    if paths.runs_in(export):
+        paths.check_run(export)  # says that one of them is to be named
     of_run = paths.is_run(export)
     if of_run or (export / certified.CERTIFICATE).is_file():
         if versions is not None:

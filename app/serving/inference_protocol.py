@@ -72,7 +72,7 @@ class _Protocol(Exchange):
         packed = request.headers.get("content-encoding", "identity").strip().lower()
         if packed not in (*ENCODINGS, "identity"):
             raise RefusedError(f"A request is packed by {' or '.join(ENCODINGS)} here.", "UNIMPLEMENTED", status=415)
-        self.turns.check_room()
+        await self.turns.room()
         bodies = self.turns.bodies
         body = await bodies.read(request)
 

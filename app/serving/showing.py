@@ -130,7 +130,7 @@ class _Showing:
 
     async def _of_picture(self, request: Request, ask: Callable[[bytes], Any]) -> Any:
         """What is told of the picture that is the body."""
-        self.turns.check_room()
+        await self.turns.room()
         bodies = self.turns.bodies
         body = await bodies.read(request)
         return await self.turns.take(lambda: ask(body), lambda: bodies.free(len(body)))

@@ -86,7 +86,7 @@ ERRORS: list[tuple[list[str], str]] = [
     (["serve", "photos"], "photos is not an export: it holds no version folder"),
     (["serve", "photos/cat"], "photos/cat is not an export: it holds no version folder"),
     (["serve", "a.txt"], "a.txt is a file; name the folder of the export, its root or one of its versions"),
-    (["serve", "six", "--port", "0"], "10 has no readable certificate"),
+    (["serve", "six", "--port", "0"], "six is not a run folder, but a folder of 2: name one of them, as in six/2"),
     (["serve", "six", "--label", "stable"], "'stable' is no label: --label NAME=VERSION, as in --label stable=3"),
     (["explain", "nosuch", "a.txt", "--to", "new"], "nosuch does not exist; `train --to` makes a run folder"),
     (["explain", "six/2", "a.jpg", "--to", "new"], "a.jpg does not exist"),

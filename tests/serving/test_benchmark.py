@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -41,10 +42,9 @@ def test_what_waits_counts_from_when_it_was_due() -> None:
             self.go.wait(0.02)
             return Echo.run(self, signature, inputs)
 
-    with serve(Slow()) as url:  # which answers 50 a second
-        load = at_rate(asked(url), 200, 0.3)
-    assert load.p99 > 300
-    assert load.per_second < 55
+    with serve(Slow()) as url:  # 20 ms each, and at most one by each processor at once
+        load = at_rate(asked(url), 100 * (os.cpu_count() or 1), 0.3)
+    assert load.p50 > 60
 
 
 def test_figures_are_held_against_what_is_wanted() -> None:
