@@ -24,19 +24,19 @@ class Artefact:
     names: Mapping[str, str]
 
 
-def load(path: Path) -> Artefact:
+def load(path: Path, threads: int | None = None) -> Artefact:
     """A file, or the version folder of a SavedModel, as `choosing.meant` finds them. TensorFlow is imported for the
-    second alone.
+    second alone. A file takes so many `threads`, or as many as there are cores.
 
     Raises:
         UserError: there is none; it does not load; it names no classes.
     """
-    return _saved_model(path) if path.is_dir() else _file(path)
+    return _saved_model(path) if path.is_dir() else _file(path, threads)
 
 
-def _file(path: Path) -> Artefact:
+def _file(path: Path, threads: int | None) -> Artefact:
     # LiteRT takes one thread if it is not told; the others as many as there are cores.
-    threads = os.cpu_count() if path.suffix == ".tflite" else None
+    threads = threads or (os.cpu_count() if path.suffix == ".tflite" else None)
     try:
         with quiet.native():
             network = run_artefact.RUNTIMES[path.suffix][1](str(path), threads)

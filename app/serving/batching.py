@@ -8,6 +8,7 @@ import bisect
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,10 +79,9 @@ class _Request:
         self.key, self.inputs, self.are_rows, self.rows = key, inputs, rows is not None, rows or 1
         self.bytes = sum(each.nbytes for each in inputs.values() if each.dtype != np.object_)
         self.task = at_work.now()
-        self.leads = False
-        self.woken = threading.Event()
+        self.answered = threading.Event()
         self.outputs: Tensors = {}
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     def is_given_up(self) -> bool:
         self.error = self.task.given_up() if self.task else None
@@ -89,17 +89,20 @@ class _Request:
 
 
 class Batcher:
-    """`call` is called by at most `at_once` threads, those of the requests: the first of a batch calls for all of it,
-    and then tells the first of the next."""
+    """`call` is called by at most `at_once` threads: by that of a request which finds the network idle, and for those
+    that came meanwhile by others, which go on until nobody waits, so that no network waits for a thread to wake. It is
+    told whether it is called alone, with all cores for it. What is not padded is shared out among the threads; of what
+    is, large batches are cheap."""
 
     def __init__(
-        self, call: Callable[[Any, Tensors], Tensors], parameters: Parameters, at_once: int, pad: bool
+        self, call: Callable[[Any, Tensors, bool], Tensors], parameters: Parameters, at_once: int, pad: bool
     ) -> None:
         self._call, self._parameters, self._at_once, self._pad = call, parameters, at_once, pad
         self._calling = 0
         self._queue: deque[_Request] = deque()
         self._waiting = 0  # rows
         self._lock = threading.Lock()
+        self._going_on = ThreadPoolExecutor(at_once, "network")
 
     def ask(self, key: Hashable, inputs: Tensors, rows: int | None) -> Tensors:
         """What `call` says of `key` and these inputs: so many rows, which it may be asked with others of the same key;
@@ -111,9 +114,9 @@ class Batcher:
         """
         request = _Request(key, inputs, rows)
         with self._lock:
-            if self._calling < self._at_once:
+            idle = not self._calling
+            if idle:
                 self._calling += 1
-                request.leads = True
             else:
                 most = self._parameters.enqueued * self._parameters.sizes[-1]
                 if self._waiting + request.rows > most:
@@ -121,90 +124,114 @@ class Batcher:
                     raise RefusedError(said, "UNAVAILABLE", headers=LATER)
                 self._waiting += request.rows
                 self._queue.append(request)
-        if not request.leads:
-            request.woken.wait()
-        if request.leads:
-            self._lead(request)
+                if self._pad or self._waiting > 1:
+                    self._start_another()
+        if idle:
+            try:
+                self._answer([] if request.is_given_up() else [request], alone=True)
+            finally:
+                following, alone = self._next()
+                if following:
+                    self._going_on.submit(self._go_on, following, alone)
+        else:
+            request.answered.wait()
         if request.error:
             raise request.error
         return request.outputs
 
-    def _lead(self, request: _Request) -> None:
+    def _start_another(self) -> None:
+        """A thread beside those that call, for those that wait, if there may be one. It is called with the lock."""
+        if self._calling < self._at_once:
+            self._calling += 1
+            self._going_on.submit(self._go_on, [], False)
+
+    def _go_on(self, batch: Sequence[_Request], alone: bool) -> None:
+        if not batch:
+            batch, alone = self._next()
+        while batch:
+            try:
+                self._answer(batch, alone)
+            finally:
+                following, alone = self._next()
+                for request in batch:
+                    request.answered.set()
+            batch = following
+
+    def _next(self) -> tuple[list[_Request], bool]:
+        """The next to be asked together, and whether they are alone; if nobody waits none, and one less calls."""
         with self._lock:
-            batch = [] if request.is_given_up() else [request, *self._companions(request)]
-        try:
-            self._answer(batch)
-        finally:
-            with self._lock:
-                following = self._next()
-                if following is None:
-                    self._calling -= 1
-            if following:
-                following.leads = True
-                following.woken.set()
-            for other in batch[1:]:
-                other.woken.set()
+            while self._queue:
+                share = -(-self._waiting // (self._at_once - self._calling + 1))
+                first = self._queue.popleft()
+                self._waiting -= first.rows
+                if first.is_given_up():
+                    first.answered.set()
+                    continue
+                batch = [first, *self._companions(first, self._parameters.sizes[-1] if self._pad else share)]
+                if self._queue:
+                    self._start_another()  # for what was not shared out, or is of another kind
+                return batch, self._calling == 1 and len(batch) == 1
+            self._calling -= 1
+            return [], False
 
-    def _next(self) -> _Request | None:
-        if not self._queue:
-            return None
-        request = self._queue.popleft()
-        self._waiting -= request.rows
-        return request
-
-    def _companions(self, first: _Request) -> list[_Request]:
-        """Those that wait for the same, as they came, up to where least has to be padded."""
+    def _companions(self, first: _Request, most: int) -> list[_Request]:
+        """Those that wait for the same, as they came: up to so many rows, or to where least is padded."""
         if not first.are_rows:
             return []
+        most = min(most, self._parameters.sizes[-1])
         rows, size = first.rows, first.bytes
-        best, least = 0, self._parameters.fitting(rows) / rows
+        best, least = 0, self._padding(rows)
         found: list[_Request] = []
         for other in self._queue:
             if other.key != first.key or not other.are_rows:
                 continue
             rows, size = rows + other.rows, size + other.bytes
-            if rows > self._parameters.sizes[-1] or size > TOGETHER:
+            if rows > most or size > TOGETHER:
                 break
             found.append(other)
-            if self._parameters.fitting(rows) / rows <= least:
-                best, least = len(found), self._parameters.fitting(rows) / rows
+            if self._padding(rows) <= least:
+                best, least = len(found), self._padding(rows)
         for other in found[:best]:
             self._queue.remove(other)
             self._waiting -= other.rows
         given_up = [other for other in found[:best] if other.is_given_up()]
         for other in given_up:
-            other.woken.set()
+            other.answered.set()
         return [other for other in found[:best] if other not in given_up]
 
-    def _answer(self, batch: Sequence[_Request]) -> None:
+    def _padding(self, rows: int) -> float:
+        """How many rows are asked for each of these."""
+        return self._parameters.fitting(rows) / rows if self._pad else 1.0
+
+    def _answer(self, batch: Sequence[_Request], alone: bool) -> None:
         if len(batch) > 1:
             try:
-                self._answer_together(batch)
+                self._answer_together(batch, alone)
                 return
             except Exception:  # one of them may be to blame: its neighbours are not
                 pass
         for request in batch:
             try:
-                request.outputs = self._padded(request, request.inputs, request.rows)
-            except Exception as error:
+                request.outputs = self._padded(request, request.inputs, request.rows, alone)
+            except BaseException as error:  # whatever it is, its client is to hear of it
                 request.error = error
 
-    def _answer_together(self, batch: Sequence[_Request]) -> None:
+    def _answer_together(self, batch: Sequence[_Request], alone: bool) -> None:
         first = batch[0]
         inputs = {name: np.concatenate([request.inputs[name] for request in batch]) for name in first.inputs}
         ends = np.cumsum([request.rows for request in batch])
-        outputs = self._padded(first, inputs, int(ends[-1]))
+        outputs = self._padded(first, inputs, int(ends[-1]), alone)
         if any(len(each) != ends[-1] for each in outputs.values()):
             raise ValueError("the answers are not of the rows that were asked")
         for request, end in zip(batch, ends, strict=True):
             request.outputs = {name: each[end - request.rows : end] for name, each in outputs.items()}
 
-    def _padded(self, first: _Request, inputs: Tensors, rows: int) -> Tensors:
+    def _padded(self, first: _Request, inputs: Tensors, rows: int, alone: bool) -> Tensors:
         lacking = self._parameters.fitting(rows) - rows if self._pad and first.are_rows else 0
         if not lacking:
-            return self._call(first.key, inputs)
+            return self._call(first.key, inputs, alone)
         more = {name: np.concatenate([each, each[-1:].repeat(lacking, 0)]) for name, each in inputs.items()}
-        return {name: each[:rows] for name, each in self._call(first.key, more).items()}
+        return {name: each[:rows] for name, each in self._call(first.key, more, alone).items()}
 
 
 class Batched:
@@ -218,7 +245,7 @@ class Batched:
         self.platform = getattr(servable, "platform", "unknown")
         self._most = parameters.sizes[-1]
 
-        def call(key: Any, inputs: Tensors) -> Tensors:
+        def call(key: Any, inputs: Tensors, alone: bool) -> Tensors:
             return servable.run(key[0], inputs)
 
         self._batcher = Batcher(call, parameters, servable.threads, pad=True)

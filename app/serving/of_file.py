@@ -1,6 +1,7 @@
 """A version answered by one file of it, of LiteRT, ONNX or OpenVINO: decoded here by Pillow. No TensorFlow."""
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -42,28 +43,32 @@ class OfFile:
     `again` loads the file once more: after a failure, of which a runtime may not recover, and after many pixels.
     Without it the network stays. What waits meanwhile becomes one call, of pictures of the same size: two cores take a
     third less for each of eight than for eight one by one. Nothing is padded: a file takes any number, for its time.
+    `narrow` loads it for one thread, as is done for every core when several wait: threads of one call wait for each
+    other at every step, and while one of them shares its core with what reads requests, the other has nothing to do.
     `decode` makes pixels of a file's bytes, as `picture_files.decode` does.
     """
 
     shown: Shown | None = None
-    threads = 1  # the runtime has threads of its own
 
     def __init__(
         self,
         network: Network,
         again: Callable[[], Network] | None = None,
         parameters: Parameters | None = None,
+        narrow: Callable[[], Network] | None = None,
         decode: Callable[[bytes], NDArray[Any]] = picture_files.decode,
     ) -> None:
         self.platform = PLATFORMS.get(Path(getattr(network, "path", "")).suffix, "unknown")
         self._answer: Any = network.answer
-        self._again, self._decode = again, decode
+        self._again, self._narrow, self._decode = again, narrow, decode
+        self._copies: list[Any] = []  # of one thread each, those that nobody asks
         self._labels = np.array([label.encode() for label in network.labels], np.object_)
         self._top = min(TOP, len(self._labels))
         self._large = threading.Lock()
         parameters = parameters or Parameters()
         self._most = min(parameters.sizes[-1], batches.AT_ONCE)
-        self._batcher = Batcher(lambda _, inputs: self._answered(inputs), parameters, self.threads, pad=False)
+        self.threads = (os.cpu_count() or 1) if narrow else 1
+        self._batcher = Batcher(self._answered, parameters, self.threads, pad=False)
         best = {"classes": ("DT_STRING", (-1, self._top)), "scores": ("DT_FLOAT", (-1, self._top))}
         probabilities = {"probabilities": ("DT_FLOAT", (-1, len(self._labels)))}
         self.signatures: Mapping[str, Signature] = {
@@ -128,13 +133,10 @@ class OfFile:
         with at_work.aside():
             return ask()
 
-    def _answered(self, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+    def _answered(self, _: Any, inputs: Mapping[str, NDArray[Any]], alone: bool) -> Mapping[str, NDArray[Any]]:
         images = inputs["images"]
         try:
-            if self._answer is None and self._again:
-                self._answer = self._again().answer
-            # A copy: what a runtime returns may be its own memory.
-            found = np.array(self._answer(images), np.float32)
+            found = self._by_all(images) if alone or not self._narrow else self._by_one_thread(images, self._narrow)
         except Exception as error:  # every runtime raises what it has
             LOG.exception("%s", images.shape)
             self._forget()
@@ -144,7 +146,20 @@ class OfFile:
             self._forget()
         return {"of": found}
 
+    def _by_all(self, images: NDArray[Any]) -> NDArray[Any]:
+        if self._answer is None and self._again:
+            self._answer = self._again().answer
+        # A copy: what a runtime returns may be its own memory.
+        return np.array(self._answer(images), np.float32)
+
+    def _by_one_thread(self, images: NDArray[Any], load: Callable[[], Network]) -> NDArray[Any]:
+        answer = self._copies.pop() if self._copies else load().answer
+        found = np.array(answer(images), np.float32)
+        self._copies.append(answer)  # not one that has failed
+        return found
+
     def _forget(self) -> None:
+        self._copies.clear()
         if self._again:
             self._answer = None
 

@@ -43,7 +43,7 @@ def artefact_of(path: Path, parameters: Parameters | None = None, warm: bool = T
             from app.serving.saved_model import SavedModel
 
             return Batched(SavedModel(path, warm), parameters or Parameters())
-        return OfFile(loading.load(path), lambda: loading.load(path), parameters)
+        return OfFile(loading.load(path), lambda: loading.load(path), parameters, lambda: loading.load(path, 1))
     except UserError:
         raise
     except Exception as error:  # every runtime raises what it has

@@ -300,7 +300,7 @@ def test_a_batch_of_pictures_has_so_many_bytes(monkeypatch: pytest.MonkeyPatch) 
     asked: list[int] = []
     go, begun = threading.Event(), threading.Event()
 
-    def call(key: Any, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+    def call(key: Any, inputs: Mapping[str, NDArray[Any]], alone: bool) -> Mapping[str, NDArray[Any]]:
         asked.append(len(inputs["x"]))
         begun.set()
         assert go.wait(10)
@@ -314,6 +314,86 @@ def test_a_batch_of_pictures_has_so_many_bytes(monkeypatch: pytest.MonkeyPatch) 
         until(lambda: len(batcher._queue) == 5)
         go.set()
     assert asked == [1, 2, 2, 1]
+
+
+def test_who_is_alone_has_all_cores_and_a_crowd_is_shared_out_among_the_threads() -> None:
+    asked: list[tuple[int, bool]] = []
+    go, second = threading.Event(), threading.Event()
+
+    def call(key: Any, inputs: Mapping[str, NDArray[Any]], alone: bool) -> Mapping[str, NDArray[Any]]:
+        asked.append((len(inputs["x"]), alone))
+        if len(asked) == 2:
+            second.set()
+        assert go.wait(10)
+        return {"y": inputs["x"]}
+
+    batcher = Batcher(call, Parameters(), 2, pad=False)
+
+    def ask(number: int) -> int:
+        return int(batcher.ask("numbers", {"x": np.array([number])}, 1)["y"][0])
+
+    with ThreadPoolExecutor(12) as pool:
+        first = pool.submit(ask, 0)
+        until(lambda: asked == [(1, True)])
+        others = [pool.submit(ask, number) for number in range(1, 10)]
+        assert second.wait(10)  # beside the first, which is not answered yet
+        until(lambda: len(batcher._queue) + asked[1][0] == 9)
+        go.set()
+        assert [first.result(), *(each.result() for each in others)] == [*range(10)]
+    assert sum(rows for rows, _ in asked) == 10
+    assert [alone for rows, alone in asked if rows > 1] == [False] * sum(rows > 1 for rows, _ in asked)
+    until(lambda: batcher._calling == 0)
+    ask(5)
+    assert asked[-1] == (1, True)
+
+
+def test_a_copy_for_one_thread_answers_when_several_wait_and_is_not_kept_if_it_fails() -> None:
+    go = threading.Event()
+    loaded: list[Levels] = []
+
+    class Wide(Levels):
+        def answer(self, images: NDArray[Any]) -> NDArray[Any]:
+            assert go.wait(10)
+            return super().answer(images)
+
+    class Narrow(Levels):
+        def answer(self, images: NDArray[Any]) -> NDArray[Any]:
+            if images[0, 0, 0, 0] == 13:
+                raise RuntimeError("no")
+            return super().answer(images)
+
+    def narrow() -> Levels:
+        loaded.append(Narrow())
+        return loaded[-1]
+
+    go.set()
+    wide = Wide()
+    served = OfFile(wide, narrow=narrow)
+    served._batcher._at_once = 2  # as with two cores
+    assert not loaded
+
+    def ask(level: int) -> float:
+        return float(served.run("serving_default", {"image_bytes": texts(picture(level))})["scores"][0, 0])
+
+    with ThreadPoolExecutor(8) as pool:
+        go.clear()
+        first = pool.submit(ask, 1)
+        until(lambda: served._batcher._calling == 1)
+        others = [pool.submit(ask, level) for level in (2, 3, 4)]
+        assert sorted(each.result(10) for each in others[:2]) == [2, 3]  # while the first is not answered
+        go.set()
+        assert (first.result(10), others[2].result(10)) == (1, 4)
+        assert loaded
+        go.clear()
+        first = pool.submit(ask, 1)
+        until(lambda: served._batcher._calling == 1)
+        bad = [pool.submit(ask, 13) for _ in range(2)]
+        for each in bad:
+            with pytest.raises(RefusedError, match="The network failed at this request"):
+                each.result(10)
+        assert not served._copies
+        go.set()
+        assert first.result(10) == 1
 
 
 PARAMETERS = """
