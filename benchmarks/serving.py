@@ -10,7 +10,7 @@ the loopback address; `wrk` asks it with the raw bytes of JPEGs of the network's
 
     ready          seconds from the start until it can be asked, and the memory after one request
     throughput     in every round the bare artefact, called in a loop with pixels that are decoded already, and served,
-                   over 8 connections; pictures a second, and the ratio within a round
+                   over 32 connections; pictures a second, and the ratio within a round
     one by one     over one connection: what the server adds to a call
     closed loop    over 1, 2, 8 and 32 connections; open loop: at half and four fifths of the largest rate, from when
                    a request was due
@@ -54,7 +54,19 @@ from benchmarks import calm
 from benchmarks.batch_normalization import printed, verdict
 from benchmarks.machine import machine
 from benchmarks.serving_load import MISSING, Load, by_wrk
-from benchmarks.serving_trials import Served, closed, ends, one_by_one, opened, overload, ready, slow, swaps, throughput
+from benchmarks.serving_trials import (
+    MANY,
+    Served,
+    closed,
+    ends,
+    one_by_one,
+    opened,
+    overload,
+    ready,
+    slow,
+    swaps,
+    throughput,
+)
 from export import picture_files, serving
 from models import NETWORKS
 
@@ -62,7 +74,6 @@ ARTEFACTS = ("tflite", "onnx", "openvino", "saved_model")
 BATCHES = (1, 8)
 ROUNDS = 3
 SIZES = (1, 2, 4, 8, 16, 32)
-AT_ONCE = 32  # connections, as many as the largest of these
 
 
 class Figure(NamedTuple):
@@ -133,7 +144,7 @@ def measure(served: Served, seconds: float, rounds: int, times: int) -> tuple[li
     with served.running() as server:
         asked = server.asked(1)
         peak = 0.0
-        for connections in (1, 2, 8, 32):
+        for connections in (1, 2, 8, MANY):
             load = closed(asked, connections, seconds)
             peak = max(peak, load.per_second)
             rows.append({"name": f"closed, {connections} connections", **percentiles(load)})
@@ -185,7 +196,7 @@ def sweep(served: Served, bound: float, seconds: float, rounds: int) -> tuple[li
     for count in range(1, len(SIZES) + 1):
         sizes = SIZES[:count]
         with served.running(serving.batching_parameters(sizes)) as server:
-            loads = [by_wrk(server.asked(1), AT_ONCE, seconds) for _ in range(rounds)]
+            loads = [by_wrk(server.asked(1), MANY, seconds) for _ in range(rounds)]
         rate = statistics.median(load.per_second for load in loads)
         late = statistics.median(load.p99 for load in loads)
         rows.append({"name": f"batches up to {sizes[-1]}", "per_second": rate, "p99_ms": late, "within": late <= bound})
