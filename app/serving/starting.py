@@ -11,6 +11,7 @@ from urllib.parse import quote
 from starlette.applications import Starlette
 
 from app.artefacts import version_folders
+from app.program import paths
 from app.program.errors import UserError
 from app.serving import configuration, opening, server
 from app.serving.application import application
@@ -90,18 +91,19 @@ def in_background(export: Path, artefact: str | None = None, tell: Callable[[str
     versions that are not served.
 
     Raises:
-        UserError: it is no export of one network, or none of its versions loads.
+        UserError: it is no run and no export of one network, or none of its versions loads.
     """
-    version_folders.newest(export)
+    if not paths.is_run(export):
+        version_folders.newest(export)
     prepared = prepare(export, artefact, tell=tell)
     with server.in_background(prepared.application, prepared.listening):
         yield next(iter(prepared.urls.values()))
 
 
 @contextmanager
-def uncertified(name: str, artefact: Path) -> Iterator[tuple[str, str]]:
+def uncertified(name: str, artefact: Path, seconds: float) -> Iterator[tuple[str, str]]:
     """The address of a network for HTTP, and the server's for gRPC, of an artefact whose certificate is not written
-    yet, at which this process answers within the block.
+    yet, at which this process answers within the block, in so many seconds.
 
     Raises:
         UserError: it does not load.
@@ -109,7 +111,7 @@ def uncertified(name: str, artefact: Path) -> Iterator[tuple[str, str]]:
     host = "127.0.0.1"
     servable = opening.artefact_of(artefact, warm=False)
     models = Models({name: Model({1: Version(servable)}, {})})
-    turns = Turns(Settings())
+    turns = Turns(Settings(deadline=seconds))
     from app.serving.grpc_server import Grpc
 
     with server.listen(host, 0) as listening, server.listen(host, 0) as of_grpc:

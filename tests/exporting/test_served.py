@@ -1,7 +1,9 @@
 """The rows of REST and gRPC in a certificate: what a server says of an export to those who ask as clients do."""
 
+import functools
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ from app import exporting
 from app.artefacts import certified
 from app.exporting import served
 from app.program.progress import unwatched
-from app.serving import json_writing, needed, of_file
+from app.serving import json_writing, needed, of_file, starting
 from app.serving.refusals import RefusedError
+from app.serving.turns import Settings
 from export import certificate
 from tests.makers.exports import SAVED_MODEL, change, forget_the_run, without
 
@@ -63,6 +66,29 @@ def test_an_answer_that_is_written_otherwise_is_one_of_rest_alone(
     assert not certificate.passes(rest)
     assert 1e-5 < rest["max_difference"] < 1e-3
     assert certificate.passes(grpc)
+
+
+def test_a_proxy_that_the_environment_names_is_not_asked(file_only: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("no_proxy", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    assert [certificate.passes(row) for row in asked(file_only)] == [True, True]
+
+
+def test_a_network_that_is_slow_has_more_time_than_clients_give_it(
+    file_only: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once, ask = iter([0.3]), of_file.OfFile._ask
+
+    def slow(self: of_file.OfFile, images: NDArray[Any]) -> Any:
+        if images.any():
+            time.sleep(next(once, 0))
+        return ask(self, images)
+
+    monkeypatch.setattr(of_file.OfFile, "_ask", slow)
+    monkeypatch.setattr(starting, "Settings", functools.partial(Settings, deadline=0.2))
+    assert [row["artefact"] for row in asked(file_only)] == NAMES
 
 
 def test_a_server_that_refuses_a_picture_is_said(file_only: Path, monkeypatch: pytest.MonkeyPatch) -> None:
