@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from app.serving import server, starting
+from app.serving.models import Model
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -306,7 +307,7 @@ def test_a_server_that_is_full_or_gone_is_said(opened: Opener, exported: Path, p
 def test_where_a_token_is_wanted_the_page_asks_for_it(
     opened: Opener, exported: Path, pictures: Path, tmp_path: Path
 ) -> None:
-    prepared = starting.prepare(exported.parent, "tflite", token="se cret")
+    prepared = starting.prepare(exported.parent, "tflite", token="sé crét")
     address = next(iter(prepared.urls.values())).partition("/v1/")[0]
     with server.in_background(prepared.application, prepared.listening):
         page = opened(address)
@@ -315,19 +316,20 @@ def test_where_a_token_is_wanted_the_page_asks_for_it(
         page.keyboard.type("wrong")
         page.keyboard.press("Enter")
         page.wait_for_selector("#token-error:not([hidden])")
-        page.keyboard.type("se cret")
+        page.keyboard.type("sé crét")
         page.keyboard.press("Enter")
         wait_for_examples(page)
+        assert page.evaluate("document.activeElement.id") == "choose", "what had the focus is gone"
         shutil.copy(pictures / "flower" / "00.jpg", tmp_path / "a.jpg")
         page.set_input_files("#file", tmp_path / "a.jpg")
         expected = bars(page)
         assert page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
         line = page.inner_text("#curl")
-        assert "se cret" not in line
+        assert "sé crét" not in line
         said = subprocess.run(
             ["sh", "-c", line],
             cwd=tmp_path,
-            env={"SERVE_TOKEN": "se cret", "PATH": "/usr/bin:/bin"},
+            env={"SERVE_TOKEN": "sé crét", "PATH": "/usr/bin:/bin"},
             capture_output=True,
         )
         found = json.loads(said.stdout)["predictions"][0]
@@ -353,11 +355,47 @@ def test_of_several_versions_one_can_be_chosen(opened: Opener, exported: Path, p
             assert f"{url}{path}'" in page.inner_text("#curl")
 
 
+def test_a_version_that_is_not_served_any_more_is_said(opened: Opener, exported: Path, pictures: Path) -> None:
+    prepared = starting.prepare(exported.parent, "tflite")
+    (name, url), *_ = prepared.urls.items()
+    with server.in_background(prepared.application, prepared.listening):
+        page = opened(url.partition("/v1/")[0])
+        wait_for_examples(page)
+        (number, version), *_ = prepared.models.models[name].versions.items()
+        prepared.models.models = {name: Model({number + 1: version}, {})}
+        page.set_input_files("#file", pictures / "flower" / "00.jpg")
+        page.wait_for_selector("#error:not([hidden])")
+        said = f"Version {number} of {name} is not served any more; load this page again."
+        assert page.inner_text("#error") == said
+
+
+def test_what_a_browser_shows_late_of_a_picture_is_not_shown_beside_another(
+    opened: Opener, address: str, pictures: Path
+) -> None:
+    page = opened(address)
+    page.add_init_script("""
+      const { get, set, ...rest } = Object.getOwnPropertyDescriptor(HTMLElement.prototype, "onload");
+      const late = (work) => work && ((event) => setTimeout(work, 500, event));
+      const setLate = function (work) { set.call(this, late(work)); };
+      Object.defineProperty(HTMLElement.prototype, "onload", { ...rest, get, set: setLate });
+    """)
+    page.reload()
+    wait_for_examples(page)
+    page.set_input_files("#file", pictures / "flower" / "00.jpg")
+    bars(page)
+    give(page, "drop", "notes.txt", b"no picture")
+    page.wait_for_selector("#error:not([hidden])")
+    page.wait_for_timeout(1000)
+    assert not page.is_visible("#given-part")
+    assert not page.is_visible("#seen-part")
+
+
 def test_english_names_stand_before_their_synsets_and_are_text(opened: Opener, address: str, pictures: Path) -> None:
     page = opened(address)
     wait_for_examples(page)
     told = page.request.get(f"{address}/page/models").json()
     told["versions"][0]["names"] = {label: f"a <b>{label}</b>" for label in ("digit", "flower", "temple")}
+    told["versions"][0]["examples"][1] = "constructor"  # of which JavaScript has something everywhere
     page.route("**/page/models", lambda route: route.fulfill(json=told))
     page.reload()
     wait_for_examples(page)
@@ -366,6 +404,7 @@ def test_english_names_stand_before_their_synsets_and_are_text(opened: Opener, a
         assert page.get_by_text(f"a <b>{label}</b> ({label})", exact=True).is_visible()
     assert page.locator("#bars b, #examples b").count() == 0
     assert page.get_by_role("button", name="Example 1: a <b>").is_visible()
+    assert page.get_by_role("button", name="Example 2: constructor", exact=True).is_visible()
 
 
 def test_the_camera_is_offered_only_where_a_browser_has_one_for_pages(opened: Opener, address: str) -> None:
@@ -377,6 +416,37 @@ def test_the_camera_is_offered_only_where_a_browser_has_one_for_pages(opened: Op
     page.reload()
     wait_for_examples(page)
     assert not page.get_by_role("button", name="Use the camera").is_visible()
+
+
+# A camera of which no picture comes; what was opened is kept in `streams`.
+BLIND = """self.streams = [];
+navigator.mediaDevices.getUserMedia = async () => {
+  await new Promise((go) => setTimeout(go, 200));
+  streams.push(document.createElement("canvas").captureStream());
+  return streams.at(-1);
+};"""
+
+
+def test_the_camera_is_opened_once_and_closed_and_gives_no_picture_before_it_has_one(
+    opened: Opener, address: str
+) -> None:
+    page = opened(address)
+    page.add_init_script(BLIND)
+    page.reload()
+    wait_for_examples(page)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.evaluate("camera.click(); camera.click()")
+    page.wait_for_selector("#camera-dialog[open]")
+    page.wait_for_timeout(500)
+    page.evaluate("Object.defineProperty(video, 'videoWidth', { value: 0 }); shoot.click()")
+    page.wait_for_timeout(200)
+    assert asked == []
+    assert page.is_visible("#camera-dialog")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#camera-dialog", state="hidden")
+    states = page.evaluate("streams.flatMap((one) => one.getTracks()).map((track) => track.readyState)")
+    assert states == ["ended"]
 
 
 def test_of_a_run_the_page_shows_where_it_looked_and_warns_of_the_unlike(

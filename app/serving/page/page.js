@@ -6,6 +6,8 @@ const SHOWN = 12; // examples, before one asks for all
 const SIDE = 128; // the most pixels of a network's input that are shown as squares
 const at = (id) => document.getElementById(id);
 const say = (place, text) => { at(place).textContent = text; };
+// A header is bytes, and `fetch` takes a letter for each.
+const bytesOf = (text) => String.fromCharCode(...new TextEncoder().encode(text));
 const show = (place, whether = true) => { at(place).hidden = !whether; };
 
 let token = ""; // in the memory of this page alone
@@ -18,7 +20,7 @@ class Refused extends Error {
 }
 
 async function ask(path, options = {}) {
-  const headers = token ? { Authorization: `Bearer ${token}` } : {};
+  const headers = token ? { Authorization: `Bearer ${bytesOf(token)}` } : {};
   let response;
   try {
     response = await fetch(path, { ...options, headers: { ...headers, ...options.headers } });
@@ -47,6 +49,7 @@ async function begin() {
   show("waiting");
   const newest = new Set();
   at("which").replaceChildren(...served.map((one, place) => {
+    Object.setPrototypeOf(one.names, null); // a label may be `constructor`
     const first = !newest.has(one.name);
     newest.add(one.name);
     one.path = `v1/models/${encodeURIComponent(one.name)}${first ? "" : `/versions/${one.version}`}`;
@@ -145,7 +148,8 @@ function picture(place, blob, alt) {
   urls.push(url);
   const image = at(place);
   image.alt = alt;
-  image.onload = () => show(`${place}-part`);
+  const mine = turn;
+  image.onload = () => show(`${place}-part`, mine === turn);
   image.onerror = () => show(`${place}-part`, false); // of a kind that browsers do not show
   image.src = url;
 }
@@ -173,6 +177,7 @@ async function look(file, unsaved, button = null) {
       throw new Refused(`${file.name} has ${file.size.toLocaleString("en")} bytes; at most ${largest.toLocaleString("en")} are decoded.`);
     }
     const content = file.size ? await base64(file) : "";
+    if (late()) return;
     const body = JSON.stringify({ instances: [{ b64: content }] });
     const started = performance.now();
     const response = await ask(`${version.path}:predict`, { method: "POST", body, headers: { "Content-Type": "application/json" } });
@@ -188,6 +193,7 @@ async function look(file, unsaved, button = null) {
   } catch (error) {
     if (!late()) {
       if (error.status === 401) wantToken();
+      if (error.status === 404) error.message = gone(version);
       if (error.status === 400) error.message = `${file.name}: ${error.message}`;
       refuse(error instanceof Refused ? error : new Refused("The server's answer is none of a network for pictures."));
     }
@@ -197,9 +203,12 @@ async function look(file, unsaved, button = null) {
     if (version.sees) await seen(file, version, late);
     if (version.inside) await inside(file, version, late);
   } catch (error) {
+    if (error.status === 404) error.message = gone(version);
     if (!late()) refuse(error);
   }
 }
+
+const gone = ({ name, version }) => `Version ${version} of ${name} is not served any more; load this page again.`;
 
 function bars(answer, took) {
   const best = answer.classes.slice(0, TOP).map((label, place) => ({ label, score: answer.scores[place] }));
@@ -291,11 +300,12 @@ addEventListener("paste", (event) => {
   given(event.clipboardData.files, true);
 });
 
-at("token-form").onsubmit = (event) => {
+at("token-form").onsubmit = async (event) => {
   event.preventDefault();
   token = at("token").value.trim();
   at("token").value = "";
-  begin();
+  await begin();
+  if (at("token-form").hidden) at("choose").focus();
 };
 
 if (navigator.clipboard) {
@@ -316,9 +326,11 @@ if (navigator.clipboard) {
 // ---- the camera, only where a browser lets pages use one
 
 if (isSecureContext && navigator.mediaDevices) {
-  let stream = null;
+  let stream = null, opening = false;
   show("camera");
   at("camera").onclick = async () => {
+    if (opening) return; // the first would never be closed
+    opening = true;
     try {
       stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
     } catch (error) {
@@ -326,10 +338,12 @@ if (isSecureContext && navigator.mediaDevices) {
       forget();
       refuse(new Refused(why[error.name] || `The camera cannot be used: ${error.message}`));
       return;
+    } finally {
+      opening = false;
     }
     at("video").srcObject = stream;
     at("camera-dialog").showModal();
-    await at("video").play();
+    at("video").play().catch(() => {}); // closed before it began
   };
   at("camera-dialog").onclose = () => {
     for (const track of stream.getTracks()) track.stop();
@@ -337,6 +351,7 @@ if (isSecureContext && navigator.mediaDevices) {
   };
   at("close").onclick = () => at("camera-dialog").close();
   at("shoot").onclick = () => {
+    if (!at("video").videoWidth) return; // no picture has come yet
     const canvas = document.createElement("canvas");
     canvas.width = at("video").videoWidth;
     canvas.height = at("video").videoHeight;
