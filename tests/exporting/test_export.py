@@ -1,5 +1,6 @@
 """Artefacts: the folded network, the SavedModel, the LiteRT file, and the certificate that must not believe them."""
 
+import base64
 import hashlib
 import io
 import json
@@ -498,6 +499,20 @@ def test_the_examples_of_the_model_card_run_without_the_project(exported: Path, 
         expected = np.sort(right)[::-1] if names else right
         np.testing.assert_allclose([float(score) for score in scores.split()], expected, atol=1e-4)
         assert not names or names.startswith(f"['{LABELS[right.argmax()]}'")
+
+
+def test_the_line_for_a_shell_of_the_model_card_takes_a_picture_of_any_size(exported: Path, tmp_path: Path) -> None:
+    found = re.search(r"```sh\n(.*?)```", (exported / "README.md").read_text(), re.DOTALL)
+    assert found
+    (name,) = re.findall(r"golden/\S+\w", found[1])
+    (tmp_path / "golden").mkdir()
+    (tmp_path / name).write_bytes(bytes(200_000))  # an argument of a program may have less
+    (tmp_path / "curl").write_text("#!/bin/sh\nexec cat\n")
+    (tmp_path / "curl").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", "-c", found[1]], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert base64.b64decode(json.loads(done.stdout)["instances"][0]["b64"]) == bytes(200_000)
 
 
 def test_the_labels_are_an_asset(exported: Path) -> None:
