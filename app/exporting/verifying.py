@@ -71,7 +71,8 @@ def verify(path: Path, watch: Watch = unwatched) -> tuple[Path, dict[str, Any]]:
         except certificate.ArtefactError as error:
             raise UserError(f"{error}{differences(changed, missing, added)}.") from error
     # Of a certificate whose list of files was shortened, too, every artefact has to answer, and none that has no row.
-    answered = {row["artefact"] for row in rows} | {certifying.reference_name(len(runs))} | of_page
+    answered = {row["artefact"] for row in rows} | {certifying.reference_name(len(runs))}
+    answered |= of_page if (version / PAGE).is_file() else set()
     named = {row.artefact for row in written.rows if not (not_served and served.is_served(row.artefact))}
     missing, added = missing or sorted(named - answered), added or sorted(answered - named)
     says = _contradictions(written, rows, there)
