@@ -22,10 +22,14 @@ from export import certificate
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "microsoft-edge")
 ROW = f"Chromium {PAGE}"
-# In a headless browser the page says on the console what it found, if it is opened with this behind its address.
+# In a headless browser the page says on the console that it begins, and what it found, if it is opened with this behind
+# its address.
 TOLD = "#told"
+BEGUN = re.compile(r'CONSOLE.*?"begun", source: ')
 FOUND = re.compile(r'CONSOLE.*?"found (\{.*\})", source: ')
-LIMIT = 600.0  # seconds that the check of a page may take
+# Seconds until a page has to have begun, which it never does in a browser that is too old or may not read the file, and
+# that its check may take.
+BEGINNING, LIMIT = 120.0, 600.0
 
 
 def browser() -> str | None:
@@ -81,13 +85,18 @@ def _opened(program: str, page: Path) -> dict[str, Any] | None:
             start_new_session=True,
         )
         assert process.stderr is not None
-        stopping = threading.Timer(LIMIT, _stop, [process])
+        late, stopping = (threading.Timer(seconds, _stop, [process]) for seconds in (BEGINNING, LIMIT))
+        late.start()
         stopping.start()
         try:
-            said = filter(None, map(FOUND.search, process.stderr))
-            first = next(said, None)
-            return None if first is None else json.loads(first[1])
+            for line in process.stderr:
+                if BEGUN.search(line):
+                    late.cancel()
+                elif found := FOUND.search(line):
+                    return dict(json.loads(found[1]))
+            return None
         finally:
+            late.cancel()
             stopping.cancel()
             _stop(process)
             process.wait()

@@ -30,7 +30,7 @@ from app.run_folder.trained import Trained
 from export import certificate, fixed_size, picture_files, quantization, run_artefact, tflite
 from export.on_pixels import ConversionError
 from tests import ROOT
-from tests.makers.exports import SAVED_MODEL, forget_the_run, without
+from tests.makers.exports import SAVED_MODEL, change, forget_the_run, without
 from tests.makers.image_files import FILES, PHOTO, encoded
 
 Array = np.ndarray[Any, Any]
@@ -384,6 +384,18 @@ def test_without_a_browser_there_is_no_row_and_that_is_said(
     assert why in said.replace(f"{tmp_path}/bin/", "")
 
 
+def test_a_browser_that_does_not_begin_with_the_page_is_not_waited_for_as_long_as_one_that_did(
+    exported: Path, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(in_browser, "BEGINNING", 0.5)
+    program(tmp_path / "bin", "chromium", "exec sleep 60", monkeypatch)
+    assert row_of(exported, trained.labels) is None
+    line = '[1:INFO:CONSOLE:1] "begun", source: file:///page.html (1)'
+    program(tmp_path / "bin", "chromium", f"echo '{line}' >&2; sleep 1\n{saying({'error': 'no SIMD'})}", monkeypatch)
+    with pytest.raises(certificate.ArtefactError, match=r"chromium: no SIMD"):
+        row_of(exported, trained.labels)
+
+
 # ---- in a real browser
 
 
@@ -557,6 +569,14 @@ def test_a_browser_in_which_the_page_does_not_even_begin_is_told(
     assert tab.locator("#check").text_content() == "This page needs a newer browser."
 
 
+# Keeps what is opened, a moment after it was asked for.
+STREAMS = """self.streams = [];
+const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+navigator.mediaDevices.getUserMedia = async (wanted) => {
+  await new Promise((go) => setTimeout(go, 300));
+  streams.push(await open(wanted));
+  return streams.at(-1);
+};"""
 CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 
 
@@ -564,9 +584,10 @@ CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"
 @pytest.mark.parametrize("browser", [CAMERA], indirect=True)
 def test_a_camera_takes_a_picture_by_the_keyboard_alone(with_page: Path, browser: tuple[Page, list[str]]) -> None:
     tab, _ = browser
+    tab.add_init_script(STREAMS)
     tab.goto((with_page / PAGE).as_uri())
     tab.wait_for_selector("#camera:visible")
-    for key in "Tab", "Tab", "Enter":
+    for key in "Tab", "Tab", "Enter", "Enter":
         tab.keyboard.press(key)
     tab.wait_for_selector("#take:focus")
     tab.wait_for_function("() => document.getElementById('video').videoWidth > 0")
@@ -574,6 +595,20 @@ def test_a_camera_takes_a_picture_by_the_keyboard_alone(with_page: Path, browser
     tab.wait_for_selector("#status:has-text('picture: ')", timeout=60_000)
     assert tab.locator("#scores li").count() == 3
     assert not tab.locator("#live").is_visible()
+    assert tab.evaluate("document.activeElement.id") == "camera", "what had the focus is gone"
+    # Once, however often it was asked for, and closed.
+    states = tab.evaluate("streams.flatMap((one) => one.getTracks()).map((track) => track.readyState)")
+    assert states == ["ended"]
+
+
+@pytest.mark.slow
+def test_a_page_that_is_gone_is_missed_whatever_files_the_certificate_names(exported: Path, tmp_path: Path) -> None:
+    version = without(exported, tmp_path / "version", *SAVED_MODEL)
+    forget_the_run(version)
+    of_page = {"artefact": in_browser.ROW, "tolerance": 1e-3}
+    change(version, lambda content: content["rows"].append(content["rows"][-1] | of_page))
+    _, found = exporting.verify(version)
+    assert (found["ok"], found["missing"]) == (False, [in_browser.ROW])
 
 
 @pytest.mark.slow

@@ -63,7 +63,8 @@ async function decoded(blob, limits) {
   }
   let bitmap;
   try {
-    bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none", imageOrientation: "from-image" });
+    // Upright without being told so: some browsers of before 2024 have no word for it.
+    bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none" });
   } catch {
     throw new Error(damaged);
   }

@@ -2,6 +2,7 @@
 import { loadLiteRt, supportsFeature, Tensor } from "@litertjs/core";
 
 removeEventListener("error", tooOld);
+tell("begun");
 
 const BUILDS = { relaxed: "the fast build", compat: "the build for older browsers" };
 const BEST = 5;
@@ -134,9 +135,11 @@ function ownDecoding(own) {
 }
 
 // For a program that opened the page: see in_browser.py.
-function leave(found) {
-  if (location.hash === "#told") console.log(`found ${JSON.stringify(found)}`);
+function tell(what) {
+  if (location.hash === "#told") console.log(what);
 }
+
+const leave = (found) => tell(`found ${JSON.stringify(found)}`);
 
 check().then(leave, (error) => {
   const message = error?.message ?? String(error);
@@ -170,7 +173,7 @@ async function show(blob, name) {
   } catch (error) {
     element("answer").hidden = true;
     status.classList.add("bad");
-    status.textContent = `${name}: ${error.message}`;
+    status.textContent = `${name}: ${error?.message ?? String(error)}`;
   }
 }
 
@@ -231,7 +234,7 @@ document.addEventListener("paste", (event) => take(event.clipboardData.files));
 
 // ---- The camera, where there is one and the browser lets a page have it
 
-let stream = null;
+let stream = null, opening = false;
 
 async function hasCamera() {
   if (!navigator.mediaDevices?.enumerateDevices) return false;
@@ -245,16 +248,22 @@ function stop() {
   stream = null;
   element("live").hidden = true;
   element("camera").hidden = false;
+  element("camera").focus(); // what had it is hidden
 }
 
 element("camera").addEventListener("click", async () => {
+  if (opening) return; // the first would never be closed
+  opening = true;
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
   } catch (error) {
     element("status").classList.add("bad");
     element("status").textContent = `The camera cannot be used: ${error.message}.`;
     element("camera").hidden = true;
+    element("choose").focus();
     return;
+  } finally {
+    opening = false;
   }
   element("video").srcObject = stream;
   element("live").hidden = false;
