@@ -32,10 +32,12 @@ class _Broken(NamedTuple):
 
 
 class _Network:
-    """What is known of the versions of one network; `leaving` is None of those that have gone."""
+    """What is known of the versions of one network. `ready` are loaded and answer with all else that has been asked for;
+    `leaving` is None of those that have gone."""
 
     def __init__(self) -> None:
         self.loaded: dict[int, tuple[Path, Servable]] = {}
+        self.ready: dict[int, tuple[Path, Servable]] = {}
         self.broken: dict[int, _Broken] = {}
         self.coming: dict[int, str] = {}
         self.leaving: dict[int, weakref.ref[Servable] | None] = {}
@@ -45,10 +47,15 @@ class _Network:
         states = {number: Version(None, state="END" if ref is None else "UNLOADING") for number, ref in self.gone()}
         states |= {number: Version(None, broken.error) for number, broken in self.broken.items()}
         states |= {number: Version(None, state=state) for number, state in self.coming.items()}
+        states |= {number: Version(None, state="LOADING") for number in self.ready}
         return Model(states | {number: Version(servable) for number, (_, servable) in self.loaded.items()}, labels)
 
     def gone(self) -> Iterable[tuple[int, "weakref.ref[Servable] | None"]]:
         return [*self.leaving.items()][-REMEMBERED:]
+
+    @property
+    def is_there(self) -> bool:
+        return bool(self.loaded) or any(ref is not None for ref in self.leaving.values())
 
     def let_go(self, number: int) -> None:
         self.leaving.pop(number, None)
@@ -106,15 +113,22 @@ class Watching:
             RefusedError: one has no version that loads, or a label is of none that is served; then all is as before.
         """
         with self._lock:
+            told, broken = {**self._told}, {name: {**network.broken} for name, network in self._networks.items()}
             try:
                 for served in config:
                     self._renew(served, at_once=True)
                     self._check(served)
-            except RefusedError:
+            except BaseException:
+                for name, network in self._networks.items():
+                    network.ready, network.coming, network.broken = {}, {}, broken.get(name, {})
+                    self._publish(name)
                 self._let_go()
+                self._told = told
                 raise
             self._config = {served.name: served for served in config}
             self._roots = self._roots or {served.base.resolve().parent for served in config}
+            for served in config:
+                self._answer_by_ready(served.name)
             self._let_go()
 
     def poll(self) -> None:
@@ -141,7 +155,9 @@ class Watching:
             self._publish(served.name)
             if not ready:
                 break
-            self._load(served.name, network, ready[-1], folders[ready[-1]])
+            self._load(network, ready[-1], folders[ready[-1]])
+            if not at_once:
+                self._answer_by_ready(served.name)
             folders = self._folders(served)
 
     def _folders(self, served: Served) -> dict[int, Path] | None:
@@ -156,7 +172,7 @@ class Watching:
         self._tell_once(served.name, f"{served.base} has no version {numbers} yet." if lost else "")
         return folders
 
-    def _load(self, name: str, network: _Network, number: int, folder: Path) -> None:
+    def _load(self, network: _Network, number: int, folder: Path) -> None:
         files = _files(folder)
         try:
             servable = self._load_version(folder)
@@ -168,11 +184,18 @@ class Watching:
             self._tell_once(str(folder), f"Not served: {said}")
             return
         self._tell_once(str(folder), "")
-        if number in network.loaded:  # of another folder
-            network.let_go(number)
-        network.loaded[number] = folder, servable
+        network.ready[number] = folder, servable
         network.seen.pop(folder, None)
-        LOG.info("%s: version %d is served", name, number)
+
+    def _answer_by_ready(self, name: str) -> None:
+        network = self._networks[name]
+        for number, loaded in network.ready.items():
+            if number in network.loaded:  # of another folder
+                network.let_go(number)
+            network.loaded[number] = loaded
+            LOG.info("%s: version %d is served", name, number)
+        network.ready = {}
+        self._publish(name)
 
     def _check(self, served: Served) -> None:
         network = self._networks[served.name]
@@ -204,6 +227,9 @@ class Watching:
                 network.let_go(number)
                 LOG.info("%s: version %d is served no longer", name, number)
             self._publish(name)
+        # A request can ask for any number of names.
+        known = self._config.keys()
+        self._networks = {name: each for name, each in self._networks.items() if name in known or each.is_there}
 
     def _collect(self) -> None:
         """The memory of versions that nobody asks any more; networks make circles of references."""
@@ -237,7 +263,7 @@ class Watching:
         """
         config = configuration.of_message(message)
         for served in config:
-            if not self._roots & {*served.base.resolve().parents}:
+            if not self._roots & {*_resolved(served.base).parents}:
                 roots = " or ".join(sorted(map(str, self._roots)))
                 said = f"The base_path of model {served.name} is not in {roots}; start the server with it."
                 raise RefusedError(said, "PERMISSION_DENIED")
@@ -261,9 +287,11 @@ class Watching:
 
     def _tell_once(self, about: str, sentence: str) -> None:
         """Until there is something else to say about it."""
-        if sentence and self._told.get(about) != sentence:
+        before = self._told.pop(about, "")
+        if sentence:
+            self._told[about] = sentence
+        if sentence not in ("", before):
             self._tell(sentence)
-        self._told[about] = sentence
 
 
 def _wanted(served: Served, network: _Network, folders: Mapping[int, Path]) -> set[int]:
@@ -271,7 +299,8 @@ def _wanted(served: Served, network: _Network, folders: Mapping[int, Path]) -> s
 
 
 def _missing(served: Served, network: _Network, folders: Mapping[int, Path]) -> set[int]:
-    loaded = {number for number, (folder, _) in network.loaded.items() if folders.get(number) == folder}
+    there = network.loaded | network.ready
+    loaded = {number for number, (folder, _) in there.items() if folders.get(number) == folder}
     return _wanted(served, network, folders) - loaded
 
 
@@ -288,6 +317,14 @@ def _files(folder: Path) -> Files | None:
         return frozenset((name, status.st_size, status.st_mtime_ns, status.st_ino) for name, status in found)
     except OSError:
         return None
+
+
+def _resolved(path: Path) -> Path:
+    """The root where there can be no such path."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError):  # links in a circle; a null in a name
+        return Path(path.anchor)
 
 
 def _text(file: Path | None) -> bytes | None:

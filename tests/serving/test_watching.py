@@ -278,6 +278,49 @@ def test_a_configuration_takes_the_place_of_another_when_all_of_it_is_there(disk
     assert ready == [True] * 4
 
 
+def test_a_configuration_that_is_refused_changes_no_answer_not_even_while_it_is_tried(disk: Disk) -> None:
+    for number in (1, 2):
+        version(disk.base, number)
+    other, bad = disk.base.with_name("other"), disk.base.with_name("bad")
+    for number in (1, 3):
+        version(other, number)
+    version(other, 2, "no network")
+    version(bad, 1, "no network")
+    disk.serve(ALL)
+    before = {number: disk.models.find(Wanted("net", number))[1] for number in (1, 2)}
+
+    def now() -> tuple[object, ...]:
+        found = {number: disk.models.find(Wanted("net", number))[1] for number in (1, 2)}
+        return found, disk.answers(), sorted(disk.models.models)
+
+    seen: list[object] = []
+    disk.meanwhile = lambda: seen.append(now())
+    with pytest.raises(RefusedError, match="1 is broken: no network"):
+        disk.watching.apply([Served("net", other, ALL), Served("new", other, ALL), Served("bad", bad)])
+    assert disk.tries[2:] == ["3", "2", "1"] * 2 + ["1"]
+    assert [*seen, now()] == [(before, 2, ["net"])] * 8
+    assert disk.states == {1: AVAILABLE, 2: AVAILABLE}
+    disk.look(3)
+    assert now() == (before, 2, ["net"])
+    disk.watching.apply([Served("net", other, ALL)])
+    assert disk.models.find(Wanted("net", 1))[1] is not before[1]
+    assert disk.states == {1: AVAILABLE, 2: END, 3: AVAILABLE}
+
+
+def test_of_names_that_were_refused_nothing_is_kept(disk: Disk) -> None:
+    version(disk.base, 1)
+    disk.serve()
+    for number in range(9):
+        with pytest.raises(RefusedError):
+            disk.watching.apply([Served("a" * number, disk.base / "nowhere")])
+    version(disk.base.with_name("other"), 1)
+    disk.watching.apply([Served("b", disk.base.with_name("other"))])
+    disk.serve()
+    disk.look(3)
+    assert [*disk.watching._networks] == ["net"]
+    assert not disk.watching._told
+
+
 def test_a_version_of_another_folder_is_another_one(disk: Disk) -> None:
     version(disk.base, 1)
     disk.serve()
@@ -318,7 +361,7 @@ def test_a_request_says_what_is_served_but_only_beside_what_is(disk: Disk) -> No
     version(disk.base.parent.with_name("secret"), 1)
     disk.serve()
 
-    def reload(**bases: Path) -> None:
+    def reload(**bases: object) -> None:
         config = message("tensorflow.serving.ModelServerConfig")()
         for name, base in bases.items():
             config.model_config_list.config.add(name=name, base_path=str(base), model_platform="tensorflow")
@@ -329,7 +372,10 @@ def test_a_request_says_what_is_served_but_only_beside_what_is(disk: Disk) -> No
     reload(other=disk.base.with_name("other") / "inner")
     reload(net=disk.base, other=disk.base.with_name("other"))
     assert sorted(disk.models.models) == ["net", "other"]
-    for outside in (disk.base.parent.with_name("secret"), disk.base / ".." / ".." / "secret", disk.base.parent):
+    circle = disk.base.parent / "circle"
+    circle.symlink_to(circle)
+    secret = disk.base.parent.with_name("secret")
+    for outside in (secret, disk.base / ".." / ".." / "secret", disk.base.parent, f"{disk.base}\0", circle):
         with pytest.raises(RefusedError, match=f"The base_path of model a is not in {disk.base.parent}; start") as no:
             reload(a=outside)
         assert no.value.code == "PERMISSION_DENIED"
