@@ -4,62 +4,20 @@ let go when they have answered what they have begun."""
 import gc
 import logging
 import threading
-import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from app.program.errors import UserError
 from app.serving import configuration
 from app.serving.configuration import Served
-from app.serving.models import Model, Models, Version
+from app.serving.models import Models
 from app.serving.refusals import RefusedError
 from app.serving.signatures import Servable
+from app.serving.versions import Broken, Versions, files_of
 
 SECONDS = 1.0  # from one look to the next, TensorFlow Serving's
-REMEMBERED = 20  # versions that have ended, which the status still names
 LOG = logging.getLogger("app.serving")
-
-Files = frozenset[tuple[str, int, int, int]]
-
-
-class _Broken(NamedTuple):
-    """`files` are those that it was tried with: with others it is tried again."""
-
-    folder: Path
-    files: Files | None
-    error: str
-
-
-class _Network:
-    """What is known of the versions of one network. `ready` are loaded and answer with all else that has been asked for;
-    `leaving` is None of those that have gone."""
-
-    def __init__(self) -> None:
-        self.loaded: dict[int, tuple[Path, Servable]] = {}
-        self.ready: dict[int, tuple[Path, Servable]] = {}
-        self.broken: dict[int, _Broken] = {}
-        self.coming: dict[int, str] = {}
-        self.leaving: dict[int, weakref.ref[Servable] | None] = {}
-        self.seen: dict[Path, Files | None] = {}
-
-    def model(self, labels: Mapping[str, int]) -> Model:
-        states = {number: Version(None, state="END" if ref is None else "UNLOADING") for number, ref in self.gone()}
-        states |= {number: Version(None, broken.error) for number, broken in self.broken.items()}
-        states |= {number: Version(None, state=state) for number, state in self.coming.items()}
-        states |= {number: Version(None, state="LOADING") for number in self.ready}
-        return Model(states | {number: Version(servable) for number, (_, servable) in self.loaded.items()}, labels)
-
-    def gone(self) -> Iterable[tuple[int, "weakref.ref[Servable] | None"]]:
-        return [*self.leaving.items()][-REMEMBERED:]
-
-    @property
-    def is_there(self) -> bool:
-        return bool(self.loaded) or any(ref is not None for ref in self.leaving.values())
-
-    def let_go(self, number: int) -> None:
-        self.leaving.pop(number, None)
-        self.leaving[number] = weakref.ref(self.loaded.pop(number)[1])
 
 
 class Watching:
@@ -82,7 +40,7 @@ class Watching:
         self._models, self._load_version, self._tell = models, load, tell
         self._file, self._seconds, self._waited = file, seconds, 0.0
         self._read = _text(file)
-        self._networks: dict[str, _Network] = {}
+        self._networks: dict[str, Versions] = {}
         self._config: dict[str, Served] = {}
         self._roots: set[Path] = set()
         self._told: dict[str, str] = {}
@@ -141,15 +99,15 @@ class Watching:
     def _renew(self, served: Served, at_once: bool = False) -> None:
         """Loads what is wanted and not there, the newest first; not `at_once`, only what has not changed since the last
         look: it may still be copied."""
-        network = self._networks.setdefault(served.name, _Network())
+        network = self._networks.setdefault(served.name, Versions())
         folders = self._folders(served)
         for number, broken in [*network.broken.items()]:
-            if folders is not None and broken != (folders.get(number), _files(broken.folder), broken.error):
+            if folders is not None and broken != (folders.get(number), files_of(broken.folder), broken.error):
                 del network.broken[number]
         while folders is not None:
-            missing = sorted(_missing(served, network, folders))
+            missing = sorted(network.missing(served, folders))
             network.coming = dict.fromkeys(missing, "START")
-            ready = [number for number in missing if at_once or _settled(network, folders[number])]
+            ready = [number for number in missing if at_once or network.settled(folders[number])]
             if ready:
                 network.coming[ready[-1]] = "LOADING"
             self._publish(served.name)
@@ -172,15 +130,15 @@ class Watching:
         self._tell_once(served.name, f"{served.base} has no version {numbers} yet." if lost else "")
         return folders
 
-    def _load(self, network: _Network, number: int, folder: Path) -> None:
-        files = _files(folder)
+    def _load(self, network: Versions, number: int, folder: Path) -> None:
+        files = files_of(folder)
         try:
             servable = self._load_version(folder)
         except Exception as error:
             if not isinstance(error, UserError):
                 LOG.exception("%s", folder)
             said = str(error) or type(error).__name__
-            network.broken[number] = _Broken(folder, files, said)
+            network.broken[number] = Broken(folder, files, said)
             self._tell_once(str(folder), f"Not served: {said}")
             return
         self._tell_once(str(folder), "")
@@ -200,7 +158,7 @@ class Watching:
     def _check(self, served: Served) -> None:
         network = self._networks[served.name]
         folders = self._folders(served) or {}
-        available = _wanted(served, network, folders) - _missing(served, network, folders)
+        available = network.wanted(served, folders) - network.missing(served, folders)
         if not available:
             errors = [broken.error for _, broken in sorted(network.broken.items(), reverse=True)]
             there = ", ".join(map(str, sorted(folders))) or "none"
@@ -218,9 +176,9 @@ class Watching:
         for name, network in self._networks.items():
             served = self._config.get(name)
             folders = self._folders(served) if served else {}
-            if folders is None or (served and _missing(served, network, folders)):
+            if folders is None or (served and network.missing(served, folders)):
                 continue
-            wanted = _wanted(served, network, folders) if served else set[int]()
+            wanted = network.wanted(served, folders) if served else set[int]()
             if folders and not wanted:  # what is there is broken
                 continue
             for number in network.loaded.keys() - wanted:
@@ -292,31 +250,6 @@ class Watching:
             self._told[about] = sentence
         if sentence not in ("", before):
             self._tell(sentence)
-
-
-def _wanted(served: Served, network: _Network, folders: Mapping[int, Path]) -> set[int]:
-    return served.policy.wanted(folders.keys() - network.broken.keys())
-
-
-def _missing(served: Served, network: _Network, folders: Mapping[int, Path]) -> set[int]:
-    there = network.loaded | network.ready
-    loaded = {number for number, (folder, _) in there.items() if folders.get(number) == folder}
-    return _wanted(served, network, folders) - loaded
-
-
-def _settled(network: _Network, folder: Path) -> bool:
-    files = _files(folder)
-    before, network.seen[folder] = network.seen.get(folder), files
-    return files is not None and files == before
-
-
-def _files(folder: Path) -> Files | None:
-    """Names, sizes, times and inodes of the files of a folder; None while they change, or cannot be seen."""
-    try:
-        found = ((str(file), file.lstat()) for file in folder.rglob("*"))
-        return frozenset((name, status.st_size, status.st_mtime_ns, status.st_ino) for name, status in found)
-    except OSError:
-        return None
 
 
 def _resolved(path: Path) -> Path:
