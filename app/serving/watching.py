@@ -4,6 +4,7 @@ let go when they have answered what they have begun."""
 import gc
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from app.serving.configuration import Served
 from app.serving.models import Models
 from app.serving.refusals import RefusedError
 from app.serving.signatures import Servable
-from app.serving.versions import Broken, Versions, files_of
+from app.serving.versions import AGAIN, Broken, Loaded, Versions, files_of, mark_of
 
 SECONDS = 1.0  # from one look to the next, TensorFlow Serving's
 LOG = logging.getLogger("app.serving")
@@ -25,8 +26,9 @@ class Watching:
 
     A version is loaded while those before it answer, and only when all that are wanted are there the others go. One
     that does not load is named in the status, `tell` is told, and counts as if it were not there until its files
-    change: of the latest, the one before answers. `file` is where the configuration came from, if from a file: it is
-    read again every so many `seconds`, or never for 0.
+    change, or it is tried again: of the latest, the one before answers. What is exported anew in the place of a version
+    is another. `file` is where the configuration came from, if from a file: it is read again every so many `seconds`,
+    or never for 0.
     """
 
     def __init__(
@@ -102,7 +104,7 @@ class Watching:
         network = self._networks.setdefault(served.name, Versions())
         folders = self._folders(served)
         for number, broken in [*network.broken.items()]:
-            if folders is not None and broken != (folders.get(number), files_of(broken.folder), broken.error):
+            if folders is not None and broken[:2] != (folders.get(number), files_of(broken.folder)):
                 del network.broken[number]
         while folders is not None:
             missing = sorted(network.missing(served, folders))
@@ -131,24 +133,27 @@ class Watching:
         return folders
 
     def _load(self, network: Versions, number: int, folder: Path) -> None:
-        files = files_of(folder)
+        files, mark = files_of(folder), mark_of(folder)
         try:
             servable = self._load_version(folder)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if not isinstance(error, UserError):
                 LOG.exception("%s", folder)
             said = str(error) or type(error).__name__
-            network.broken[number] = Broken(folder, files, said)
+            before = network.broken.get(number)
+            tries = before.tries if before and before[:2] == (folder, files) else 0
+            network.broken[number] = Broken(folder, files, said, tries + 1, time.monotonic() + AGAIN)
             self._tell_once(str(folder), f"Not served: {said}")
             return
         self._tell_once(str(folder), "")
-        network.ready[number] = folder, servable
+        network.broken.pop(number, None)
+        network.ready[number] = Loaded(folder, mark, servable)
         network.seen.pop(folder, None)
 
     def _answer_by_ready(self, name: str) -> None:
         network = self._networks[name]
         for number, loaded in network.ready.items():
-            if number in network.loaded:  # of another folder
+            if number in network.loaded:  # of other files
                 network.let_go(number)
             network.loaded[number] = loaded
             LOG.info("%s: version %d is served", name, number)
@@ -181,7 +186,7 @@ class Watching:
             wanted = network.wanted(served, folders) if served else set[int]()
             if folders and not wanted:  # what is there is broken
                 continue
-            for number in network.loaded.keys() - wanted:
+            for number in network.loaded.keys() - wanted - network.spoilt:
                 network.let_go(number)
                 LOG.info("%s: version %d is served no longer", name, number)
             self._publish(name)

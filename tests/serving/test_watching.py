@@ -176,6 +176,39 @@ def test_a_broken_version_is_refused_once_until_its_files_change_and_the_old_one
     assert (disk.answers(), disk.tries, len(disk.told)) == (2, ["1", "2", "2", "2"], 1)
 
 
+def test_a_version_that_did_not_load_for_a_while_is_tried_again_but_not_for_ever(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+
+    def fail() -> None:
+        raise failure
+
+    version(disk.base, 1)
+    disk.serve()
+    version(disk.base, 2)
+    disk.meanwhile = fail
+    failure: BaseException = MemoryError("no room")
+    disk.look(3)
+    assert (disk.answers(), disk.tries) == (1, ["1", "2"])
+    for _ in range(9):
+        failure = SystemExit("gone")
+        now += 61
+        disk.look(3)
+    assert (disk.answers(), disk.states) == (1, {1: AVAILABLE, 2: END})
+    assert disk.tries == ["1"] + ["2"] * 6
+    assert disk.told == ["Not served: no room", "Not served: gone"]
+    (disk.base / "2" / "more").touch()
+    disk.look(3)
+    disk.meanwhile = lambda: None
+    now += 61
+    disk.look(1)
+    assert (disk.answers(), disk.states) == (2, {1: END, 2: AVAILABLE})
+    disk.look(5)
+    assert disk.tries == ["1"] + ["2"] * 8
+
+
 def test_files_that_change_while_they_are_loaded_are_loaded_again(disk: Disk) -> None:
     version(disk.base, 1)
     disk.serve()
@@ -276,6 +309,38 @@ def test_a_configuration_takes_the_place_of_another_when_all_of_it_is_there(disk
     assert sorted(disk.models.models) == ["other", "third"]
     assert disk.models.ready
     assert ready == [True] * 4
+
+
+def test_what_is_exported_anew_in_the_place_of_a_version_takes_its_place(disk: Disk) -> None:
+    version(disk.base, 1)
+    certificate = disk.base / "1" / "certificate.json"
+    certificate.write_text("old")
+    disk.serve()
+    _, before = disk.models.find(NAME)
+    (disk.base / "1" / "other").touch()
+    certificate.rename(certificate.with_name("hidden"))
+    disk.look(3)
+    certificate.with_name("hidden").rename(certificate)
+    disk.look(3)
+    assert disk.models.find(NAME)[1] is before
+    shutil.rmtree(disk.base)
+    disk.look(1)
+    version(disk.base, 1)
+    certificate.write_text("new")
+    disk.look(1)
+    assert (disk.models.find(NAME)[1] is before, disk.states) == (True, {1: AVAILABLE})
+    disk.look(1)
+    assert (disk.models.find(NAME)[1] is before, disk.states) == (False, {1: AVAILABLE})
+    disk.look(3)
+    assert disk.tries == ["1", "1"]
+    # One that is broken takes no place.
+    disk.serve(ALL)
+    version(disk.base, 2)
+    disk.look(2)
+    version(disk.base, 1, "no network")
+    certificate.write_text("broken")
+    disk.look(5)
+    assert (disk.tries[2:], disk.states) == (["2", "1"], {1: AVAILABLE, 2: AVAILABLE})
 
 
 def test_a_configuration_that_is_refused_changes_no_answer_not_even_while_it_is_tried(disk: Disk) -> None:
