@@ -1,11 +1,12 @@
 """The versions on the disk and those that are served: looked at every second, new ones loaded and swapped in, old ones
 let go when they have answered what they have begun."""
 
+import contextlib
 import gc
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ class Watching:
         self._models, self._load_version, self._tell = models, load, tell
         self._file, self._seconds, self._waited = file, seconds, 0.0
         self._read = _text(file)
+        self._tried: object = None  # what it said, and what versions there were, when it could not be served
         self._networks: dict[str, Versions] = {}
         self._config: dict[str, Served] = {}
         self._roots: set[Path] = set()
@@ -233,20 +235,26 @@ class Watching:
         self.apply(config)
 
     def _look_at_file(self, seconds: float) -> None:
-        """Serves what the file of the configuration says now, if it says something else than before."""
+        """Serves what the file of the configuration says now, if it says something else than before. Where that cannot
+        be served it is tried again when something else is there: a label may be of a version that is still copied."""
         self._waited += seconds
         if self._file is None or not self._seconds or self._waited < self._seconds:
             return
         self._waited = 0
-        text = _text(self._file)
-        if text == self._read:
-            return
-        self._read = text
+        text, said = _text(self._file), ""
+        before, self._tried = self._tried, None
         try:
-            self.apply(configuration.of_file(self._file))
+            if text != self._read:
+                config = configuration.of_file(self._file)
+                self._tried = text, _on_disk(config)
+                if self._tried == before:
+                    return
+                self.apply(config)
+                self._read, self._tried = text, None
         except (UserError, RefusedError) as error:
-            said = error.message if isinstance(error, RefusedError) else error
-            self._tell(f"The configuration stays as it was: {said}")
+            why = error.message if isinstance(error, RefusedError) else error
+            said = f"The configuration stays as it was: {why}"
+        self._tell_once(str(self._file), said)
 
     def _tell_once(self, about: str, sentence: str) -> None:
         """Until there is something else to say about it."""
@@ -255,6 +263,15 @@ class Watching:
             self._told[about] = sentence
         if sentence not in ("", before):
             self._tell(sentence)
+
+
+def _on_disk(config: Iterable[Served]) -> object:
+    """Another one where other versions are there."""
+    found: set[object] = set()
+    for served in config:
+        with contextlib.suppress(OSError):
+            found |= {(folder, files_of(folder)) for folder in served.folders().values()}
+    return found
 
 
 def _resolved(path: Path) -> Path:

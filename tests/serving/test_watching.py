@@ -477,3 +477,36 @@ def test_the_file_of_a_configuration_is_read_again_where_that_is_asked_for(
         threading.Event().wait(0.1)
         assert disk.answers() == 2
     assert len(disk.told) == 1
+
+
+def test_a_configuration_whose_version_is_still_copied_is_served_when_it_is_there(disk: Disk, tmp_path: Path) -> None:
+    file = tmp_path / "models.config"
+
+    def say(label: int) -> None:
+        model = f"name: 'net' base_path: '{disk.base}' model_platform: 'tensorflow' model_version_policy {{ all {{}} }}"
+        labels = f"version_labels {{ key: 'new' value: {label} }}"
+        file.write_text(f"model_config_list {{ config {{ {model} {labels} }} }}")
+
+    version(disk.base, 1)
+    say(1)
+    following = Watching(disk.models, disk.load, disk.told.append, file, 1)
+    following.apply([Served("net", disk.base, ALL, {"new": 1})])
+    version(disk.base, 2, "half")
+    say(2)
+    for _ in range(3):
+        following._look_at_file(1)
+    assert (disk.answers(label="new"), disk.tries) == (1, ["1", "2"])
+    said = "The configuration stays as it was: Request to assign label to version 2 of model net"
+    assert [each.startswith(said) for each in disk.told] == [False, True]
+    version(disk.base, 2)
+    following._look_at_file(1)
+    assert (disk.answers(label="new"), disk.tries) == (2, ["1", "2", "2"])
+    say(3)
+    for _ in range(2):
+        following._look_at_file(1)
+    say(2)
+    following._look_at_file(1)
+    say(3)
+    following._look_at_file(1)
+    assert [each.startswith(said.replace("2", "3")) for each in disk.told[2:]] == [True, True]
+    assert disk.answers(label="new") == 2
