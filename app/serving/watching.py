@@ -115,7 +115,7 @@ class Watching:
             if ready:
                 network.coming[ready[-1]] = "LOADING"
             self._publish(served.name)
-            if not ready:
+            if not ready or self._ended.is_set():
                 break
             self._load(network, ready[-1], folders[ready[-1]])
             if not at_once:

@@ -411,6 +411,7 @@ def test_a_thread_of_its_own_looks_while_it_is_wanted(disk: Disk, monkeypatch: p
     disk.meanwhile = meanwhile
     with disk.watching:
         version(disk.base, 2)
+        disk.watching._config["later"] = Served("later", version(disk.base.with_name("later"), 7).parent)
         assert loading.wait(10)
         assert (disk.answers(), disk.states) == (1, {1: AVAILABLE, 2: LOADING})
         go_on.set()
