@@ -27,7 +27,7 @@ def newest(path: Path) -> Path:
         raise UserError(f"{path} holds the exports of {len(named)} networks; name one of them: {listed}.")
     if not named:
         raise UserError(f"{path} is not an export: it holds no version folder. `export RUN --to FOLDER` makes one.")
-    return named[0] / str(max(numbers(named[0])))
+    return max((folder for folder in named[0].iterdir() if folder.name.isdecimal()), key=lambda each: int(each.name))
 
 
 def _folders(path: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from app.program import paths
 from app.program.errors import UserError
 from app.serving.messages import message
 from app.serving.refusals import RefusedError
+from app.serving.routes import LARGEST
 
 PLATFORM = "tensorflow"
 
@@ -46,7 +47,7 @@ class Served(NamedTuple):
         if (self.base / certified.CERTIFICATE).is_file() or paths.is_run(self.base):
             return {1: self.base}
         folders = (folder for folder in sorted(self.base.iterdir()) if folder.name.isdecimal() and folder.is_dir())
-        return {int(folder.name): folder for folder in folders}
+        return {int(folder.name): folder for folder in folders if int(folder.name) <= LARGEST}
 
 
 def policy(said: str) -> Policy:

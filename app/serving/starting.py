@@ -81,7 +81,7 @@ def prepare(
         from app.serving.grpc_server import Grpc
 
         grpc = Grpc(models, turns, of_grpc, host)
-    urls = {served.name: at + quote(served.name) for served in config}
+    urls = {served.name: at + quote(served.name, safe="") for served in config}
     return Prepared(application(models, turns), listening, urls, models, watching, grpc)
 
 

@@ -48,3 +48,8 @@ def test_a_file_is_no_export_without_versions(tmp_path: Path) -> None:
         UserError, match=r"model\.tflite is a file; name the folder of the export, its root or one of its"
     ):
         version_folders.newest(tmp_path / "model.tflite")
+
+
+def test_a_version_whose_number_begins_with_zeros_is_found(exports: Path) -> None:
+    (exports / "dogs" / "00000123").mkdir()
+    assert version_folders.newest(exports / "dogs") == exports / "dogs" / "00000123"

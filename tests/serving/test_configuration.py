@@ -93,3 +93,10 @@ def test_what_is_served_is_said_in_one_place(tmp_path: Path) -> None:
         serve(None, config_file=file, label=["stable=1"])
     with pytest.raises(UserError, match="With --model-config-file, versions and labels are said in that file"):
         serve(None, config_file=file, versions="all")
+
+
+def test_folders_whose_names_are_numbers_of_64_bits_are_versions(tmp_path: Path) -> None:
+    for name in ("1", "00000123", str(2**63), "a", "-1", ".incomplete-2-3"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "7").touch()
+    assert Served("net", tmp_path).folders() == {1: tmp_path / "1", 123: tmp_path / "00000123"}
