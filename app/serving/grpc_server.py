@@ -151,10 +151,12 @@ class Grpc:
     async def _in_turn(self, method: str, request: Any, size: int, context: Any) -> Any:
         ask = functools.partial(METHODS[method].answer, self.models, request)
         bodies = self.turns.bodies
-        if METHODS[method].at_once:
-            bodies.free(size)
+        if not METHODS[method].at_once:
+            return await self.turns.take(ask, lambda: bodies.free(size), context.time_remaining())
+        try:
             return await asyncio.to_thread(ask) if METHODS[method].long else ask()
-        return await self.turns.take(ask, lambda: bodies.free(size), context.time_remaining())
+        finally:
+            bodies.free(size)
 
 
 class _Health(health.aio.HealthServicer):

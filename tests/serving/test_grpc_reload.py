@@ -89,3 +89,16 @@ def test_what_is_served_can_be_changed_while_requests_are_answered_by_who_has_th
         assert (await change(channel, new, **allowed))[0] == "UNIMPLEMENTED"
 
     served(use, models, Turns(Settings("secret")))
+
+
+def test_a_request_that_says_what_is_served_is_held_until_it_is_served() -> None:
+    turns, models, held = Turns(Settings()), Models({}), []
+    models.reload = lambda config: held.append(turns.bodies.held)
+    asked = messages.message(f"{PACKAGE}.ReloadConfigRequest")()
+    asked.config.model_config_list.config.add(name="m" * 5000)
+
+    async def use(channel: Any, _: Grpc) -> None:
+        await call(channel, "HandleReloadConfigRequest", asked)
+
+    served(use, models, turns)
+    assert (held, turns.bodies.held) == ([asked.ByteSize()], 0)
