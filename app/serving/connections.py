@@ -8,6 +8,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MOST = 500
 SECONDS = 10.0  # from a connection, or an answer on it, until the headers of the next request are there
+UNREAD = 60.0  # in which some of an answer has to be read: it is held until it is, beside what the system holds
 FULL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -23,9 +24,11 @@ class _Strict(h11.Connection):
 
 
 class Connection(H11Protocol):
-    """Uvicorn's, which has neither bound: it closes a connection only while nothing at all is said after an answer."""
+    """Uvicorn's, which has neither bound: it closes a connection only while nothing at all is said after an answer. And
+    whose clients may leave their answers unread, in this server's memory, as long as they like."""
 
     _due: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -52,6 +55,7 @@ class Connection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._expect_nothing()
+        self._expect_no_reading()
         super().connection_lost(exc)
 
     def handle_events(self) -> None:
@@ -69,6 +73,26 @@ class Connection(H11Protocol):
     def on_response_complete(self) -> None:
         self._expect_headers()
         super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._expect_reading()
+
+    def resume_writing(self) -> None:
+        self._expect_no_reading()
+        super().resume_writing()
+
+    def _expect_reading(self, before: float = float("inf")) -> None:
+        left = self.transport.get_write_buffer_size()
+        if left < before:
+            self._unread = self.loop.call_later(UNREAD, self._expect_reading, left)
+        else:
+            self.transport.abort()
+
+    def _expect_no_reading(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _expect_headers(self) -> None:
         self._expect_nothing()

@@ -1,9 +1,11 @@
 """Connections that cost something, and the end of a server that waits no longer."""
 
 import asyncio
+import contextlib
 import json
 import signal
 import socket
+import time
 from typing import Any
 
 import pytest
@@ -73,6 +75,31 @@ def test_a_request_that_is_refused_before_its_body_is_there_leaves_its_connectio
         assert second.recv(65536).startswith(b"HTTP/1.1 200")
         waits.go.set()
         assert first.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.slow
+def test_who_does_not_read_his_answer_is_left_and_who_reads_it_slowly_has_all_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "UNREAD", 0.5)
+    size = 20_000_000
+    request = f'{{"signature_name": "string", "inputs": ["{"a" * size}"]}}'
+    head = f"POST /v1/models/m:predict HTTP/1.1\r\nHost: a\r\nContent-Length: {len(request)}\r\n\r\n"
+    with serving(Echo()) as url:
+
+        def received(times: int, pause: float, wait: float) -> int:
+            found = 0
+            with connected(url) as connection, contextlib.suppress(ConnectionResetError):
+                connection.sendall((head + request).encode() * times)
+                time.sleep(wait)
+                while found < size * times and (part := connection.recv(2_000_000, socket.MSG_WAITALL)):
+                    found += len(part)
+                    time.sleep(pause)
+            return found
+
+        assert received(1, 0.1, 0.0) > size
+        assert received(1, 0.0, 1.5) < size
+        assert received(2, 0.0, 1.5) < size
 
 
 def test_more_connections_than_there_may_be_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
