@@ -5,6 +5,7 @@ collected. So TensorFlow Serving's `batch_timeout_micros`, how long it waits for
 """
 
 import bisect
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -63,13 +64,13 @@ def read(folder: Path) -> Parameters:
     except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
         raise UserError(f"{file} cannot be read: {' '.join(str(error).split())}.") from error
     most = said.max_batch_size.value if said.HasField("max_batch_size") else 1000
-    sizes = tuple(said.allowed_batch_sizes) or range(1, most + 1)
-    if not sizes or min(sizes) < 1 or list(sizes) != sorted(set(sizes)) or sizes[-1] != most:
+    sizes = list(said.allowed_batch_sizes) or [1, most]
+    if sizes[0] < 1 or sizes != sorted(set(sizes)) or sizes[-1] != most:
         raise UserError(f"The allowed_batch_sizes of {file} do not rise from 1 or more to its max_batch_size, {most}.")
     enqueued = said.max_enqueued_batches.value if said.HasField("max_enqueued_batches") else 10
     if enqueued < 1:
         raise UserError(f"The max_enqueued_batches of {file} are {enqueued}; 1 is the least.")
-    return Parameters(sizes, enqueued)
+    return Parameters(tuple(said.allowed_batch_sizes) or range(1, most + 1), enqueued)
 
 
 class _Request:
@@ -167,7 +168,9 @@ class Batcher:
                 if first.is_given_up():
                     first.answered.set()
                     continue
-                batch = [first, *self._companions(first, self._parameters.sizes[-1] if self._pad else share)]
+                batch = [first]
+                with contextlib.suppress(MemoryError):  # then the first is asked by itself
+                    batch += self._companions(first, self._parameters.sizes[-1] if self._pad else share)
                 if self._queue:
                     self._start_another()  # for what was not shared out, or is of another kind
                 return batch, self._calling == 1 and len(batch) == 1
@@ -211,6 +214,8 @@ class Batcher:
             except Exception:  # one of them may be to blame: its neighbours are not
                 pass
         for request in batch:
+            if request.is_given_up():
+                continue
             try:
                 request.outputs = self._padded(request, request.inputs, request.rows, alone)
             except BaseException as error:  # whatever it is, its client is to hear of it

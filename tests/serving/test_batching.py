@@ -176,6 +176,35 @@ def test_what_nobody_waits_for_any_more_is_not_asked() -> None:
     assert doubles.asked == [[0], [2, 4]]
 
 
+def test_what_nobody_waits_for_any_more_is_not_asked_alone_either() -> None:
+    doubles = Doubles()
+    late: list[RefusedError] = []
+    places = threading.Semaphore(9)
+    with busy(doubles) as ask:
+        gone = ask(1, task=at_work.Task(lambda: late[0] if len(doubles.asked) == 2 else None, places))
+        asked = [ask(-1), ask(3), ask(4)]
+        late.append(RefusedError("too late"))
+    with pytest.raises(RefusedError, match="too late"):
+        gone.result()
+    with pytest.raises(RefusedError, match="this one is bad"):
+        asked[0].result()
+    assert [each.result() for each in asked[1:]] == [[6], [8]]
+    assert doubles.asked == [[0], [1, -1, 3, 4], [-1], [3], [4]]
+
+
+def test_after_a_failure_while_a_batch_is_made_each_is_answered_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    doubles = Doubles()
+
+    def fail(*_: Any) -> Any:
+        raise MemoryError
+
+    with busy(doubles) as ask:
+        monkeypatch.setattr(Batcher, "_companions", fail)
+        asked = [ask(1), ask(2)]
+    assert [each.result(10) for each in asked] == [[2], [4]]
+    assert doubles.asked == [[0], [1], [2]]
+
+
 def test_more_than_the_queue_may_hold_are_refused_as_those_for_later() -> None:
     doubles = Doubles()
     with busy(doubles, Parameters((1, 2), enqueued=2)) as ask:
@@ -411,6 +440,8 @@ def test_the_parameters_are_those_of_the_file_beside_the_versions(exported: Path
     file = tmp_path / batching.FILE
     file.write_text(PARAMETERS)
     assert batching.read(tmp_path) == Parameters((2, 8), 3)
+    file.write_text(f"max_batch_size {{ value: {10**12} }}")
+    assert batching.read(tmp_path).fitting(7) == 7
     file.write_text("")  # TensorFlow Serving's own
     assert batching.read(tmp_path) == Parameters(range(1, 1001), 10)
     assert batching.read(tmp_path).fitting(7) == 7
