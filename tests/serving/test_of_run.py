@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from app.evaluation import prediction
 from app.program.errors import UserError
 from app.program.progress import unwatched
-from app.serving import configuration, opening
+from app.serving import configuration, opening, starting
 from app.serving.application import application
 from app.serving.models import Model, Models, Version
 from app.serving.turns import Settings, Turns
@@ -72,3 +72,8 @@ def test_the_command_serves_a_run_and_says_where_its_page_is(finished_run: "Run"
 def test_an_artefact_of_a_run_is_refused(finished_run: "Run") -> None:
     with pytest.raises(UserError, match="is no export, of which 'tflite' could be taken"):
         opening.load(finished_run.folder, "tflite")
+
+
+def test_a_run_is_served_in_a_notebook_as_well(finished_run: "Run") -> None:
+    with starting.in_background(finished_run.folder) as url, urllib.request.urlopen(url, timeout=WAIT) as status:
+        assert json.loads(status.read())["model_version_status"][0]["state"] == "AVAILABLE"
