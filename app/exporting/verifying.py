@@ -24,8 +24,7 @@ def verify(path: Path, watch: Watch = unwatched) -> tuple[Path, dict[str, Any]]:
     for everything that a file says otherwise than the certificate, or the certificate than what was found;
     `not_repeated`, why there is no row of the trained network or of test images, or None; `not_served`, why there is
     none of REST and gRPC, which the certificate has, or None; and `elsewhere`, how this processor is another than the
-    certificate's, or None. Golden images that are not those certified are not asked
-    about.
+    certificate's, or None. Golden images that are not those certified are not asked about.
 
     Raises:
         UserError: not an export, or one that does not load, or whose runtime is not installed.

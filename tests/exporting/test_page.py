@@ -458,7 +458,7 @@ def test_a_page_checks_itself_and_answers_as_the_device_file_without_a_network(
     tab.wait_for_selector("#check:not(.waiting)", timeout=60_000)
     said = tab.locator("#check").text_content() or ""
     assert said.startswith(f"Checked: {count} of {count} golden pictures are answered as by the trained network;")
-    assert (tab.locator("#own").text_content() or "").startswith("Decoded by this browser, their files ")
+    assert (tab.locator("#own").text_content() or "").startswith("Decoded by this browser, the golden pictures' files ")
     network = run_artefact.tflite(str(with_page / "model.tflite"))
     for picture in sorted(pictures.rglob("*.*"))[4::9]:
         right = network(picture_files.decode(picture.read_bytes())[None])[0]

@@ -127,9 +127,9 @@ function ownDecoding(own) {
   if (!read.length) return "";
   const worst = read.reduce((a, b) => (b.difference > a.difference ? b : a));
   const others = read.filter((one) => !one.same).map((one) => one.file);
-  if (!worst.difference) return "Decoded by this browser, their files give the same scores.";
+  if (!worst.difference) return "Decoded by this browser, the golden pictures' files give the same scores.";
   return (
-    `Decoded by this browser, their files change a score by at most ${few(worst.difference)} (${worst.file}), ` +
+    `Decoded by this browser, the golden pictures' files change a score by at most ${few(worst.difference)} (${worst.file}), ` +
     (others.length ? `and the best class of ${others.join(", ")}.` : "and no best class.")
   );
 }
