@@ -80,8 +80,6 @@ class _Showing:
                 response = await ask(request)
             except RefusedError as refusal:
                 response = _refused(refusal)
-            except picture_files.RefusedError as refusal:
-                response = _refused(RefusedError(str(refusal)))
             except ClientDisconnect:
                 raise
             except asyncio.CancelledError:  # the server waits no longer
@@ -133,7 +131,14 @@ class _Showing:
         await self.turns.room()
         bodies = self.turns.bodies
         body = await bodies.read(request)
-        return await self.turns.take(lambda: ask(body), lambda: bodies.free(len(body)))
+
+        def told() -> Any:
+            try:
+                return ask(body)
+            except picture_files.RefusedError as refusal:
+                raise RefusedError(str(refusal)) from None
+
+        return await self.turns.take(told, lambda: bodies.free(len(body)))
 
     def _shown(self, request: Request) -> Shown:
         number = _number(request.path_params["version"])

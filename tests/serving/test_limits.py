@@ -19,8 +19,10 @@ from app.serving.application import application
 from app.serving.batching import Batched, Parameters
 from app.serving.bodies import Bodies
 from app.serving.models import Model, Models, Version
+from app.serving.page.shown import Shown
 from app.serving.signatures import Servable
 from app.serving.turns import Settings, Turns
+from export import picture_files
 from tests.serving.asking import Echo, ask, asking
 from tests.serving.test_batching import Doubles
 
@@ -386,6 +388,26 @@ def test_what_a_request_held_is_free_when_it_is_answered_or_refused(signature: s
     gc.disable()  # what waits for it would be there for minutes
     try:
         ask(app, "POST", PREDICT, f'{{"signature_name": "{signature}", "instances": [1]}}')
+        assert [each() for each in held] == [None]
+    finally:
+        gc.enable()
+
+
+def test_what_a_picture_held_that_is_refused_on_the_page_is_free_then() -> None:
+    held: list[weakref.ref[Any]] = []
+
+    def inside(encoded: bytes) -> Any:
+        decoding = Echo()
+        held.append(weakref.ref(decoding))
+        raise picture_files.RefusedError("This is no picture.")
+
+    network = Echo()
+    network.shown = Shown([], {}, "", {}, inside)  # type: ignore[attr-defined]
+    app = serve(network)
+    gc.disable()
+    try:
+        answer = ask(app, "POST", "/page/models/m/versions/1/inside", b"a")
+        assert (answer.status_code, answer.json()) == (400, {"error": "This is no picture."})
         assert [each() for each in held] == [None]
     finally:
         gc.enable()
