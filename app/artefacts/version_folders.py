@@ -35,7 +35,11 @@ def _folders(path: Path) -> list[Path]:
 
 
 def numbers(root: Path) -> list[int]:
-    return [int(folder.name) for folder in root.iterdir() if folder.name.isdecimal()] if root.is_dir() else []
+    """None where they cannot be seen, as in the lost+found of a volume."""
+    try:
+        return [int(folder.name) for folder in root.iterdir() if folder.name.isdecimal()] if root.is_dir() else []
+    except PermissionError:
+        return []
 
 
 def clear(root: Path) -> None:

@@ -29,7 +29,10 @@ def check_exists(*paths: str | Path | None) -> None:
 
 
 def is_run(folder: Path) -> bool:
-    return (folder / "classifier.json").is_file()
+    try:
+        return (folder / "classifier.json").is_file()
+    except PermissionError:  # as in the lost+found of a volume
+        return False
 
 
 def check_run(folder: Path) -> None:

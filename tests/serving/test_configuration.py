@@ -1,6 +1,8 @@
 """What TensorFlow Serving's models.config says, and what it is refused for."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,3 +102,20 @@ def test_folders_whose_names_are_numbers_of_64_bits_are_versions(tmp_path: Path)
         (tmp_path / name).mkdir()
     (tmp_path / "7").touch()
     assert Served("net", tmp_path).folders() == {1: tmp_path / "1", 123: tmp_path / "00000123"}
+
+
+def test_what_nobody_may_look_into_beside_the_exports_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "net" / "1").mkdir(parents=True)
+    (tmp_path / "lost+found").mkdir()  # of a volume
+
+    def denied(method: Callable[[Path], Any]) -> Callable[[Path], Any]:
+        def call(path: Path) -> Any:
+            if "lost+found" in path.parts:
+                raise PermissionError(13, "Permission denied")
+            return method(path)
+
+        return call
+
+    for name in ("iterdir", "is_file"):
+        monkeypatch.setattr(Path, name, denied(getattr(Path, name)))
+    assert [served.name for served in configuration.of_export(tmp_path)] == ["net"]
