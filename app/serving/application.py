@@ -30,7 +30,7 @@ def application(models: Models, turns: Turns) -> Starlette:
     pages = [Route(path, rest.metrics_page) for path in (metrics.PATH, "/metrics")]
     others = inference_protocol.places(models, turns)
     # An object, not a function: it takes all methods.
-    app = Starlette(routes=[*health, *pages, *others, *showing.routes(models, turns), Route("/{path:path}", rest)])
+    app = Starlette(routes=[*health, *pages, *others, *showing.places(models, turns), Route("/{path:path}", rest)])
     app.router.redirect_slashes = False
     app.router.default = rest  # of a path with an end of a line in it, which is no path to the route
     return app

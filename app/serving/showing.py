@@ -2,21 +2,21 @@
 
 import asyncio
 import base64
-import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from app.serving import page
+from app.serving import page, routes
+from app.serving.exchanges import Exchange
 from app.serving.models import Models, Wanted
 from app.serving.page.shown import Shown, png
 from app.serving.refusals import RefusedError
-from app.serving.turns import FAILED, Turns, ending
+from app.serving.turns import Turns
 from export import picture_files
 
 FILES = {
@@ -35,7 +35,7 @@ SAFE = {
     "Cache-Control": "no-cache",
 }
 DIGITS = 19  # of a version
-LOG = logging.getLogger("app.serving")
+Ask = Callable[[Request], Awaitable[Response]]
 
 
 class _Route(Route):
@@ -46,15 +46,18 @@ class _Route(Route):
         self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z")
 
 
-def routes(models: Models, turns: Turns) -> list[Route]:
+def places(models: Models, turns: Turns) -> list[Route]:
     showing = _Showing(models, turns)
     version = "/page/models/{name}/versions/{version}"
+    asked: list[tuple[str, str, Ask]] = [
+        ("GET", "/page/models", showing.served),
+        ("GET", f"{version}/examples/{{place}}", showing.example),
+        ("POST", f"{version}/seen", showing.seen),
+        ("POST", f"{version}/inside", showing.inside),
+    ]
     return [
         *(_Route(path, _file(*found)) for path, found in FILES.items()),
-        _Route("/page/models", showing.answered(showing.served)),
-        _Route(f"{version}/examples/{{place}}", showing.answered(showing.example)),
-        _Route(f"{version}/seen", showing.answered(showing.seen), methods=["POST"]),
-        _Route(f"{version}/inside", showing.answered(showing.inside), methods=["POST"]),
+        *(_Route(path, _Asked(models, turns, ask), methods=[method]) for method, path, ask in asked),
     ]
 
 
@@ -67,30 +70,28 @@ def _file(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
     return answer
 
 
+class _Asked(Exchange):
+    """What the page asks, as other requests are asked: with the token, counted and logged."""
+
+    def __init__(self, models: Models, turns: Turns, ask: Ask) -> None:
+        super().__init__(models, turns)
+        self._ask = ask
+
+    def route(self, method: str, target: str) -> routes.Route:
+        return routes.Route("page", Wanted(""))  # the request itself says which
+
+    async def answer(self, request: Request, route: routes.Route) -> Response:
+        return await self._ask(request)
+
+    async def response(self, request: Request) -> Response:
+        response = await super().response(request)
+        response.headers.update(SAFE)
+        return response
+
+
 class _Showing:
     def __init__(self, models: Models, turns: Turns) -> None:
         self.models, self.turns = models, turns
-
-    def answered(self, ask: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-        """With the token alone; what is refused is said as by the rest of the server."""
-
-        async def answer(request: Request) -> Response:
-            try:
-                self.turns.check_token(request.headers.get("authorization", "").encode("latin-1"))
-                response = await ask(request)
-            except RefusedError as refusal:
-                response = _refused(refusal)
-            except ClientDisconnect:
-                raise
-            except asyncio.CancelledError:  # the server waits no longer
-                response = _refused(ending())
-            except Exception:
-                LOG.exception("%s", request.url.path)
-                response = _refused(RefusedError(FAILED, "INTERNAL"))
-            response.headers.update(SAFE)
-            return response
-
-        return answer
 
     async def served(self, request: Request) -> Response:
         """All that can be asked, the newest version of each network first."""
@@ -164,7 +165,3 @@ def _told(shown: Shown | None) -> dict[str, Any]:
 
 def _number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= DIGITS else None
-
-
-def _refused(refusal: RefusedError) -> Response:
-    return JSONResponse({"error": refusal.message}, refusal.status, refusal.headers)

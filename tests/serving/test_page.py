@@ -211,3 +211,15 @@ def test_what_the_page_shows_is_what_the_preprocessing_gives(setting: dict[str, 
         # A half may be rounded to either side.
         assert apart.max() <= 1, (rows, columns)
         assert np.mean(apart > 0) < 0.02, (rows, columns)
+
+
+def test_what_the_page_asks_is_counted_and_logged(exported: Path, caplog: pytest.LogCaptureFixture) -> None:
+    app = serve(exported)
+    caplog.set_level("INFO", "app.serving")
+    assert ask(app, "GET", "/page/models").status_code == 200
+    assert ask(app, "POST", f"{ONE}/seen", b"no picture").status_code == 400
+    said = [record.getMessage() for record in caplog.records if record.name == "app.serving"]
+    assert ['"GET /page/models" 200' in said[0], f'"POST {ONE}/seen" 400' in said[1]] == [True, True]
+    metrics = ask(app, "GET", "/metrics").text
+    for status in ("OK", "INVALID_ARGUMENT"):
+        assert f':tensorflow:serving:request_count{{model_name="",status="{status}"}} 1.0' in metrics
