@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from app.serving import answering, inference_protocol, metrics, routes, showing
 from app.serving.answering import Answer
-from app.serving.exchanges import Exchange, json_response, target
+from app.serving.exchanges import Exchange, json_response, target, while_there
 from app.serving.models import Models, Wanted
 from app.serving.refusals import RefusedError
 from app.serving.turns import Turns
@@ -81,6 +81,6 @@ class _Rest(Exchange):
             finally:
                 bodies.free(len(content))
 
-        answer = await self.turns.take(ask, lambda: bodies.free(len(body)))
+        answer = await while_there(request, self.turns.take(ask, lambda: bodies.free(len(body))))
         self.turns.metrics.answered(route.wanted.name, route.method, answer, time.perf_counter() - started)
         return json_response(answer.content)

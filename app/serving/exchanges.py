@@ -4,7 +4,8 @@ import asyncio
 import logging
 import re
 import time
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -16,6 +17,8 @@ from app.serving.routes import Route
 from app.serving.turns import FAILED, Turns, ending
 
 LOG = logging.getLogger("app.serving")
+SOON = 0.2  # seconds
+Found = TypeVar("Found")
 
 
 class Exchange:
@@ -70,7 +73,7 @@ class Exchange:
             name = route.wanted.name if route.wanted.name in self.models.models else ""
             response = await self.answer(request, route)
         except RefusedError as error:
-            refusal = error
+            refusal = error.with_traceback(None)  # without the frames that hold the request, of which this is one
         except ClientDisconnect:
             raise
         except asyncio.CancelledError:  # the server waits no longer
@@ -98,6 +101,34 @@ class Exchange:
         )
         if self.shown:
             response.headers["Access-Control-Expose-Headers"] = ", ".join(self.shown)
+
+
+async def while_there(request: Request, answer: Coroutine[Any, Any, Found]) -> Found:
+    """The answer, which is given up if its client goes. Most have one before it is worth looking.
+
+    Raises:
+        ClientDisconnect: it has gone.
+    """
+    task = asyncio.ensure_future(answer)
+    watching: asyncio.Task[None] | None = None
+    try:
+        await asyncio.wait({task}, timeout=SOON)
+        if not task.done():
+            watching = asyncio.ensure_future(_gone(request))
+            await asyncio.wait({task, watching}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise ClientDisconnect
+        return task.result()
+    finally:
+        task.cancel()
+        if watching:
+            watching.cancel()
+        del task  # which holds what it raised, and that this frame
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def target(request: Request) -> str:

@@ -12,7 +12,7 @@ from starlette.routing import Route as Place
 
 from app.serving import inference_answering
 from app.serving.answering import Answer
-from app.serving.exchanges import Exchange, json_response
+from app.serving.exchanges import Exchange, json_response, while_there
 from app.serving.inference_answering import Written
 from app.serving.inference_tensors import HEADER
 from app.serving.models import Models, Wanted
@@ -87,7 +87,7 @@ class _Protocol(Exchange):
             finally:
                 bodies.free(len(content))
 
-        answer = await self.turns.take(ask, lambda: bodies.free(len(body)))
+        answer = await while_there(request, self.turns.take(ask, lambda: bodies.free(len(body))))
         self.turns.metrics.answered(wanted.name, "infer", answer, time.perf_counter() - started)
         content, size = answer.content
         if size is None:

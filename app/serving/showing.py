@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from app.serving import page, routes
-from app.serving.exchanges import Exchange
+from app.serving.exchanges import Exchange, while_there
 from app.serving.models import Models, Wanted
 from app.serving.page.shown import Shown, png
 from app.serving.refusals import RefusedError
@@ -139,7 +139,7 @@ class _Showing:
             except picture_files.RefusedError as refusal:
                 raise RefusedError(str(refusal)) from None
 
-        return await self.turns.take(told, lambda: bodies.free(len(body)))
+        return await while_there(request, self.turns.take(told, lambda: bodies.free(len(body))))
 
     def _shown(self, request: Request) -> Shown:
         number = _number(request.path_params["version"])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from app.program.errors import UserError
-from app.serving import bodies, connections, server
+from app.serving import bodies, connections, exchanges, server, turns
 from app.serving.turns import DEADLINE, Settings
 from tests.serving.asking import Echo
 from tests.serving.test_client import serving
@@ -181,3 +181,32 @@ def test_a_second_ctrl_c_does_not_wait_for_what_is_answered_beside(monkeypatch: 
     listening = server.listen("127.0.0.1", 0)
     server.run(serve(), listening, lambda: signal.raise_signal(signal.SIGINT), Beside())
     assert given == [server.DRAIN, 0]
+
+
+def test_what_a_client_has_asked_that_is_gone_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchanges, "SOON", 0.01)
+    monkeypatch.setattr(turns, "THREADS", 1)  # the second waits until the first is answered
+    waits = Waits()
+    asked: list[float] = []
+
+    def run(signature: str, inputs: Any) -> Any:
+        asked.extend(inputs["x"].tolist())
+        return Waits.run(waits, signature, inputs)
+
+    monkeypatch.setattr(waits, "run", run)
+    with serving(waits) as url:
+        first, second, third = (connected(url) for _ in range(3))
+        for number, connection in enumerate((first, second, third), 1):
+            body = b'{"instances": [%d]}' % number
+            head = b"POST /v1/models/m:predict HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+            connection.sendall(head % len(body) + body)
+            if connection is first:
+                assert waits.begun.wait(10)
+        time.sleep(0.3)  # all three are there
+        second.close()
+        time.sleep(0.3)
+        waits.go.set()
+        for connection in (first, third):
+            with connection:
+                assert everything(connection).startswith(b"HTTP/1.1 200")
+    assert asked == [1, 3]
