@@ -10,7 +10,7 @@ the loopback address; `wrk` asks it with the raw bytes of JPEGs of the network's
 
     ready          seconds from the start until it can be asked, and the memory after one request
     throughput     in every round the bare artefact, called in a loop with pixels that are decoded already, and served,
-                   over 32 connections; pictures a second, and the ratio within a round
+                   32 pictures at once; pictures a second, and the ratio within a round
     one by one     over one connection: what the server adds to a call
     closed loop    over 1, 2, 8 and 32 connections; open loop: at half and four fifths of the largest rate, from when
                    a request was due

@@ -24,7 +24,7 @@ from benchmarks.serving_load import Asked, Load, at_rate, by_wrk, request
 
 ROOT = Path(__file__).parent.parent
 CONNECTIONS = 8
-MANY = 32  # connections for the largest rate, as many as the largest of the batches that are swept
+MANY = 32  # pictures that are asked at once for the largest rate, as many as the largest of the batches that are swept
 OVERLOAD, CROWD = 10, 400  # times the largest rate, and over so many connections
 SLOW = 200  # connections
 FLIGHT = 50  # requests
@@ -168,10 +168,11 @@ def throughput(served: Served, batch: int, seconds: float, rounds: int) -> Rates
     rates = Rates([], [])
     with _bare(served, batch) as bare, served.running() as server:
         asked = server.asked(batch)
-        by_wrk(asked, MANY, 1)
+        connections = max(1, MANY // batch)
+        by_wrk(asked, connections, 1)
         for _ in range(rounds):
             rates.bare.append(bare(seconds)["per_second"])
-            rates.served.append(batch * closed(asked, MANY, seconds).per_second)
+            rates.served.append(batch * closed(asked, connections, seconds).per_second)
     return rates
 
 
