@@ -8,7 +8,6 @@ import pytest
 from app import run_folder
 from app.datasets import loading
 from app.datasets.dataset import Data
-from app.exporting import served
 from app.images.decoding import decode
 from app.run_folder.folder import Run
 from app.run_folder.trained import Trained
@@ -27,10 +26,3 @@ def data(finished_run: Run) -> Data:
 @pytest.fixture(scope="module")
 def samples(pictures: Path) -> list[Any]:
     return [decode(path.read_bytes()).numpy() for path in sorted(pictures.rglob("*.*"))[::3]]
-
-
-@pytest.fixture(autouse=True)
-def _unserved(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half a second of an export goes to its rows of REST and gRPC, which one module is about."""
-    if not request.module.__name__.endswith("test_served"):
-        monkeypatch.setattr(served, "missing", lambda: "a test leaves them out")

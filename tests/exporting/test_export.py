@@ -431,6 +431,7 @@ def test_warm_up_is_a_request_of_every_batch_size_that_a_server_may_make(exporte
     assert all(decode(content).shape[-1] == 3 for batch in batches for content in batch)
 
 
+@pytest.mark.slow
 def test_a_warm_up_that_fails_turns_the_certificate_red(exported: Path, tmp_path: Path) -> None:
     shutil.copytree(exported, tmp_path / "1")
     warmup = tmp_path / "1" / "assets.extra" / "tf_serving_warmup_requests"
@@ -455,7 +456,8 @@ def test_a_server_can_read_its_configuration(name: str) -> None:
     assert "--enable_batching" in service["command"]
 
 
-@pytest.mark.parametrize("name", ["bn_inception", pytest.param("densenet121", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["bn_inception", "densenet121"])
 def test_the_executed_graph_fuses_every_convolution_that_has_a_bias(name: str, tmp_path: Path) -> None:
     # Not as it is initialised: TensorFlow leaves out biases that are zeros.
     model = folding.fold(disturb(NETWORKS[name](input_shape=(64, 64, 3), classes=3, width=0.25)))
@@ -482,6 +484,7 @@ def test_the_executed_graph_fuses_every_convolution_that_has_a_bias(name: str, t
     assert not [operation for operation in operations if "BatchNorm" in operation or operation == "Rsqrt"]
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_model_card_run_without_the_project(exported: Path, finished_run: Run) -> None:
     card = (exported / "README.md").read_text()
     figures = json.loads(finished_run.metrics.read_text())
@@ -529,6 +532,7 @@ def test_no_normalisation_is_left_in_the_graph(exported: Path) -> None:
     assert not [name for name in operations if "BatchNorm" in name or name == "Rsqrt"]
 
 
+@pytest.mark.slow
 def test_of_twelve_classes_the_best_ten_are_served(tmp_path: Path) -> None:
     labels = [f"classe {i} é" for i in range(12)]
     keras.utils.set_random_seed(7)
@@ -942,6 +946,7 @@ def test_an_untouched_export_verifies(exported: Path, tmp_path: Path) -> None:
     assert [row["held_out"]["images"] for row in found["rows"]] == [written["held_out"]] * 2
 
 
+@pytest.mark.slow
 def test_deleted_files_are_named_and_a_failure_though_the_others_agree(exported: Path, tmp_path: Path) -> None:
     version = shutil.copytree(exported, tmp_path / "1")
     forget_the_run(version)

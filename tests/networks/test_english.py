@@ -84,6 +84,7 @@ def test_answers_have_the_names_beside_the_synsets(
     assert [*told["per_class"]] == [*LABELS]
 
 
+@pytest.mark.slow
 def test_names_are_those_of_the_run_and_of_the_export(run: Run, pictures: Path, tmp_path: Path) -> None:
     mine = dict(zip(LABELS, ("Schleie", "Kranich", "Kran"), strict=True))
     shutil.copytree(run.folder, tmp_path / "run")

@@ -71,6 +71,7 @@ def test_base_trains_the_classifier_alone(finished_run: Run, tmp_path: Path) -> 
     assert np.abs(after.get_layer("predictions").get_weights()[1]).max() > 0  # a bias begins at 0
 
 
+@pytest.mark.slow
 def test_the_base_waits_for_the_classifier(finished_run: Run, tmp_path: Path) -> None:
     """Three steps of which two are the classifier's alone, of an epoch of three; then the same without the third."""
     options = ("batch_size=431", "fine_tuning.head_epochs=0.67", "optimizer.rate=0.1", "schedule.name=constant")
