@@ -521,7 +521,8 @@ def test_a_training_says_where_its_averages_lag_and_mends_them_unless_told_not_t
     )
 
 
-@pytest.mark.parametrize("early", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("early", [True, False])
 def test_the_curve_of_a_short_run_is_true_from_the_first_epoch(early: bool, pictures: Path, tmp_path: Path) -> None:
     """With a momentum that leaves 0.9 of what moving averages begin with; guessing costs log(3) = 1.1."""
     settings = ["steps=9", "image_size=32", "batch_size=8", "optimizer.rate=0.02", "batch_norm.momentum=0.99"]
