@@ -75,7 +75,9 @@ async def asked(app: Starlette, request: Request) -> tuple[int, bytes]:
     sent: list[Any] = []
 
     async def receive() -> Any:
-        return received.pop() if received else {"type": "http.disconnect"}
+        if not received:
+            await asyncio.Event().wait()  # the client stays for its answer
+        return received.pop()
 
     async def send(part: Any) -> None:
         sent.append(part)
