@@ -131,9 +131,11 @@ class Batcher:
             try:
                 self._answer([] if request.is_given_up() else [request], alone=True)
             finally:
-                following, alone = self._next()
-                if following:
-                    self._going_on.submit(self._go_on, following, alone)
+                with self._lock:
+                    if self._queue:
+                        self._going_on.submit(self._go_on)
+                    else:
+                        self._calling -= 1
         else:
             request.answered.wait()
         if request.error:
@@ -144,11 +146,10 @@ class Batcher:
         """A thread beside those that call, for those that wait, if there may be one. It is called with the lock."""
         if self._calling < self._at_once:
             self._calling += 1
-            self._going_on.submit(self._go_on, [], False)
+            self._going_on.submit(self._go_on)
 
-    def _go_on(self, batch: Sequence[_Request], alone: bool) -> None:
-        if not batch:
-            batch, alone = self._next()
+    def _go_on(self) -> None:
+        batch, alone = self._next()
         while batch:
             try:
                 self._answer(batch, alone)

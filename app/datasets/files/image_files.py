@@ -14,6 +14,7 @@ from app.datasets.files import deciding
 from app.datasets.files.dividing import divide
 from app.datasets.files.scanning import scan
 from app.datasets.index import Known
+from app.program import paths
 from app.program.errors import UserError
 from app.program.progress import Watch
 from app.program.shown import command, counted
@@ -116,7 +117,7 @@ def _is_in_a_run(path: Path) -> bool:
     pictures that it could not read."""
     folder = path.resolve().parent
     run = folder.parent if folder.name == "checkpoints" else folder
-    return path.name == "quarantine.txt" and (run / "classifier.json").is_file()
+    return path.name == "quarantine.txt" and paths.is_run(run)
 
 
 def named_in(path: Path, name: str) -> frozenset[str]:
