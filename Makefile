@@ -10,7 +10,7 @@ setup: $(READY)
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	@python=$$(sh .ci/find-python) && echo "Setting up .venv with $$python (a few minutes the first time)" && "$$python" -m venv .venv
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[app,runtimes,serve,test,lint]"
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[app,runtimes,serve,cloud,heif,test,lint]"
 	@touch $@
 
 # The main job on 1,797 real digits, from scratch: a few minutes on two cores. With population statistics before every
