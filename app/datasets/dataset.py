@@ -38,11 +38,13 @@ class Split(Protocol):
 
 
 class ImageFile(NamedTuple):
-    """An image that is a file of its own. `split` is None where nobody said which; the content decides then."""
+    """An image that is a file of its own. `split` is None where nobody said which; the content decides then, or the
+    `group`, such as a patient or a video, which is empty where the data has none."""
 
     path: Path
     label: str
     split: str | None
+    group: str = ""
 
 
 class Picture(NamedTuple):

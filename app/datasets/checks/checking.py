@@ -32,6 +32,7 @@ FAULTS = {
     "huge": "leaves it out",
     "two labels": "learns both",
     "leak": "uses it in both splits",
+    "group leak": "uses it in both splits",
     "not supported": "leaves it out",
     "no class": "leaves it out",
     **dict.fromkeys(deciding.FATAL, "stops"),
@@ -50,6 +51,8 @@ NOTES = {
     "tiny": "uses it",
     "constant": "uses it",
     "duplicate": "uses it, in the same split",
+    "groups": "keeps each in one split",
+    "class not in a split": "uses it",
     "imbalance": "uses it",
     "similar classes": "learns both",
     "merged classes": "learns one",
@@ -57,7 +60,7 @@ NOTES = {
     "not an image": "ignores it",
     "symlink loop": "does not follow it",
 }
-QUARANTINED = ("undecodable", "truncated", "huge", "missing", "two labels", "leak")
+QUARANTINED = ("undecodable", "truncated", "huge", "missing", "two labels", "leak", "group leak")
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,7 @@ def check(name: str, watch: Watch = progress.unwatched, run: Path | None = None,
     pictures = [Picture(file, known) for file, known in looked if known.picture]
     splits = dividing.divide(pictures)
     findings += deciding.of_splits(name, labels, splits)
+    findings += [*deciding.of_leaking_groups(splits), *deciding.of_groups(name, splits)]
     placed = [Picture(p.file._replace(split=split), p.known) for split, members in splits.items() for p in members]
     groups = _equal(placed)
     findings += [finding for group in groups for finding in _of_group(group)]
@@ -172,7 +176,7 @@ def _equal(pictures: Iterable[Picture]) -> list[list[ImageFile]]:
     groups: dict[str, list[ImageFile]] = defaultdict(list)
     for picture in pictures:
         groups[picture.shown].append(picture.file)
-    order = ("test", "validation", "train")
+    order = deciding.HELD_OUT_FIRST
     return [sorted(group, key=lambda file: order.index(str(file.split))) for group in groups.values() if group[1:]]
 
 

@@ -23,6 +23,7 @@ FATAL = (
 )
 # Kinds that are said, since nothing else tells: their reasons are sentences.
 SAID = ("merged classes", "split or class")
+HELD_OUT_FIRST = ("test", "validation", "train")
 PASSED_OVER = ("not an image", "not supported")
 
 
@@ -57,8 +58,45 @@ def of_splits(name: str, labels: Sequence[str], splits: Mapping[str, Sequence[Pi
             yield Finding(label, "no training images", why)
     for split in SPLITS:
         if not splits[split]:
-            why = f"{name} has too few images for a {split} split: give each class at least three."
+            things = "groups" if any(picture.file.group for picture in splits["train"]) else "images"
+            why = f"{name} has too few {things} for a {split} split: give each class at least three."
             yield Finding(name, "too few images", why)
+
+
+def of_groups(name: str, splits: Mapping[str, Sequence[Picture]]) -> Iterator[Finding]:
+    """What became of groups where these decided which split a picture is in: the shares of the pictures, and classes
+    that are not in every split."""
+    groups: dict[str, set[str]] = defaultdict(set)
+    places: dict[str, set[str]] = defaultdict(set)
+    for split, pictures in splits.items():
+        for picture in pictures:
+            groups[picture.file.label].add(picture.file.group)
+            places[picture.file.label].add(split)
+    count, total = len(set().union(*groups.values())), sum(map(len, splits.values()))
+    if all(picture.file.split == split or not picture.file.group for split in splits for picture in splits[split]):
+        return
+    shares = ", ".join(f"{len(splits[split]) / total:.1%} {split}" for split in SPLITS)
+    yield Finding(name, "groups", f"{counted(count, 'group', 'groups')}, each in one split: {shares}")
+    for label in sorted(groups):
+        if lacking := [split for split in SPLITS if split not in places[label]]:
+            has = counted(len(groups[label]), "group", "groups")
+            where = " and ".join(lacking)
+            why = (
+                f"none of the {has} of '{label}' is in {where}; to have one there, name the splits in a column 'split'"
+            )
+            yield Finding(label, "class not in a split", why)
+
+
+def of_leaking_groups(splits: Mapping[str, Sequence[Picture]]) -> Iterator[Finding]:
+    """Groups that somebody has put into two splits: their pictures where they are not to be, as for equal ones."""
+    places: dict[str, dict[str, Path]] = defaultdict(dict)
+    for split in HELD_OUT_FIRST:
+        for picture in splits[split]:
+            first = next(iter(places[picture.file.group].items()), (split, picture.file.path))
+            places[picture.file.group].setdefault(split, picture.file.path)
+            if picture.file.group and first[0] != split:
+                why = f"of the group '{picture.file.group}', as {first[1]}, which is in {first[0]}"
+                yield Finding(str(picture.file.path), "group leak", why)
 
 
 def merged(written: Iterable[str], what: str) -> Iterator[Finding]:

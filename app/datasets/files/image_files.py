@@ -180,14 +180,19 @@ def _fingerprint(splits: dict[str, list[Picture]]) -> str:
 
 
 def _notes(name: str, splits: dict[str, list[Picture]]) -> Iterator[str]:
-    places, labels = defaultdict(set), defaultdict(set)
+    places, labels, groups = defaultdict(set), defaultdict(set), defaultdict(set)
     for split, members in splits.items():
         for picture in members:
             places[picture.shown].add(split)
             labels[picture.shown].add(picture.file.label)
-    for found, what in ((places, "in more than one split"), (labels, "with more than one label")):
+            groups[picture.file.group].add(split)
+    groups.pop("", None)
+    twice, labelled = "in more than one split", "with more than one label"
+    for found, what in ((places, f"pictures {twice}"), (groups, f"groups {twice}"), (labels, f"pictures {labelled}")):
         if count := sum(len(members) > 1 for members in found.values()):
-            yield f"pictures {what}: {count}; `{command('check', name)}` names them"
+            yield f"{what}: {count}; `{command('check', name)}` names them"
+    for finding in deciding.of_groups(name, splits):
+        yield finding.reason
     for split in SPLITS:
         if split != "train" and (count := sum(picture.file.split == "train" for picture in splits[split])):
             yield f"{name} has no split {split}: it gets {count} of the images of train"

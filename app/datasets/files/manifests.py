@@ -1,12 +1,14 @@
-"""A manifest: a CSV file with a header `file,label` or `file,label,split` and an image a line.
+"""A manifest: a CSV file with a header `file,label` and an image a line; columns `split` and `group` are optional.
 
 Files are named relative to the manifest. `split` is train, validation or test, or empty where the content shall decide.
+`group` is whatever pictures have in common that must not be in two splits: a patient, a burst, a video.
 """
 
 import csv
 import itertools
 import json
 import os
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -57,7 +59,14 @@ def _image_file(path: Path, line: int, row: dict[str | None, str | None]) -> Ima
     split = split.strip()
     if split and split.lower() not in SPLIT_NAMED:
         raise UserError(f"{where}: '{split}' is no split; the splits are {', '.join(NAMES)}.")
-    return ImageFile(path.parent / file, class_name(label, where), SPLIT_NAMED.get(split.lower()))
+    # However a system wrote its accents, one group is not two.
+    group = unicodedata.normalize("NFC", (row.get("group") or "").strip())
+    if "group" in row and not group:
+        raise UserError(
+            f"{where} has no group: write one, such as the name of the file where an image belongs to no other, or "
+            "remove the column."
+        )
+    return ImageFile(path.parent / file, class_name(label, where), SPLIT_NAMED.get(split.lower()), group)
 
 
 def _missing(path: Path, line: int, file: ImageFile, lines: dict[str, int]) -> Finding | None:
@@ -78,10 +87,11 @@ def write(path: Path, files: Sequence[ImageFile], known: Sequence[Known] = ()) -
     """The manifest of these files, which names them absolutely, with what is known of each."""
     with whole(path) as beside, beside.open("w", encoding="utf-8", errors="surrogateescape", newline="") as content:
         rows = csv.writer(content)
-        rows.writerow(("file", "label", "split", *KNOWN) if known else ("file", "label", "split"))
+        group = ("group",) if any(file.group for file in files) else ()
+        rows.writerow(("file", "label", "split", *group, *(KNOWN if known else ())))
         for file, one in itertools.zip_longest(files, known):
             told = (*one[:4], json.dumps(one.notes)) if one else ()
-            rows.writerow((file.path.absolute(), file.label, file.split, *told))
+            rows.writerow((file.path.absolute(), file.label, file.split, *((file.group,) if group else ()), *told))
 
 
 def read_known(path: Path) -> dict[str, Known]:
@@ -98,9 +108,13 @@ def read_pictures(path: Path) -> list[Picture]:
         if not {*KNOWN} <= {*(rows.fieldnames or ())}:
             return []
         try:
-            return [Picture(ImageFile(Path(row["file"]), row["label"], row["split"]), _known(row)) for row in rows]
+            return [Picture(_written(row), _known(row)) for row in rows]
         except (ValueError, TypeError, csv.Error):  # somebody has changed it: then the files themselves are asked
             return []
+
+
+def _written(row: dict[str, str]) -> ImageFile:
+    return ImageFile(Path(row["file"]), row["label"], row["split"], row.get("group") or "")
 
 
 def _known(row: dict[str, str]) -> Known:
