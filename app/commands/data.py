@@ -24,7 +24,10 @@ SHOWN = 10  # findings of a kind
 def check(
     data: DataArgument,
     to: Annotated[
-        Path | None, typer.Option(help="A folder for check.json and for quarantine.txt, the list that `train` takes.")
+        Path | None,
+        typer.Option(
+            help="A folder for check.json and for quarantine.txt and near_duplicates.txt, lists that `train` takes."
+        ),
     ] = None,
     run: Annotated[Path | None, typer.Option(metavar="RUN", help="Compare the classes with those of this run.")] = None,
     full: Annotated[
@@ -47,6 +50,9 @@ def check(
 
     def noted(items: Iterable[Any], of: int, what: str) -> Iterator[Any]:
         nonlocal done, count
+        if what != "Checking images":  # all of them are looked at, and compared
+            yield from watch(items, of, what)
+            return
         count = of
         for done, item in enumerate(watch(items, of, what), start=1):  # noqa: B007, it is read outside
             yield item

@@ -16,17 +16,21 @@ from typing import NamedTuple
 
 import platformdirs
 
-KIND = 2  # part of an index's name: what was written by another decoder, or with other columns, is not found
+KIND = 3  # part of an index's name: what was written by another decoder, or with other columns, is not found
 # Clocks of file systems tick some hundred times a second: a file may change twice at what they call one time.
 SETTLED = 2_000_000_000  # nanoseconds
-TABLE = "files (path BLOB PRIMARY KEY, size INT, changed INT, encoded TEXT, picture TEXT, reason TEXT, notes TEXT)"
+TABLE = (
+    "files (path BLOB PRIMARY KEY, size INT, changed INT, encoded TEXT, picture TEXT, reason TEXT, notes TEXT, "
+    "likeness BLOB)"
+)
 
 
 class Known(NamedTuple):
     """A file as it was read. Its `size` in bytes and when it was `changed`, in nanoseconds, tell whether it is still
     the same; 0 is a time that is never met. `encoded` is the SHA-256 of its bytes, `picture` that of what it shows,
     which is the same in every lossless format, or None for the `reason`. `notes` are what a check says of it, kind and
-    reason each."""
+    reason each. `likeness` is nearly the same for pictures that look alike, and None where nobody has asked for it
+    (see `files.likeness`)."""
 
     size: int
     changed: int
@@ -34,6 +38,7 @@ class Known(NamedTuple):
     picture: str | None
     reason: str = ""
     notes: tuple[tuple[str, str], ...] = ()
+    likeness: bytes | None = None
 
     def is_of(self, status: os.stat_result) -> bool:
         return (self.size, self.changed) == (status.st_size, status.st_mtime_ns)
@@ -69,8 +74,8 @@ class Index:
             with contextlib.closing(sqlite3.connect(self.file)) as database:
                 rows = database.execute("SELECT * FROM files").fetchall()
             return {
-                os.fsdecode(path): Known(size, changed, encoded, picture, why, tuple(map(tuple, json.loads(notes))))
-                for path, size, changed, encoded, picture, why, notes in rows
+                os.fsdecode(path): Known(size, changed, encoded, shown, why, tuple(map(tuple, json.loads(notes))), bits)
+                for path, size, changed, encoded, shown, why, notes, bits in rows
             }
         except (sqlite3.Error, ValueError, TypeError):
             with contextlib.suppress(OSError):
@@ -84,8 +89,11 @@ class Index:
             with contextlib.closing(sqlite3.connect(self.file)) as database, database:
                 database.execute(f"CREATE TABLE IF NOT EXISTS {TABLE}")
                 database.executemany(
-                    "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    [(os.fsencode(name), *known[:5], json.dumps(known.notes)) for name, known in found.items()],
+                    "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    [
+                        (os.fsencode(name), *known[:5], json.dumps(known.notes), known.likeness)
+                        for name, known in found.items()
+                    ],
                 )
 
 

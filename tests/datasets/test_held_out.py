@@ -68,9 +68,9 @@ def test_only_test_images_are_read_where_the_folders_say_which_they_are(
     opened: list[str] = []
     look = scanning.look  # type: ignore[attr-defined]
 
-    def noted(name: str, encoded: bytes) -> Known:
+    def noted(name: str, encoded: bytes, likeness: bool = False) -> Known:
         opened.append(name)
-        return look(name, encoded)
+        return look(name, encoded, likeness)
 
     monkeypatch.setattr(scanning, "look", noted)
     data = held_out.load([run], str(other), unwatched)

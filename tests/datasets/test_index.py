@@ -53,9 +53,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
         found.opened[path.name] += 1
         return read_bytes(path)
 
-    def looked(name: str, encoded: bytes) -> Known:
+    def looked(name: str, encoded: bytes, likeness: bool = False) -> Known:
         found.decoded += 1
-        return look(name, encoded)
+        return look(name, encoded, likeness)
 
     monkeypatch.setattr(Path, "read_bytes", counted)
     monkeypatch.setattr(scanning, "look", looked)
@@ -68,7 +68,12 @@ def test_the_first_start_decodes_every_image_once_and_later_ones_open_none(photo
     assert sum(reads.opened.values()) == reads.decoded == 120
     reads.clear()
     assert load(str(photos)) == first
+    assert not reads.opened
     assert check(str(photos)).images == 120
+    assert set(reads.opened.values()) == {1}, "for what pictures look like, which no training asks for"
+    reads.clear()
+    assert check(str(photos)).images == 120
+    assert load(str(photos)).fingerprint == first.fingerprint
     assert not reads.opened
 
 
@@ -174,11 +179,11 @@ def test_reading_that_is_interrupted_goes_on_where_it_was(
     monkeypatch.setattr(scanning, "AT_ONCE", 10)
     look, seen = looking.look, []
 
-    def interrupted(name: str, encoded: bytes) -> Known:
+    def interrupted(name: str, encoded: bytes, likeness: bool = False) -> Known:
         seen.append(name)
         if len(seen) == 60:
             raise KeyboardInterrupt
-        return look(name, encoded)
+        return look(name, encoded, likeness)
 
     monkeypatch.setattr(scanning, "look", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -197,10 +202,10 @@ def test_a_check_that_is_interrupted_says_how_far_it_came(
 ) -> None:
     counted = scanning.look  # type: ignore[attr-defined]
 
-    def interrupted(name: str, encoded: bytes) -> Known:
+    def interrupted(name: str, encoded: bytes, likeness: bool = False) -> Known:
         if reads.decoded == 60:
             raise KeyboardInterrupt
-        return counted(name, encoded)
+        return counted(name, encoded, likeness)
 
     monkeypatch.setattr(scanning, "look", interrupted)
     with pytest.raises(typer.Exit) as left:

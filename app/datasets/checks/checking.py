@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from app.datasets import loading
+from app.datasets.checks.near_duplicates import near_duplicates
 from app.datasets.dataset import SPLITS, Data, Finding, ImageFile, Picture
 from app.datasets.files import deciding, dividing
 from app.datasets.files.looking import look
@@ -51,6 +52,7 @@ NOTES = {
     "tiny": "uses it",
     "constant": "uses it",
     "duplicate": "uses it, in the same split",
+    "near-duplicate": "uses it in both splits",
     "groups": "keeps each in one split",
     "class not in a split": "uses it",
     "imbalance": "uses it",
@@ -67,8 +69,9 @@ QUARANTINED = ("undecodable", "truncated", "huge", "missing", "two labels", "lea
 class Report:
     """`duplicates` are groups of files with the same picture, `leaks` those of them in more than one split; `classes`
     maps a label to its number of pictures, in all and per split. `quarantine` names the files to leave out, relative to
-    the data where they lie in it: of a leak, those in training (or validation) and not those held out. `left` counts
-    the files that systems leave, which are never looked at, by name."""
+    the data where they lie in it: of a leak, those in training (or validation) and not those held out. So does
+    `near_duplicates` those that look almost as one held out. `left` counts the files that systems leave, which are
+    never looked at, by name."""
 
     images: int
     findings: tuple[Finding, ...]
@@ -76,6 +79,7 @@ class Report:
     leaks: tuple[tuple[str, ...], ...]
     classes: dict[str, dict[str, int]]
     quarantine: tuple[str, ...]
+    near_duplicates: tuple[str, ...] = ()
     left: tuple[tuple[str, int], ...] = ()
 
     @property
@@ -117,7 +121,7 @@ def check(name: str, watch: Watch = progress.unwatched, run: Path | None = None,
         listing = loading.listing(name)
         root, labels = listing.root, tuple(sorted({file.label for file in listing.files}))
         count = len(listing.files)
-        looked = list(zip(listing.files, scan(root, listing.files, watch, again=full), strict=True))
+        looked = list(zip(listing.files, scan(root, listing.files, watch, again=full, likeness=True), strict=True))
         findings, left = [*listing.found, *deciding.of_labels(name, listing)], listing.left
         unreadable = [(str(file.path), known.reason) for file, known in looked if not known.picture]
         findings += deciding.of_unreadable(name, unreadable, count)
@@ -133,6 +137,7 @@ def check(name: str, watch: Watch = progress.unwatched, run: Path | None = None,
     groups = _equal(placed)
     findings += [finding for group in groups for finding in _of_group(group)]
     findings += _imbalance(Counter(picture.file.label for picture in placed), labels)
+    findings += near_duplicates(placed, watch)
     counts = Counter((picture.file.label, picture.file.split) for picture in placed)
     leaks = [group for group in groups if len({file.split for file in group}) > 1]
     return Report(
@@ -145,18 +150,20 @@ def check(name: str, watch: Watch = progress.unwatched, run: Path | None = None,
             | {split: counts[label, split] for split in SPLITS}
             for label in labels
         },
-        quarantine=_quarantine(findings, root) if root else (),
+        quarantine=_named(findings, root, QUARANTINED) if root else (),
+        near_duplicates=_named(findings, root, ("near-duplicate",)) if root else (),
         left=left,
     )
 
 
 def write(report: Report, folder: Path) -> None:
-    """Writes check.json and quarantine.txt, the list that `train --quarantine` takes."""
+    """Writes check.json, and the lists quarantine.txt and near_duplicates.txt, which `train --quarantine` takes."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "check.json", report.as_json())
-    with whole(folder / "quarantine.txt") as beside:
-        lines = "".join(f"{file}\n" for file in report.quarantine)
-        beside.write_text(lines, encoding="utf-8", errors="surrogateescape")
+    for name, files in (("quarantine", report.quarantine), ("near_duplicates", report.near_duplicates)):
+        with whole(folder / f"{name}.txt") as beside:
+            lines = "".join(f"{file}\n" for file in files)
+            beside.write_text(lines, encoding="utf-8", errors="surrogateescape")
 
 
 def _examples(data: Data) -> Iterator[tuple[ImageFile, bytes]]:
@@ -168,7 +175,7 @@ def _examples(data: Data) -> Iterator[tuple[ImageFile, bytes]]:
 
 def _look(item: tuple[ImageFile, bytes]) -> tuple[ImageFile, Known]:
     file, encoded = item
-    return file, look("", encoded)
+    return file, look("", encoded, likeness=True)
 
 
 def _equal(pictures: Iterable[Picture]) -> list[list[ImageFile]]:
@@ -200,9 +207,9 @@ def _imbalance(counts: Counter[str], labels: Iterable[str]) -> Iterator[Finding]
             yield Finding(label, "imbalance", f"{count}, where '{largest}' has {most:,}")
 
 
-def _quarantine(findings: Iterable[Finding], root: Path) -> tuple[str, ...]:
+def _named(findings: Iterable[Finding], root: Path, kinds: Sequence[str]) -> tuple[str, ...]:
     def name(file: str) -> str:
         inside = os.path.relpath(file, root)
         return os.path.abspath(file) if Path(inside).parts[0] == os.pardir else inside
 
-    return tuple(dict.fromkeys(name(finding.file) for finding in findings if finding.kind in QUARANTINED))
+    return tuple(dict.fromkeys(name(finding.file) for finding in findings if finding.kind in kinds))

@@ -10,6 +10,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from PIL import Image
 
+from app.datasets.files.likeness import likeness as of_picture
 from app.datasets.index import Known
 from app.images import decoding
 from app.images.decoding import LIMITS, reason
@@ -25,10 +26,11 @@ ENDINGS = {
 EXIF = (b"Exif", b"eXIf", b"EXIF")
 
 
-def look(name: str, encoded: bytes) -> Known:
-    """What is known of an image file after decoding it; `name` is only looked at for its ending, where there is one."""
+def look(name: str, encoded: bytes, likeness: bool = False) -> Known:
+    """What is known of an image file after decoding it, with its `likeness` where that is wanted; `name` is only looked
+    at for its ending, where there is one."""
     found: list[tuple[str, str]] = []
-    shown, refused = None, ""
+    shown, refused, bits = None, "", None
     try:
         with Image.open(io.BytesIO(encoded)) as header:
             found += _of_header(header, encoded, Path(name).suffix.lower() if name else None)
@@ -48,6 +50,8 @@ def look(name: str, encoded: bytes) -> Known:
             found.append(("truncated" if _is_cut(encoded) else "undecodable", refused))
     else:
         shown = _hash(picture)
+        if likeness:
+            bits = of_picture(picture)
         # As the decoder says, which alone turns it; only where there is something to ask it for.
         if any(mark in encoded for mark in EXIF) and (orientation := decoding.orientation(encoded)) > 1:
             found.append(("rotated", f"EXIF orientation {orientation}"))
@@ -56,7 +60,7 @@ def look(name: str, encoded: bytes) -> Known:
             found.append(("tiny", f"{picture.shape[1]} x {picture.shape[0]} pixels"))
         if (picture[0] == picture[0, 0]).all() and (picture == picture[0, 0]).all():
             found.append(("constant", "all pixels are equal"))
-    return Known(len(encoded), 0, hashlib.sha256(encoded).hexdigest(), shown, refused, tuple(found))
+    return Known(len(encoded), 0, hashlib.sha256(encoded).hexdigest(), shown, refused, tuple(found), bits)
 
 
 def _hash(picture: NDArray[np.uint8]) -> str:

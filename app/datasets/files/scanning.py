@@ -1,5 +1,6 @@
 """Reading image files: each is decoded once, and what was learnt of it is remembered."""
 
+import functools
 import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
@@ -24,11 +25,12 @@ def scan(
     watch: Watch,
     told: Mapping[str, Known] | None = None,
     again: bool = False,
+    likeness: bool = False,
 ) -> list[Known]:
     """What is known of each file, in their order; their data set lies in `root`.
 
     A file that the index or `told` (by path) knows with its size and time of change is not opened, one whose bytes
-    alone are the same is not decoded. `again` reads all.
+    alone are the same is not decoded. `again` reads all, `likeness` also those whose likeness is not known.
     """
     index = Index(root)
     known = {} if again else {index.name_of(path): one for path, one in (told or {}).items()} | index.read()
@@ -36,7 +38,7 @@ def scan(
     missing: list[tuple[int, Path, Known | None]] = []
     for place, file in enumerate(files):
         before = known.get(index.name_of(file.path))
-        is_same = before is not None and before.is_at(file.path)
+        is_same = before is not None and _is_enough(before, likeness) and before.is_at(file.path)
         found.append(before if is_same else None)
         if not is_same:
             missing.append((place, file.path, before))
@@ -46,7 +48,7 @@ def scan(
         try:
             with quiet.libraries(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Pillow warns of what is noted here
-                read = watch(in_parallel(_read, missing), len(missing), "Checking images")
+                read = watch(in_parallel(functools.partial(_read, likeness), missing), len(missing), "Checking images")
                 for (place, path, _), one in zip(missing, read, strict=True):
                     found[place] = one
                     if one.encoded:  # what could not be opened may be opened next time
@@ -59,13 +61,17 @@ def scan(
     return [one for one in found if one]
 
 
-def _read(item: tuple[int, Path, Known | None]) -> Known:
+def _is_enough(known: Known, likeness: bool) -> bool:
+    return not likeness or known.likeness is not None or known.picture is None
+
+
+def _read(likeness: bool, item: tuple[int, Path, Known | None]) -> Known:
     _, path, before = item
     try:
         status = path.stat()
         encoded = path.read_bytes()
     except OSError as error:
         return Known(0, 0, "", None, reason(error), (("undecodable", reason(error)),))
-    if before and hashlib.sha256(encoded).hexdigest() == before.encoded:
+    if before and _is_enough(before, likeness) and hashlib.sha256(encoded).hexdigest() == before.encoded:
         return before._replace(size=len(encoded), changed=settled(status))
-    return look(path.name, encoded)._replace(size=len(encoded), changed=settled(status))
+    return look(path.name, encoded, likeness)._replace(size=len(encoded), changed=settled(status))
