@@ -116,10 +116,26 @@ def predict(
             "http://127.0.0.1:8501/v1/models/NAME. A token is taken from the variable SERVE_TOKEN.",
         ),
     ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|FOLDER/",
+            help="Write a row for each picture into a .parquet, .csv or .jsonl file, or a folder of parts: for many "
+            "pictures, in batches. The same command goes on where it was ended.",
+        ),
+    ] = None,
+    embeddings: Annotated[
+        bool, typer.Option("--embeddings", help="With --to: also what the classifier is given of each picture.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Name what is on pictures. Ends with exit code 1 when one of them could not be read."""
+    """Name what is on pictures. Ends with exit code 1 when one of them could not be read, but for --to, whose file
+    says which and why."""
+    if embeddings and to is None:
+        raise UserError("--embeddings are too many numbers to be printed: name a file for them with --to.")
     if server is not None:
+        if to is not None:
+            raise UserError("A server is asked for few pictures; leave --to out, or --server.")
         if artefact is not None:
             raise UserError("A server answers with what it was started with; leave --artefact out, or --server.")
         images = [model, *(images or ())]
@@ -136,6 +152,9 @@ def predict(
     from app.artefacts import choosing, predicting
     from app.program.progress import watch
 
+    if to is not None:
+        _write_answers(model, artefact, images, to, top, embeddings, as_json)
+        return
     meant = choosing.meant(model, artefact)
     if meant.is_file():  # of which TensorFlow, whose import takes seconds, knows nothing
         rows = predicting.predict(meant, images, top, watch)
@@ -144,6 +163,30 @@ def predict(
             from app.evaluation import prediction
         rows = prediction.predict(meant, images, top, watch)
     _print_rows(rows, as_json)
+
+
+def _write_answers(
+    model: Path, artefact: str | None, images: Sequence[Path], to: str, top: int, embeddings: bool, as_json: bool
+) -> None:
+    from app.artefacts import choosing
+    from app.program.progress import console, watch
+    from app.scoring import bulk, target
+
+    named_to = target.named(to, embeddings)
+    with going_on("picture"):
+        done = bulk.predict(choosing.meant(model, artefact), images, named_to, top, embeddings, watch)
+    if done.odd:
+        console.print(
+            f"Not all names are UTF-8: what is not stands as in {done.odd.encode('utf-8', 'backslashreplace').decode()}"
+        )
+    if as_json:
+        print_json({"to": to, "rows": done.rows, "unreadable": done.unreadable})
+        return
+    unreadable = f", of which {done.unreadable:,} could not be read" if done.unreadable else ""
+    output.print(
+        f"{to}{' was there already' if done.before else ''}: {counted(done.rows, 'picture', 'pictures')}{unreadable}",
+        soft_wrap=True,
+    )
 
 
 def _print_rows(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
