@@ -45,6 +45,12 @@ def train(
             min=2, help="Train so many networks, which differ in seed, initial weights and dropout: an ensemble."
         ),
     ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            min=2, help="Cross-validate: train so many networks, each with another part of the images held out."
+        ),
+    ] = None,
 ) -> None:
     """Train a network, measure it on the test images and write the run folder. The same command again goes on.
 
@@ -54,6 +60,10 @@ def train(
     With TF_CONFIG in the environment it is one worker of several: give each host the same command and a folder that all
     share. Exit code 75 then also says that another worker is gone, and that the same command on all hosts goes on.
     """
+    if members and folds:
+        raise UserError("--members and --folds are two ways to train several networks; give one of them.")
+    if folds and paths.is_prepared(data):
+        raise UserError(f"{data} has no files that could be divided: --folds is for a folder or a manifest.")
     from app import recipe as recipes
     from app.networks.cards import check_name
 
@@ -68,12 +78,16 @@ def train(
         from app import training
         from app.program.progress import watch
         from app.program.stopping import Stopped
+        from app.training import folds as cross_validation
         from app.training import members as ensemble
         from app.training.devices.devices import take
     try:
         taken = take(devices)
         what = (data, network, to, wanted, watch, start, quarantine, deterministic, taken, extend)
-        runs = ensemble.train(members, *what) if members else [training.train(*what)]
+        if folds:
+            runs = cross_validation.train(folds, *what)
+        else:
+            runs = ensemble.train(members, *what) if members else [training.train(*what)]
     except Stopped as stopped:
         typer.echo(f"\nStopped and saved after step {stopped.step}. The same command goes on.", err=True)
         raise typer.Exit(stopped.code) from None
@@ -91,9 +105,23 @@ def train(
             soft_wrap=True,
         )
     print_preprocessing(run.folder)
+    if folds:
+        _print_folds(to)
+        return
     folders = [run.folder for run in runs]
     now, then = command("evaluate", *folders), command("export", *folders, "--to", "exports")
     output.print(f"Now: {now}, or {then}", soft_wrap=True)
+
+
+def _print_folds(to: Path) -> None:
+    found = json.loads((to / "folds.json").read_text())
+    mean, deviation, count = found["mean"], found["deviation"], len(found["folds"])
+    shown = [(key.replace("top_", "top-"), key) for key in ("top_1", "top_5", "loss") if key in mean]
+    figures = "  ".join(f"{name} {mean[key]:.4f} ± {deviation[key]:.4f}" for name, key in shown)
+    output.print(f"{figures}  mean and deviation of {count} folds. Report: {to / 'report.html'}", soft_wrap=True)
+    images = counted(found["test"], "test image", "test images")
+    now = command("evaluate", to, "--data", found["data"])
+    output.print(f"No fold has seen the {images} of {found['data']}: {now}", soft_wrap=True)
 
 
 def compare(

@@ -14,6 +14,7 @@ checkpoints/      the last epoch, and the best where the recipe keeps that; unti
 unreadable.csv    images left out, where there were any
 quarantine.txt    images that were to be left out, where a list of them was given
 split.csv         which image is in which split, where images are files; a manifest to train on again
+out_of_fold.csv   of a fold: what the network says of the images that it was not trained on
 
 A run is finished when `model.keras` is there, which is written after `golden/`; figures and report can be made from it.
 A file `training.lock` is there while a process trains in it (see `lock`), or was killed while it did.
@@ -106,6 +107,10 @@ class Run:
     @property
     def split(self) -> Path:
         return self.folder / "split.csv"
+
+    @property
+    def out_of_fold(self) -> Path:
+        return self.folder / "out_of_fold.csv"
 
     def exchanged(self) -> AbstractContextManager[Path]:
         """A place for new files of a finished run, its network among them: all are exchanged, or none."""
