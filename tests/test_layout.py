@@ -27,7 +27,7 @@ ROOMS = {
     "batch_norm": "evaluation pipeline reports datasets.loading datasets.files datasets run_folder images "
     "recipes program",
     "scoring": "artefacts run_folder images program",
-    "evaluation": "pipeline artefacts datasets.loading datasets run_folder images networks program",
+    "evaluation": "pipeline artefacts datasets.loading datasets run_folder images networks program datasets.files",
     "pipeline": "datasets images images.formats recipes program",
     "reports": "datasets run_folder networks recipes program",
     "exporting": "serving artefacts datasets.loading datasets run_folder images program",

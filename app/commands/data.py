@@ -1,5 +1,6 @@
 """Data sets: what is wrong with them, and writing them as records."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from app.commands.options import (
 from app.commands.printing import output, print_json
 from app.images.finding import passed_over
 from app.program import paths, quiet
+from app.program.errors import UserError
 from app.program.shown import counted
 
 SHOWN = 10  # findings of a kind
@@ -30,6 +32,14 @@ def check(
         ),
     ] = None,
     run: Annotated[Path | None, typer.Option(metavar="RUN", help="Compare the classes with those of this run.")] = None,
+    network: Annotated[
+        Path | None,
+        typer.Option(
+            "--with",
+            metavar="RUN",
+            help="Rank training images by how little this run, or a folder of `train --folds`, believes their labels.",
+        ),
+    ] = None,
     full: Annotated[
         bool, typer.Option("--full", help="Read all images again, also those that look as they did the last time.")
     ] = False,
@@ -43,6 +53,10 @@ def check(
     paths.check_data(data)
     if run is not None:
         paths.check_run(run)
+    if network is not None and not paths.runs_in(network):
+        paths.check_run(network)
+    if network is not None and paths.is_prepared(data):
+        raise UserError(f"{data} has no files to mend labels of: --with is for a folder or a manifest.")
     with quiet.tensorflow():
         from app.datasets.checks import checking
         from app.program.progress import watch
@@ -68,12 +82,49 @@ def check(
         raise typer.Exit(130) from None
     if to:
         checking.write(report, to)
+    labels = _wrong_labels(data, network, to) if network else None
     if as_json:
-        print_json(report.as_json())
+        print_json(report.as_json() | ({"wrong_labels": labels} if labels else {}))
     else:
         _print_check(report.as_json(), checking.FAULTS, checking.NOTES)
+        if labels:
+            _print_wrong_labels(labels, to)
     if report.faults:
         raise typer.Exit(1)
+
+
+def _wrong_labels(data: str, network: Path, to: Path | None) -> dict[str, Any]:
+    """What `check --with` finds, as JSON has it; and its page and lists, where they have a folder."""
+    with quiet.tensorflow():
+        from app.evaluation import wrong_labels
+        from app.program.progress import watch
+        from app.reports import wrong_labels as page
+    found = wrong_labels.find(data, network, watch)
+    said = {"way": found.way, "ranked": len(found.suspects), "likely": len(found.likely)}
+    if to:
+        wrong_labels.write_lists(found, to)
+        first = [one.as_json() for one in found.suspects[: page.SHOWN]]
+        for one in first:
+            one["name"] = os.path.relpath(one["file"], data if os.path.isdir(data) else os.path.dirname(data))
+        page.write(to, data, network, first, found.first(page.SHOWN), found.preprocessing.decode, **said)
+    rows = [one.as_json() for one in found.suspects if one.is_likely]
+    return {**said, "unranked": found.unranked, "rows": rows}
+
+
+def _print_wrong_labels(found: dict[str, Any], to: Path | None) -> None:
+    for row in found["rows"][:SHOWN]:
+        taken = f"{row['suggested']} {row['probability']:.3f}"
+        output.print(f"{row['file']}: {row['label']} {row['believed']:.3f}, rather {taken}", soft_wrap=True)
+    counts = counted(found["ranked"], "label", "labels"), counted(found["likely"], "is", "are")
+    output.print(f"Of {counts[0]}, {found['way']}, {counts[1]} likely wrong", soft_wrap=True)
+    if found["unranked"]:
+        none = counted(found["unranked"], "image is", "images are")
+        output.print(f"{none} in none of the folds, and not ranked", soft_wrap=True)
+    if to:
+        now = f"their pictures are in {to / 'wrong_labels.html'}, a manifest to mend in {to / 'corrected.csv'}"
+        output.print(f"All are in {to / 'wrong_labels.csv'}, {now}", soft_wrap=True)
+    else:
+        output.print("--to FOLDER writes a page with the pictures, and a manifest to mend", soft_wrap=True)
 
 
 def _print_check(found: dict[str, Any], faults: dict[str, str], notes: dict[str, str]) -> None:

@@ -138,7 +138,7 @@ def _pictures(
     chosen = [int(i) for i in (*wrong, *spread)]
     read = test.at(sorted(chosen)).as_numpy_iterator()
     decode, labels = classifier.preprocessing.decode, _named(classifier)
-    thumbnails = {i: _thumbnail(decode(encoded).numpy()) for i, (encoded, _) in zip(sorted(chosen), read, strict=True)}
+    thumbnails = {i: thumbnail(decode(encoded).numpy()) for i, (encoded, _) in zip(sorted(chosen), read, strict=True)}
     return [
         {
             "source": thumbnails[i],
@@ -150,7 +150,7 @@ def _pictures(
     ]
 
 
-def _thumbnail(pixels: NDArray[np.uint8]) -> str:
+def thumbnail(pixels: NDArray[np.uint8]) -> str:
     """An address that holds the picture (height, width, 3)."""
     picture = Image.fromarray(pixels)
     scale = LARGEST / max(picture.size)
