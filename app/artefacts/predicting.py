@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from app.artefacts import loading
-from app.images.finding import pictures
+from app.images.finding import convertible, pictures
+from app.program import remote
 from app.program.parallel import in_parallel
 from app.program.progress import Watch
 from export import picture_files
@@ -41,13 +42,15 @@ def predict(file: Path, paths: Sequence[Path], top: int, watch: Watch) -> list[d
 def told(picture: Path, best: Sequence[tuple[str, float]], names: Mapping[str, str]) -> dict[str, Any]:
     """`file`, `classes` and `scores`, best first; `names`, English ones beside the classes, where these are synsets."""
     labels = [label for label, _ in best]
-    row = {"file": str(picture), "classes": labels, "scores": [score for _, score in best]}
+    row = {"file": remote.shown(picture), "classes": labels, "scores": [score for _, score in best]}
     return row | {"names": [names.get(label, label) for label in labels]} if names else row
 
 
 def unread(picture: Path, why: str) -> dict[str, Any]:
     """The same of a picture that could not be read, and the `error`."""
-    return {"file": str(picture), "classes": [], "scores": [], "error": why}
+    if why == picture_files.UNKNOWN and (kind := convertible(picture)):
+        why = f"This is {kind} picture, which is not decoded; save it as JPEG or PNG."
+    return {"file": remote.shown(picture), "classes": [], "scores": [], "error": why}
 
 
 def _decoded(file: Path) -> Any:

@@ -24,6 +24,7 @@ from app.datasets.dataset import Split
 from app.datasets.files import folders
 from app.evaluation import evaluating
 from app.images.preprocessing import Preprocessing
+from app.program import paths, remote
 from app.program.errors import UserError
 from app.program.files import write_json
 from app.program.progress import Watch, console, unwatched
@@ -151,7 +152,7 @@ def adapt(folder: Path, data_name: str, to: Path, exact: bool = False, watch: Wa
 
 def _domain(data_name: str, labels: Sequence[str], watch: Watch) -> tuple[Split, NDArray[Any] | None]:
     """All images of DATA, and the network's index of each of its labels; None where DATA has no such labels."""
-    root = Path(data_name)
+    root = Path(data_name) if paths.is_prepared(data_name) else remote.fetched(data_name, watch)
     if root.is_dir():
         known = {*labels, *folders.NAMES["train"]}
         if not any(inner.is_dir() and (inner.name in known or inner.name.lower() in known) for inner in root.iterdir()):

@@ -1,6 +1,7 @@
 """Data sets: what is wrong with them, and writing them as records."""
 
 import os
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -159,17 +160,22 @@ def records(
     to: Annotated[Path, typer.Option(help="The folder of the shards; DATA is 'records:FOLDER' from then on.")],
     quarantine: QuarantineOption = None,
 ) -> None:
-    """Write DATA as TFRecord shards with checksums. The same command again goes on, and mends what is damaged."""
+    """Write DATA as TFRecord shards with checksums. The same command again goes on, and mends what is damaged.
+
+    Pictures that only Pillow reads, TIFF, HEIC, AVIF and JPEG 2000, become PNGs in them.
+    """
     paths.check_data(data)
     paths.check_exists(quarantine)
     with quiet.tensorflow():
         from app.datasets import loading
         from app.datasets.prepared import records
         from app.program.progress import watch
-    source = loading.load(data, watch, quarantine)
+    source = loading.load(data, watch, quarantine, converts=True)
     loading.report_data(source)
     try:
-        written = records.write(source, to, watch)
+        with quiet.libraries(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of what was noted
+            written = records.write(source, to, watch)
     except KeyboardInterrupt:
         typer.echo("\nInterrupted. The same command goes on after the last whole shard.", err=True)
         raise typer.Exit(130) from None

@@ -14,7 +14,7 @@ from app.commands.options import (
 )
 from app.commands.printing import answer, going_on, output, print_json, print_preprocessing, scores
 from app.networks.english import named
-from app.program import paths, quiet
+from app.program import paths, quiet, remote
 from app.program.errors import UserError
 from app.program.shown import counted
 
@@ -97,7 +97,8 @@ def predict(
         Path, typer.Argument(metavar="MODEL", help="A run folder, an export or a file of one; none with --server.")
     ],
     images: Annotated[
-        list[Path] | None, typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")
+        list[Path] | None,
+        typer.Argument(metavar="IMAGE...", help="Image files, or folders of them, also on s3:// or gs://."),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 3,
     artefact: Annotated[
@@ -138,8 +139,7 @@ def predict(
             raise UserError("A server is asked for few pictures; leave --to out, or --server.")
         if artefact is not None:
             raise UserError("A server answers with what it was started with; leave --artefact out, or --server.")
-        images = [model, *(images or ())]
-        paths.check_exists(*images)
+        images = _fetched([model, *(images or ())])
         from app.program.progress import watch
         from app.serving import remote
 
@@ -148,7 +148,7 @@ def predict(
     paths.check_model(model)
     if not images:
         raise UserError("Name the pictures, too, as in `predict MODEL IMAGE...`.")
-    paths.check_exists(*images)
+    images = _fetched(images)
     from app.artefacts import choosing, predicting
     from app.program.progress import watch
 
@@ -187,6 +187,18 @@ def _write_answers(
         f"{to}{' was there already' if done.before else ''}: {counted(done.rows, 'picture', 'pictures')}{unreadable}",
         soft_wrap=True,
     )
+
+
+def _fetched(images: Sequence[Path]) -> list[Path]:
+    """The pictures on this machine.
+
+    Raises:
+        UserError: one of them does not exist, here or there.
+    """
+    from app.program.progress import watch
+
+    paths.check_exists(*(image for image in images if not remote.is_remote(image)))
+    return [remote.fetched(image, watch) for image in images]
 
 
 def _print_rows(rows: Sequence[dict[str, Any]], as_json: bool) -> None:

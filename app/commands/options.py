@@ -10,7 +10,7 @@ DataArgument = Annotated[
     typer.Argument(
         metavar="DATA",
         help="A folder class/image or split/class/image, a manifest .csv with the columns file, label and perhaps "
-        "split, 'records:FOLDER', 'tfds:NAME', or 'digits'.",
+        "split, 'records:FOLDER', 'tfds:NAME', or 'digits'. Folder and manifest may lie on s3:// or gs://.",
     ),
 ]
 QuarantineOption = Annotated[

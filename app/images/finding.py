@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from app.images import converting
 from app.program.errors import UserError
 from app.program.progress import console
-from app.program.shown import counted
+from app.program.shown import PROGRAM, counted
 from export import picture_files
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp"})  # these are not opened to be told
@@ -23,20 +24,15 @@ NEVER = frozenset(
     | {"temporary items", "$recycle.bin", "system volume information", "lost+found", "__macosx", "__pycache__"}
     | {"thumbs.db", "thumbs.db:encryptable", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r"}
 )
-# Pictures that are not decoded, by how they begin, as their specifications say.
+# Pictures that are neither decoded nor converted, by how they begin, as their specifications say.
 FOREIGN = {
-    "TIFF": (b"II*\0", b"MM\0*", b"II+\0"),
-    "JPEG 2000": (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"),
     "JPEG XL": (b"\0\0\0\x0cJXL ", b"\xff\x0a"),
     "Photoshop": (b"8BPS",),
     "OpenEXR": (b"v/1\1",),
 }
-BOXED = {
-    **dict.fromkeys((b"heic", b"heix", b"hevc", b"mif1", b"msf1"), "HEIC"),
-    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
-    b"crx ": "raw",
-}
+RAW = b"ftypcrx "
 BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes; a text may begin with "BM", too
+CONVERTS = f"`{PROGRAM} records DATA --to FOLDER` converts it"
 START = 32  # bytes of a file that tell what it is
 SHOWN = 5  # names of what systems leave
 
@@ -98,13 +94,14 @@ def is_left_by_a_system(name: str) -> bool:
     return (name.startswith(".") and name not in (".", "..")) or name.lower() in NEVER
 
 
-def look_into(folder: Path) -> Folder:
-    """All that lies below `folder`. Links are followed, but not in circles."""
+def look_into(folder: Path, converts: bool = False) -> Folder:
+    """All that lies below `folder`. Links are followed, but not in circles. What can be converted (see
+    `converting`) is a picture for whoever `converts`."""
     around = {*folder.absolute().parents, *folder.resolve().parents}  # the first has the folder itself after `x/..`
-    return _folder(folder, frozenset(map(_identity, around)) - {_identity(folder)})
+    return _folder(folder, frozenset(map(_identity, around)) - {_identity(folder)}, converts)
 
 
-def _folder(folder: Path, above: frozenset[tuple[int, int]]) -> Folder:
+def _folder(folder: Path, above: frozenset[tuple[int, int]], converts: bool) -> Folder:
     try:
         here = _identity(folder)
         with os.scandir(folder) as entries:
@@ -123,11 +120,11 @@ def _folder(folder: Path, above: frozenset[tuple[int, int]]) -> Folder:
             left += count_left(path)
         elif _is_folder(entry):
             around = {_identity(parent) for parent in path.resolve().parents} if entry.is_symlink() else set()
-            inside.append(_folder(path, above | {here} | around))
+            inside.append(_folder(path, above | {here} | around, converts))
         elif os.path.splitext(entry.name)[1].lower() in SUFFIXES and entry.is_file(follow_symlinks=False):
             inside.append(Found(path))  # as most are: the disk is asked nothing about it
         else:
-            inside.append(told(path))
+            inside.append(told(path, converts))
     return Folder(folder, tuple(inside), left)
 
 
@@ -150,8 +147,8 @@ def count_left(path: Path) -> Counter[str]:
     return Counter({"._*" if path.name.startswith("._") else path.name: count})
 
 
-def told(path: Path) -> Found:
-    """What a file is: by its name, or else by its content."""
+def told(path: Path, converts: bool = False) -> Found:
+    """What a file is: by its name, or else by its content. See `look_into`."""
     exists = os.path.exists(path)
     if path.suffix.lower() in SUFFIXES and (os.path.isfile(path) or not exists):
         return Found(path)  # a link to nothing too, to be named as unreadable
@@ -167,15 +164,28 @@ def told(path: Path) -> Found:
     kind = picture_files.kind_of(start)
     if kind is not None and (kind != "bmp" or int.from_bytes(start[14:18], "little") in BMP_HEADERS):
         return Found(path)
+    if sort := converting.kind_of(start):
+        why = f"it is {converting.named(sort)} picture; {CONVERTS}, or save it as JPEG or PNG"
+        return Found(path) if converts else Found(path, "not supported", why)
     if foreign := _foreign(start):
         return Found(path, "not supported", f"it is a {foreign} picture; save it as JPEG or PNG")
     return Found(path, "not an image", f"it is no {KINDS} file")
 
 
 def _foreign(start: bytes) -> str | None:
-    if start[4:8] == b"ftyp" and start[8:12] in BOXED:
-        return BOXED[start[8:12]]
+    if start.startswith(RAW, 4):
+        return "raw"
     return next((kind for kind, marks in FOREIGN.items() if start.startswith(marks)), None)
+
+
+def convertible(path: Path) -> str | None:
+    """Of a file that is not decoded: which kind it is, of those that can be converted, as in "an AVIF"."""
+    try:
+        with path.open("rb") as file:
+            kind = converting.kind_of(file.read(START))
+    except OSError:
+        return None
+    return converting.named(kind) if kind else None
 
 
 def without_pictures(folder: Folder) -> str:

@@ -5,6 +5,7 @@ nothing of it imports TensorFlow, which takes seconds.
 from collections.abc import Sequence
 from pathlib import Path
 
+from app.program import remote
 from app.program.errors import UserError
 
 DIGITS, PUBLISHED, RECORDS = "digits", "tfds:", "records:"
@@ -84,7 +85,8 @@ def check_model(path: Path) -> None:
 
 
 def check_data(name: str) -> None:
-    """Whether a data set is there, by its name; what is in it is seen when it is read.
+    """Whether a data set is there, by its name; what is in it is seen when it is read, and so is whether there is one,
+    where that is not on this machine.
 
     Raises:
         UserError: it does not exist, or is neither folder nor manifest, or a manifest without the columns.
@@ -93,6 +95,9 @@ def check_data(name: str) -> None:
     if name.startswith(RECORDS):
         check_exists(name.removeprefix(RECORDS))
     if is_prepared(name):
+        return
+    if remote.is_remote(name):
+        remote.check(name)
         return
     path = Path(name)
     if not path.exists():

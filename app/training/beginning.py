@@ -15,6 +15,7 @@ from app.datasets.files import manifests
 from app.images.preprocessing import Preprocessing
 from app.networks import cards
 from app.pipeline.input_pipeline import steps_per_epoch
+from app.program import remote
 from app.program.errors import UserError
 from app.program.files import digest, whole, write_json
 from app.recipe import Recipe, flat
@@ -46,7 +47,8 @@ def end(run: Run, classifier: Classifier, data: Data) -> None:
     lost = {*manifests.read_known(run.split)} - {str(file.path.absolute()) for file in data.files}
     manifests.write(run.split, data.files, data.known)
     gone = {os.fsencode(file) for file in lost if not Path(file).exists()}
-    root = os.fsencode(Path(data.name) if Path(data.name).is_dir() else Path(data.name).parent)
+    path = remote.place(data.name)
+    root = os.fsencode(path if path.is_dir() else path.parent)
     lines = run.quarantine.read_bytes().splitlines() if run.quarantine.is_file() else []
     with whole(run.quarantine) as beside:  # what is gone needs no list, which could name it to nobody
         kept = [line for line in lines if os.path.abspath(os.path.join(root, line)) not in gone]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from app.artefacts.predicting import unread
 from app.datasets.checks import check
 from app.datasets.checks.checking import FAULTS, NOTES, Report
 from app.datasets.files import deciding, imagenet
@@ -20,6 +21,7 @@ from app.datasets.loading import held_out, listing, load
 from app.images.finding import is_left_by_a_system, look_into, pictures
 from app.program.errors import UserError
 from app.program.progress import unwatched
+from export.picture_files import UNKNOWN
 from tests.makers.image_folders import fill, picture
 
 
@@ -342,24 +344,30 @@ def test_pictures_of_kinds_that_are_not_decoded_are_named(tmp_path: Path) -> Non
     assert data.notes == (
         f"1 file passed over, not an image: {tmp_path}/ant/notes.txt",
         f"3 files passed over, not one of JPEG, PNG, GIF, BMP or WebP: {tmp_path}/ant/a.jp2, ...",
+        f"`python -m app records {tmp_path} --to FOLDER` converts what Pillow reads: 3",
     )
     assert found(tmp_path) == {
         "not supported": ["ant/a.jp2", "ant/phone.heic", "ant/scan.tif"],
         "not an image": ["ant/notes.txt"],
     }
     reasons = [finding.reason for finding in check(str(tmp_path)).findings if finding.kind == "not supported"]
-    assert reasons[1] == "it is a HEIC picture; save it as JPEG or PNG"
+    way = "`python -m app records DATA --to FOLDER` converts it, or save it as JPEG or PNG"
+    assert reasons == [f"it is a {kind} picture; {way}" for kind in ("JPEG 2000", "HEIC", "TIFF")]
 
 
 def test_a_folder_of_such_alone_is_told_what_they_are(tmp_path: Path) -> None:
     fill(tmp_path / "ant", range(10))
     (tmp_path / "bee").mkdir()
     (tmp_path / "bee" / "scan.tif").write_bytes(encoded("TIFF"))
-    words = r"/bee has no images \(JPEG, .*\); of scan.tif: it is a TIFF picture; save it as JPEG or PNG"
+    words = r"/bee has no images \(JPEG, .*\); of scan.tif: it is a TIFF picture; `python .* or save it as JPEG or PNG"
     with pytest.raises(UserError, match=words + ": add some or remove it"):
         load(str(tmp_path))
     with pytest.raises(UserError, match=words):
         pictures([tmp_path / "bee"])
+    # Whoever is asked what is on it says so, too.
+    row = unread(tmp_path / "bee" / "scan.tif", UNKNOWN)
+    assert row["error"] == "This is a TIFF picture, which is not decoded; save it as JPEG or PNG."
+    assert unread(tmp_path / "ant" / "0001.png", UNKNOWN)["error"] == UNKNOWN
 
 
 # ---- classes that are nearly one

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from app.datasets.dataset import Data
 from app.datasets.loading.named import load
 from app.datasets.prepared import records
+from app.images.decoding import decode
 from app.program.errors import UserError
 from app.program.progress import unwatched
 from tests.makers.image_folders import SPLITS, animals, examples, fill, order, places
@@ -50,6 +52,32 @@ def test_records_are_the_data_they_were_written_from(three_classes: Path, tmp_pa
         assert order(mine, 0, 1, 2) == order(theirs, 0, 1)[2:]
         # Keras warns of a validation whose end it does not know.
         assert int(mine.in_order().cardinality()) == mine.count
+
+
+def test_pictures_that_only_pillow_reads_are_converted(three_classes: Path, tmp_path: Path) -> None:
+    """Among PNGs, two are saved as TIFFs, one of them on top of a name that says JPEG, and one is damaged."""
+
+    def shown(data: Data) -> list[list[tuple[bytes, int]]]:
+        splits = [examples(getattr(data, split)) for split in SPLITS]
+        return [sorted((decode(encoded).numpy().tobytes(), label) for encoded, label in split) for split in splits]
+
+    before = shown(load(str(three_classes)))
+    pixels = {path: Image.open(path).copy() for path in sorted((three_classes / "ant").iterdir())[:2]}
+    for path, name in zip(pixels, ("first.tif", "second.jpg"), strict=True):
+        pixels[path].save(path.with_name(name), "TIFF")
+        path.unlink()
+    (three_classes / "ant" / "broken.tif").write_bytes((three_classes / "ant" / "first.tif").read_bytes()[:70])
+    assert sum(getattr(load(str(three_classes)), split).count for split in SPLITS) == 118, "training goes without"
+    data = load(str(three_classes), converts=True)
+    assert [Path(file).name for file, _ in data.unreadable] == ["broken.tif"]
+    assert "pictures converted to PNG: 2 TIFF" in data.notes
+    records.write(data, tmp_path / "records", unwatched)
+    found = load(f"records:{tmp_path / 'records'}")
+    # What a picture shows divides them, not how it is packed: where each was it is now, and shows the same.
+    assert shown(found) == before
+    assert {path.name for path in three_classes.rglob("*.tif")} == {"first.tif", "broken.tif"}, "nothing is changed"
+    assert not load(str(three_classes)).notes[0].startswith("pictures converted"), "nor remembered as a picture"
+    assert sum(getattr(load(str(three_classes)), split).count for split in SPLITS) == 118
 
 
 def test_other_programs_can_read_them(three_classes: Path, tmp_path: Path) -> None:

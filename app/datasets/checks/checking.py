@@ -118,7 +118,7 @@ def check(name: str, watch: Watch = progress.unwatched, run: Path | None = None,
         findings: list[Finding] = []
         left: tuple[tuple[str, int], ...] = ()
     else:
-        listing = loading.listing(name)
+        listing = loading.listing(name, watch)
         root, labels = listing.root, tuple(sorted({file.label for file in listing.files}))
         count = len(listing.files)
         looked = list(zip(listing.files, scan(root, listing.files, watch, again=full, likeness=True), strict=True))

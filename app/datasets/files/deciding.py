@@ -129,6 +129,8 @@ def sentences(name: str, listing: Listing) -> Iterator[str]:
     """What whoever uses the images of a listing is told once: what was not taken, and which classes look odd."""
     others = [Found(Path(file), kind, why) for file, kind, why in listing.found if kind in PASSED_OVER]
     yield from finding.passed_over(Counter(dict(listing.left)), others)
+    if count := sum(finding.CONVERTS in found.reason for found in listing.found):
+        yield f"`{command('records', name, '--to', 'FOLDER')}` converts what Pillow reads: {count}"
     if loose := [found.file for found in listing.found if found.kind == "no class"]:
         names = f"`{command('check', name)}` names them; the first is " if loose[1:] else ""
         yield f"images in no class folder, left out: {len(loose)}; {names}{loose[0]}"

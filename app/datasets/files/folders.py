@@ -16,9 +16,9 @@ NAMES = {"train": ("train", "training"), "validation": ("validation", "val", "va
 SPLIT_NAMED = {name: split for split, names in NAMES.items() for name in names}
 
 
-def listing(root: Path) -> Listing:
+def listing(root: Path, converts: bool = False) -> Listing:
     """The images of every class folder, whatever folders they lie in below it; see `loading.listing`."""
-    tree = finding.look_into(root)
+    tree = finding.look_into(root, converts)
     _check_readable(tree)
     classes, found = _class_folders(tree)
     if not classes:

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +12,10 @@ import tensorflow as tf
 from app.datasets.dataset import SPLITS, Data, Finding, ImageFile, Listing, Picture, shuffled_order
 from app.datasets.files import deciding
 from app.datasets.files.dividing import divide
-from app.datasets.files.scanning import scan
+from app.datasets.files.scanning import CONVERTED, scan
 from app.datasets.index import Known
-from app.program import paths
+from app.images import converting
+from app.program import paths, remote
 from app.program.errors import UserError
 from app.program.progress import Watch
 from app.program.shown import command, counted
@@ -22,8 +23,11 @@ from app.program.shown import command, counted
 
 @dataclass(frozen=True)
 class FileSplit:
+    """`converts` is whether pictures that are not decoded are converted (see `converting`) when they are read."""
+
     paths: tuple[str, ...]
     labels: tuple[int, ...]
+    converts: bool = False
 
     @property
     def count(self) -> int:
@@ -41,7 +45,15 @@ class FileSplit:
     def _examples(self, order: tf.data.Dataset) -> tf.data.Dataset:
         # As bytes: the name of a file need not be UTF-8.
         paths, labels = tf.constant([os.fsencode(path) for path in self.paths]), tf.constant(self.labels, tf.int64)
-        return order.map(lambda i: (tf.io.read_file(paths[i]), labels[i]), num_parallel_calls=tf.data.AUTOTUNE)
+        read = order.map(lambda i: (tf.io.read_file(paths[i]), labels[i]), num_parallel_calls=tf.data.AUTOTUNE)
+        if not self.converts:
+            return read
+
+        def converted(encoded: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            png = tf.numpy_function(_converted, [encoded], tf.string, stateful=False)
+            return tf.ensure_shape(png, ()), label
+
+        return read.map(converted, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def load(
@@ -50,6 +62,7 @@ def load(
     watch: Watch,
     quarantine: Path | None = None,
     told: Mapping[str, Known] | None = None,
+    converts: bool = False,
 ) -> Data:
     """Reads every image that is not known yet, once; see `loading.load`, and `scanning.scan` for `told`."""
     left_out = quarantined(quarantine, listing, told or ()) if quarantine else frozenset()
@@ -57,7 +70,7 @@ def load(
     labels = tuple(sorted({file.label for file in listing.files}))
     _refuse(deciding.of_labels(name, listing))
     files = [file for file in listing.files if str(file.path) not in left_out]
-    pictures, unreadable = read_most(name, listing.root, files, watch, told)
+    pictures, unreadable = read_most(name, listing.root, files, watch, told, converts)
     splits = divide(pictures)
     _refuse(deciding.of_splits(name, labels, splits))
     positions = {label: position for position, label in enumerate(labels)}
@@ -65,6 +78,7 @@ def load(
         split: FileSplit(
             tuple(str(picture.file.path) for picture in members),
             tuple(positions[picture.file.label] for picture in members),
+            converts,
         )
         for split, members in splits.items()
     }
@@ -80,7 +94,7 @@ def load(
         files=tuple(picture.file._replace(split=split) for split in SPLITS for picture in splits[split]),
         known=tuple(picture.known for split in SPLITS for picture in splits[split]),
         unreadable=tuple(unreadable),
-        notes=(*notes, *deciding.sentences(name, listing), *_notes(name, splits)),
+        notes=(*notes, *_of_converted(pictures), *deciding.sentences(name, listing), *_notes(name, splits)),
     )
 
 
@@ -126,7 +140,8 @@ def named_in(path: Path, name: str) -> frozenset[str]:
     Raises:
         UserError: it cannot be read.
     """
-    root = Path(name) if Path(name).is_dir() else Path(name).parent
+    path = remote.place(name)
+    root = path if path.is_dir() else path.parent
     return frozenset(os.path.abspath(root / line) for line in _lines(path))
 
 
@@ -139,13 +154,17 @@ def _lines(path: Path) -> list[str]:
 
 
 def read(
-    root: Path, files: Sequence[ImageFile], watch: Watch, told: Mapping[str, Known] | None = None
+    root: Path,
+    files: Sequence[ImageFile],
+    watch: Watch,
+    told: Mapping[str, Known] | None = None,
+    converts: bool = False,
 ) -> tuple[list[Picture], list[tuple[str, str]]]:
     """The files of a data set in `root` (see `scanning.scan`): those that can be read, and the others with the
     reason."""
     pictures: list[Picture] = []
     unreadable: list[tuple[str, str]] = []
-    for file, known in zip(files, scan(root, files, watch, told), strict=True):
+    for file, known in zip(files, scan(root, files, watch, told, converts=converts), strict=True):
         if known.picture:
             pictures.append(Picture(file, known))
         else:
@@ -154,14 +173,19 @@ def read(
 
 
 def read_most(
-    name: str, root: Path, files: Sequence[ImageFile], watch: Watch, told: Mapping[str, Known] | None = None
+    name: str,
+    root: Path,
+    files: Sequence[ImageFile],
+    watch: Watch,
+    told: Mapping[str, Known] | None = None,
+    converts: bool = False,
 ) -> tuple[list[Picture], list[tuple[str, str]]]:
     """As `read`, of the data set `name`.
 
     Raises:
         UserError: more than 5 % of the files cannot be read.
     """
-    pictures, unreadable = read(root, files, watch, told)
+    pictures, unreadable = read(root, files, watch, told, converts)
     _refuse(deciding.of_unreadable(name, unreadable, len(files)))
     return pictures, unreadable
 
@@ -169,6 +193,20 @@ def read_most(
 def _refuse(shortcomings: Iterator[Finding]) -> None:
     for finding in shortcomings:
         raise UserError(finding.reason)
+
+
+def _converted(encoded: bytes) -> bytes:
+    return converting.convert(encoded).png if converting.kind_of(encoded) else encoded
+
+
+def _of_converted(pictures: Sequence[Picture]) -> Iterator[str]:
+    """What was done to pictures that are not decoded as they are."""
+    notes = [why for picture in pictures for kind, why in picture.known.notes if kind == CONVERTED]
+    kinds = Counter(why.partition(" of ")[0] for why in notes)
+    if notes:
+        yield f"pictures converted to PNG: {', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))}"
+    if several := sum(" of " in why for why in notes):
+        yield f"of {counted(several, 'file', 'files')} with several pictures the first is taken"
 
 
 def _fingerprint(splits: dict[str, list[Picture]]) -> str:

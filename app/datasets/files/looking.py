@@ -12,7 +12,7 @@ from PIL import Image
 
 from app.datasets.files.likeness import likeness as of_picture
 from app.datasets.index import Known
-from app.images import decoding
+from app.images import converting, decoding, finding
 from app.images.decoding import LIMITS, reason
 
 TINY = 16  # pixels of the shorter side
@@ -44,6 +44,8 @@ def look(name: str, encoded: bytes, likeness: bool = False) -> Known:
         picture = decoding.decode(encoded).numpy()
     except tf.errors.InvalidArgumentError as error:
         refused = reason(error)
+        if kind := converting.kind_of(encoded):
+            refused = f"This is {converting.named(kind)} picture; {finding.CONVERTS}, or save it as JPEG or PNG."
         if not encoded:
             found.append(("undecodable", "the file is empty"))
         elif not any(kind == "huge" for kind, _ in found):

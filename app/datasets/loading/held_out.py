@@ -10,6 +10,7 @@ from app.datasets.files import deciding, image_files, imagenet, manifests
 from app.datasets.files.image_files import FileSplit
 from app.datasets.loading.named import changed
 from app.networks import synsets
+from app.program import remote
 from app.program.errors import UserError
 from app.program.paths import PUBLISHED, is_prepared
 from app.program.progress import Watch, console
@@ -39,7 +40,7 @@ def load(runs: Sequence[Run], data_name: str | None, watch: Watch, leave_out: Pa
     """
     name = data_name or _common_name(runs)
     trained = [run for run in runs if run.read_classifier().data]
-    if trained and not imagenet.is_flat(Path(name)):
+    if trained and not imagenet.is_flat(remote.fetched(name, watch)):
         found = _test_images(trained, name, data_name is None, watch)
     else:
         found = _unseen(name, watch)
@@ -53,7 +54,7 @@ def _test_images(trained: Sequence[Run], name: str, is_own: bool, watch: Watch) 
     """Only these are read where somebody has said which they are, and it does not matter what the others are."""
     quarantine = trained[0].quarantine_of(name)
     if not is_own and not is_prepared(name):
-        listing = loading.listing(name)
+        listing = loading.listing(name, watch)
         if any(file.split == "test" for file in listing.files):
             left_out = image_files.quarantined(quarantine, listing) if quarantine else frozenset()
             labels = tuple(sorted({file.label for file in listing.files}))
@@ -132,11 +133,11 @@ def _unseen(name: str, watch: Watch) -> HeldOut:
     if is_prepared(name):
         data = loading.load(name, watch)
         return HeldOut(name, data.labels, data.test)
-    folder = Path(name)
+    folder = remote.fetched(name, watch)
     if imagenet.is_flat(folder):
         listing, labels = imagenet.flat(folder), synsets.synsets()
     else:
-        listing = loading.listing(name)
+        listing = loading.listing(name, watch)
         labels = tuple(sorted({file.label for file in listing.files}))
     splits = {file.split for file in listing.files}
     wanted = next((split for split in ("test", "validation", None) if split in splits), "train")

@@ -1,5 +1,5 @@
 """The data sets that commands take: a folder `class/image` or `split/class/image`, a manifest `.csv`, `records:FOLDER`,
-`tfds:NAME`, or `digits`.
+`tfds:NAME`, or `digits`. Folder and manifest may lie on `s3://` or `gs://` (see `remote`).
 """
 
 from pathlib import Path
@@ -7,16 +7,24 @@ from pathlib import Path
 from app.datasets import changes
 from app.datasets.dataset import Data, Listing
 from app.datasets.files import folders, image_files, manifests
+from app.program import remote
 from app.program.errors import UserError
 from app.program.paths import RECORDS, is_prepared
 from app.program.progress import Watch, console, unwatched
 from app.run_folder.folder import Run
 
 
-def load(name: str, watch: Watch = unwatched, quarantine: Path | None = None, told: Path | None = None) -> Data:
+def load(
+    name: str,
+    watch: Watch = unwatched,
+    quarantine: Path | None = None,
+    told: Path | None = None,
+    converts: bool = False,
+) -> Data:
     """The data set called `name`, read or prepared, with progress shown through `watch`. `quarantine` is a text file of
     images to leave out, a path a line, as `check` writes it. `told` is the split.csv of a run on the same data: files
-    that are as it says are not read again, even where the user's cache does not know them.
+    that are as it says are not read again, even where the user's cache does not know them. Whoever `converts` gets
+    pictures of kinds that are not decoded, too, as PNGs (see `converting`).
 
     Raises:
         UserError: no such data set, folder or manifest, or one whose name is not UTF-8; fewer than two classes; a class
@@ -36,7 +44,8 @@ def load(name: str, watch: Watch = unwatched, quarantine: Path | None = None, to
         from app.datasets.prepared import published
 
         return published.load(name)
-    return image_files.load(name, listing(name), watch, quarantine, manifests.read_known(told) if told else None)
+    known = manifests.read_known(told) if told else None
+    return image_files.load(name, listing(name, watch, converts), watch, quarantine, known, converts)
 
 
 def of_run(run: Run, watch: Watch = unwatched) -> Data:
@@ -63,15 +72,15 @@ def changed(run: Run, data: Data) -> str:
     return changes.changes(before, changes.pictures(data)) if before else ""
 
 
-def listing(name: str) -> Listing:
-    """The image files of a folder or of a manifest.
+def listing(name: str, watch: Watch = unwatched, converts: bool = False) -> Listing:
+    """The image files of a folder or of a manifest, which are fetched first where they are remote.
 
     Raises:
         UserError: it is neither, or its structure is not one of a data set.
     """
-    path = Path(name)
+    path = remote.fetched(name, watch)
     if path.is_dir():
-        return folders.listing(path)
+        return folders.listing(path, converts)
     if path.is_file() and path.suffix.lower() == ".csv":
         return manifests.listing(path)
     what = "is neither a folder nor a .csv file" if path.exists() else "does not exist"
