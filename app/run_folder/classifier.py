@@ -55,7 +55,8 @@ class Origin(BaseModel):
 class Classifier(BaseModel):
     """`classifier.json`: all that is needed to build the network again and to feed it.
 
-    An imported network has neither recipe nor data; one that began with random weights has no origin. `versions` are
+    An imported network has neither recipe nor data, and no labels where its file had no classifier: then the network
+    ends in its features. One that began with random weights has no origin. `versions` are
     those of its last steps, `versions_before` those that it was trained with until they changed, the oldest first.
     `extended` are the numbers of epochs after which it had been finished when it was trained for longer. `names` are
     the English names of those `labels` that are synsets; a file that does not say has ImageNet's.

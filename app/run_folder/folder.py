@@ -1,6 +1,6 @@
 """A run folder: what a training or an import leaves behind, and what every later command takes.
 
-model.keras       the network, ending in the softmax `predictions`
+model.keras       the network, ending in the softmax `predictions`; of a file without a classifier, in its features
 classifier.json   network, labels in order, preprocessing, recipe, versions, seed, data, origin
 history.csv       a row per epoch
 import.json       of imported weights: what became of every tensor of their file
@@ -32,6 +32,7 @@ from pydantic import ValidationError
 
 from app.program import files, paths
 from app.program.errors import UserError
+from app.program.shown import command
 from app.run_folder.classifier import Classifier
 from app.run_folder.data_name import real_name
 from models import __version__
@@ -141,6 +142,21 @@ class Run:
 
     def read_finished(self) -> Classifier:
         """The same of a finished run.
+
+        Raises:
+            UserError: as `read_start`; or the network has no classifier.
+        """
+        classifier = self.read_start()
+        if not classifier.labels:
+            again = command("train", "DATA", "--from", self.folder, "--to", "RUN")
+            raise UserError(
+                f"{self.folder} is of a file without a classifier, so that it names nothing: `{again}` trains one on "
+                "your images."
+            )
+        return classifier
+
+    def read_start(self) -> Classifier:
+        """The same of a run that a training can begin with: it may be without a classifier.
 
         Raises:
             UserError: as `read_classifier`; or there is no model.keras yet.

@@ -18,6 +18,7 @@ from app.networks import cards, synsets
 from app.program.errors import UserError
 from app.program.files import digest, whole, write_json
 from app.program.progress import console
+from app.program.shown import command
 from app.run_folder import golden
 from app.run_folder.classifier import Classifier, Origin
 from app.run_folder.folder import Run, versions
@@ -69,7 +70,8 @@ def import_weights(
     auxiliary: bool = False,
     drop_background: bool = False,
 ) -> weights.Report:
-    """Writes the run folder `to` from a file of published weights; returns what became of every tensor.
+    """Writes the run folder `to` from a file of published weights; returns what became of every tensor. A file without
+    a classifier becomes a run that a training can begin with, and no more: its network ends in the features.
 
     `labels` is a text file with a name per line, or the word `imagenet`. Without it the classes are ImageNet's where
     source and file say so (see `_is_of_imagenet`), and else `class_0`, `class_1`, ... `partial` are scopes whose
@@ -78,7 +80,8 @@ def import_weights(
 
     Raises:
         UserError: unknown network or source, a target that exists, a file that is not what it should be, labels that
-            are not as many as the classes. The target is not created.
+            are not as many as the classes, or anything asked of a classifier that the file does not have. The target
+            is not created.
     """
     cards.check_name(network)
     if source not in weights.SOURCES:
@@ -92,13 +95,15 @@ def import_weights(
         checkpoint = weights.read(file, network, source)
         preprocessing = _preprocessing(file, network, source)
         arguments = {**checkpoint.arguments, "input_shape": (preprocessing.height, preprocessing.width, 3)}
+        names: tuple[str, ...] = ()
         if checkpoint.classes is None:
-            raise UserError(f"{file} has no classifier; import the file that has one.")
-        arguments["classes"] = checkpoint.classes - drop_background
-        of_imagenet = labels == synsets.IN_PLACE_OF_A_FILE
-        if labels is None:
-            of_imagenet = _is_of_imagenet(file, source, checkpoint.classes)
-        names = _synsets(arguments["classes"]) if of_imagenet else _labels(labels, arguments["classes"])
+            asked = {"--labels": labels, "--auxiliary": auxiliary, "--drop-background": drop_background}
+            if option := next((option for option, value in asked.items() if value), None):
+                raise UserError(f"{file} has no classifier, of which {option} says something; leave {option} out.")
+            arguments.pop("include_top", None)
+        else:
+            arguments["classes"] = checkpoint.classes - drop_background
+            names = _names(file, source, labels, checkpoint.classes, arguments["classes"])
         classifier = Classifier(
             network=network,
             arguments=arguments,
@@ -110,12 +115,15 @@ def import_weights(
             data=None,
             origin=Origin(path=str(file), sha256=_digest(file), source=source),
         )
-        model = classifier.build(auxiliary=auxiliary)
+        model = classifier.build(auxiliary=auxiliary) if names else _features(classifier)
         report = weights.assign(
             model, checkpoint, auxiliary=auxiliary, partial=tuple(partial), drop_background=drop_background
         )
     except ValueError as error:
         raise UserError(str(error)) from error
+    if not names:
+        again = command("train", "DATA", "--from", to, "--to", "RUN")
+        console.print(f"{file} has no classifier; the run is for `{again}`.")
     del checkpoint  # and with it the file's pages in memory: saving takes as much again, twice
     _write(to, classifier, model, report)
     return report
@@ -149,6 +157,19 @@ def _timm(config: Path) -> dict[str, Any]:
         return dict(json.loads(config.read_text()))
     except (OSError, TypeError, ValueError) as error:
         raise UserError(f"{config} is not a configuration of timm ({error}); mend or remove it.") from error
+
+
+def _features(classifier: Classifier) -> keras.Model:
+    """The network up to what a classifier is given, (batch, features)."""
+    full = classifier.model_copy(update={"arguments": {**classifier.arguments, "classes": 1}}).build()
+    return keras.Model(full.input, full.get_layer("predictions").input, name=full.name)
+
+
+def _names(file: Path, source: str, labels: Path | None, in_file: int, classes: int) -> tuple[str, ...]:
+    """Of `classes` classes, of a file with `in_file` of them; `labels` are as in `import_weights`."""
+    is_said = labels == synsets.IN_PLACE_OF_A_FILE
+    of_imagenet = is_said or (labels is None and _is_of_imagenet(file, source, in_file))
+    return _synsets(classes) if of_imagenet else _labels(labels, classes)
 
 
 def _labels(file: Path | None, classes: int) -> tuple[str, ...]:
@@ -220,7 +241,8 @@ def _write(to: Path, classifier: Classifier, model: keras.Model, report: weights
             plain.save(path)
         write_json(beside.classifier, classifier.model_dump(mode="json"))
         write_json(beside.load_report, as_json(report))
-        golden.keep(beside, ((encoded, None) for encoded in _windows()))
+        if classifier.labels:
+            golden.keep(beside, ((encoded, None) for encoded in _windows()))
         if to.is_dir():
             to.rmdir()
         beside.folder.rename(to)

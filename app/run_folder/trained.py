@@ -44,19 +44,28 @@ class Trained:
         return made if isinstance(made, keras.Model) else made()
 
 
+def load_network(run: Run) -> keras.Model:
+    """`model.keras` of a finished run, also of one without a classifier.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        return keras.models.load_model(run.model, compile=False)
+    except (ValueError, OSError) as error:
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{run.model} is damaged: {why}") from error
+
+
 def load(path: str | Path) -> Trained:
     """The network of a finished run.
 
     Raises:
-        UserError: not a run folder, or a run that is not finished.
+        UserError: not a run folder, a run that is not finished, or one without a classifier.
     """
     run = Run(Path(path))
     classifier = run.read_finished()
-    try:
-        model = keras.models.load_model(run.model, compile=False)
-    except (ValueError, OSError) as error:
-        why = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{run.model} is damaged: {why}") from error
+    model = load_network(run)
 
     def logits_model() -> keras.Model:
         built = classifier.build(activation=None)

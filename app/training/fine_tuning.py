@@ -9,10 +9,10 @@ from typing import Any
 import keras
 from rich.table import Table
 
-from app import run_folder
 from app.program.progress import console
 from app.recipe import FineTuning
 from app.run_folder.folder import Run
+from app.run_folder.trained import load_network
 from app.training.callbacks.epochs import PREDICTIONS
 from models import BatchNormalization
 
@@ -23,14 +23,14 @@ def take_weights(model: keras.Model, start: Path) -> set[str]:
     These are the classifier, auxiliary heads that the run does not have, and dense layers on a map of another size.
 
     Raises:
-        UserError: not a finished run.
+        UserError: its network is damaged.
     """
     auxiliary = Run(start).auxiliary
     heads = len(model.outputs) > 1
     if heads and auxiliary.is_file():
         source = keras.models.load_model(auxiliary, compile=False)
     else:
-        source = run_folder.load(start).model
+        source = load_network(Run(start))
     known = {layer.name: layer for layer in source.layers if layer.weights}
     classifiers = {PREDICTIONS, *model.output_names}
     fresh = set()

@@ -71,7 +71,7 @@ def train(
     """
     devices = devices or Devices()
     network = check(network, to, recipe, start, devices, extend)
-    source = Run(start).read_finished() if start else None
+    source = Run(start).read_start() if start else None
     run = Run(to)
     keras.utils.set_random_seed(recipe.seed)  # TensorFlow forgets what it has set up, so before the decoder is
     loaded = loading.load(data, watch, quarantine, run.split) if isinstance(data, str) else data
@@ -115,7 +115,7 @@ def check(
         UserError: unknown network; a start that is not finished, or of another network; a target that is something
             else, or a run of another network, recipe or origin, or one that another process trains.
     """
-    source = Run(start).read_finished() if start else None
+    source = Run(start).read_start() if start else None
     network = network or (source.network if source else None)
     if network is None:
         raise UserError("Say which network to train: --network with a name from `networks`, or --from with a run.")
