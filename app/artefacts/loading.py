@@ -15,13 +15,15 @@ from export import run_artefact, runtime_errors
 class Artefact:
     """`answer` takes decoded pictures of one size, uint8 (N, height, width, 3), RGB and upright as
     `export.picture_files.decode` gives them, and returns probabilities, float32 (N, classes), in the order of `labels`;
-    one call at a time. `names` are the English names of those labels that have one. `path` is its file, or the version
+    one call at a time. `names` are the English names of those labels that have one, `thresholds`
+    the scores from which on a picture has a label, where it may have several. `path` is its file, or the version
     folder of a SavedModel."""
 
     path: Path
     answer: Callable[[Any], Any]
     labels: Sequence[str]
     names: Mapping[str, str]
+    thresholds: Sequence[float] = ()
 
 
 def load(path: Path, threads: int | None = None) -> Artefact:
@@ -41,11 +43,12 @@ def _file(path: Path, threads: int | None) -> Artefact:
         with quiet.native():
             network = run_artefact.RUNTIMES[path.suffix][1](str(path), threads)
         labels, english = network.lines("labels"), network.lines("labels_en")
+        thresholds = [float(one) for one in network.lines("thresholds")]
     except Exception as error:  # every runtime raises what it has
         raise UserError(f"{path} cannot be loaded: {runtime_errors.sentence(error)}. Export the run again.") from error
     if not labels:
         raise UserError(f"{path} names no classes: `export` has not written it.")
-    return Artefact(path, _quiet_at_first(network), labels, dict(zip(labels, english, strict=False)))
+    return Artefact(path, _quiet_at_first(network), labels, dict(zip(labels, english, strict=False)), thresholds)
 
 
 def _quiet_at_first(answer: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -72,9 +75,12 @@ def _saved_model(version: Path) -> Artefact:
         loaded = tf.saved_model.load(str(version))
     signature = loaded.signatures["predict_pixels"]
     labels, names = labels_of(version)
-    return Artefact(
-        version, lambda images: signature(images=tf.constant(images))["probabilities"].numpy(), labels, names
-    )
+    thresholds = [float(line) for line in _lines(version / "assets" / "thresholds.txt")]
+
+    def answer(images: Any) -> Any:
+        return signature(images=tf.constant(images))["probabilities"].numpy()
+
+    return Artefact(version, answer, labels, names, thresholds)
 
 
 def labels_of(version: Path) -> tuple[list[str], dict[str, str]]:

@@ -34,9 +34,17 @@ def predict(file: Path, paths: Sequence[Path], top: int, watch: Watch) -> list[d
                 rows.append(unread(picture, pixels))
                 continue
             scores = network.answer(pixels[np.newaxis])[0]
-            best = [(network.labels[i], float(scores[i])) for i in np.argsort(-scores, kind="stable")[:top]]
-            rows.append(told(picture, best, network.names))
+            named = chosen(scores, network.labels, network.thresholds, top)
+            rows.append(told(picture, named, network.names))
     return rows
+
+
+def chosen(scores: Any, labels: Sequence[str], thresholds: Sequence[float], top: int) -> list[tuple[str, float]]:
+    """What is named of a picture, and the scores, best first: the `top` labels, or where each label has a threshold all
+    those that reach theirs, which may be none. `scores` is (labels,)."""
+    order = np.argsort(-scores, kind="stable")
+    named = [i for i in order if scores[i] >= thresholds[i]] if len(thresholds) else order[:top]
+    return [(labels[i], float(scores[i])) for i in named]
 
 
 def told(picture: Path, best: Sequence[tuple[str, float]], names: Mapping[str, str]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from app.datasets import label_sets
 from app.datasets.dataset import Data, Split
 from app.images.preprocessing import Preprocessing
 from app.pipeline.input_pipeline import FEW, few_batches
@@ -175,6 +176,7 @@ def batches_of_run(folder: Path, split: Split, preprocessing: Preprocessing) -> 
 
 def positions(data: Data, labels: Sequence[str]) -> NDArray[Any] | None:
     """The network's index of each label of the data; None where the network does not have one of them."""
+    label_sets.check_one(data.name, data.label_sets, "what is told of batch normalisation")
     if not set(data.labels) <= set(labels):
         return None
     return np.array([list(labels).index(label) for label in data.labels])

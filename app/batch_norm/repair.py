@@ -58,9 +58,9 @@ def recalibrate(folder: Path, data_name: str, exact: bool = False, watch: Watch 
             f"{shlex.join((str(folder), data_name))} --to RUN2` takes the statistics of other images and keeps this "
             "run."
         )
+    truth = positions(data, trained.labels)
     batches = batches_of_run(folder, data.train, trained.preprocessing)
     found = _measured(trained.model, batches, exact, watch)
-    truth = positions(data, trained.labels)
     before = _accuracy(trained.model, data.test, trained.preprocessing, truth, watch)
     result = description(trained.model, found, batches, data_name)
     if not exact:

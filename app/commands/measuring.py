@@ -47,6 +47,7 @@ def evaluate(
 ) -> None:
     """Top-1, top-5, loss, calibration and figures per class on the test images.
 
+    Of a network that names several labels a picture: mean average precision, F1 at the thresholds, figures per label.
     Several runs answer together, by the mean of their probabilities.
     The calibration error is how far these are from the share that is right.
     Ctrl-C and SIGTERM keep the answers so far; the same command again goes on with them.
@@ -70,17 +71,21 @@ def evaluate(
     for row in figures["members"] if len(runs) > 1 else ():
         output.print(f"{row['run']} alone: {scores(row, classes)}", soft_wrap=True)
     output.print(
-        f"{scores(figures, classes)}  calibration error {figures['ece']:.4f}  "
-        f"on {counted(figures['count'], 'image', 'images')}" + (f", {crops} crops of each" if crops > 1 else "")
+        f"{scores(figures, classes)}  "
+        + (f"calibration error {figures['ece']:.4f}  " if "ece" in figures else "")
+        + f"on {counted(figures['count'], 'image', 'images')}"
+        + (f", {crops} crops of each" if crops > 1 else "")
     )
-    if found := figures["calibrated"]:
+    if found := figures.get("calibrated"):
         output.print(
             f"at temperature {found['temperature']:.3f}: loss {found['loss']:.4f}  calibration error {found['ece']:.4f}"
         )
     for run in runs:
         print_preprocessing(run)
     names = figures.get("names", {})
-    table = Table("class", "precision", "recall", "f1", "images")
+    several = ("threshold", "average_precision") if "mean_average_precision" in figures else ()
+    others = (key.replace("_", " ") for key in several)
+    table = Table("label" if several else "class", "precision", "recall", "f1", "images", *others)
     for label, row in figures["per_class"].items():
         table.add_row(
             named(label, names),
@@ -88,6 +93,7 @@ def evaluate(
             f"{row['recall']:.3f}",
             f"{row['f1']:.3f}",
             str(row["count"]),
+            *("" if row[key] is None else f"{row[key]:.3f}" for key in several),
         )
     output.print(table)
 
@@ -100,7 +106,9 @@ def predict(
         list[Path] | None,
         typer.Argument(metavar="IMAGE...", help="Image files, or folders of them, also on s3:// or gs://."),
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 3,
+    top: Annotated[
+        int, typer.Option(min=1, help="How many classes to name; of several labels a picture, all that are there.")
+    ] = 3,
     artefact: Annotated[
         str | None,
         typer.Option(

@@ -22,7 +22,10 @@ def print_json(content: Any) -> None:
 
 
 def scores(figures: dict[str, Any], classes: int) -> str:
-    """Top-1, top-5 where it can be wrong, and loss."""
+    """Top-1, top-5 where it can be wrong, and loss; of several labels a picture the mean average precision and F1."""
+    if "mean_average_precision" in figures:
+        f1 = f"F1 {figures['macro_f1']:.4f} (of labels)  {figures['micro_f1']:.4f} (of all answers)"
+        return f"mean average precision {figures['mean_average_precision']:.4f}  {f1}  loss {figures['loss']:.4f}"
     top_5 = f"top-5 {figures['top_5']:.4f}  " if classes > 5 else ""
     return f"top-1 {figures['top_1']:.4f}  {top_5}loss {figures['loss']:.4f}"
 
@@ -30,6 +33,8 @@ def scores(figures: dict[str, Any], classes: int) -> str:
 def answer(row: dict[str, Any]) -> str:
     """The classes of a picture and their scores, with English names beside synsets."""
     names = dict(zip(row["classes"], row.get("names", ()), strict=False))
+    if not row["classes"]:
+        return "none of the labels"
     return "  ".join(
         f"{named(label, names)} {score:.3f}" for label, score in zip(row["classes"], row["scores"], strict=True)
     )

@@ -3,7 +3,7 @@
 """
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from app.datasets.index import Known
+from app.datasets.label_sets import LabelSets
 from app.program.errors import UserError
 
 SPLITS = ("train", "validation", "test")
@@ -39,12 +40,18 @@ class Split(Protocol):
 
 class ImageFile(NamedTuple):
     """An image that is a file of its own. `split` is None where nobody said which; the content decides then, or the
-    `group`, such as a patient or a video, which is empty where the data has none."""
+    `group`, such as a patient or a video, which is empty where the data has none. Of one with `several` labels, or with
+    none, `label` is all of them as a manifest writes it."""
 
     path: Path
     label: str
     split: str | None
     group: str = ""
+    several: tuple[str, ...] | None = None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return (self.label,) if self.several is None else self.several
 
 
 class Picture(NamedTuple):
@@ -83,7 +90,9 @@ class Listing:
 class Data:
     """`fingerprint` changes when an image, a label or a split does. `image_size` is the side that suits the data, where
     it says so. `files` are the images, split after split, where each is a file of its own, and `known` what is
-    known of each. `unreadable` are files left out, with the reason; `notes` are sentences for whoever trains on it."""
+    known of each. `unreadable` are files left out, with the reason; `notes` are sentences for whoever trains on it.
+    Where pictures have several labels, the number of an example is a place in `label_sets`, which is empty elsewhere
+    (see the module of that name)."""
 
     name: str
     labels: tuple[str, ...]
@@ -96,6 +105,12 @@ class Data:
     known: tuple[Known, ...] = ()
     unreadable: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    label_sets: LabelSets = ()
+
+
+def labels_of(files: Iterable[ImageFile]) -> tuple[str, ...]:
+    """The labels of image files, each once, in their order."""
+    return tuple(sorted({label for file in files for label in file.labels}))
 
 
 def spread(count: int, most: int) -> list[int]:

@@ -14,10 +14,11 @@ import sklearn.metrics
 from numpy.typing import NDArray
 
 from app import run_folder
+from app.datasets import label_sets
 from app.datasets.dataset import Split
 from app.datasets.loading import held_out
 from app.datasets.loading.held_out import HeldOut
-from app.evaluation import calibration
+from app.evaluation import calibration, several_labels
 from app.evaluation.kept_answers import Answers, KeptAnswers
 from app.images.preprocessing import Preprocessing
 from app.networks import synsets
@@ -47,7 +48,8 @@ def evaluate(
 
     With `others` they are those of an ensemble (see `ensembles`), one network in memory at a time; `members` then lists
     `run`, `top_1`, `top_5` and `loss` of each alone. `crops` is how many crops of an image a network's answer is the
-    mean of (see `crops`). The run's temperature belongs to the answers that it was measured on: `calibrated` is None
+    mean of (see `crops`). Of a network that names several labels a picture they are those of `several_labels.metrics`.
+    The run's temperature belongs to the answers that it was measured on: `calibrated` is None
     for an ensemble and for many crops. `names` are English ones of labels that are synsets, where any is.
 
     A long evaluation that was stopped goes on with the same call (see `kept_answers`).
@@ -60,6 +62,9 @@ def evaluate(
     if crops not in COUNTS:
         raise UserError(f"--crops {crops} is none of {', '.join(map(str, COUNTS))}.")
     runs = [Run(path) for path in (folder, *others)]
+    for run in runs if others else ():
+        run.read_finished().check_one_label(run.folder, "an ensemble")
+    thresholds = dict(zip(runs[0].read_finished().labels, runs[0].read_finished().thresholds, strict=False))
     first, *rest = ({*run.read_finished().labels} - {synsets.BACKGROUND} for run in runs)
     for run, labels in zip(runs[1:], rest, strict=True):
         ensembles.check_labels(run.folder, labels, runs[0].folder, first)
@@ -72,6 +77,11 @@ def evaluate(
     kept = KeptAnswers.of_all(runs, data.split, data.labels, crops) if is_long else [None] * len(runs)
     for number, (run, place) in enumerate(zip(runs, kept, strict=True), start=1):
         probabilities, truth = _answers(run, data, crops, watch, place, number == len(runs))
+        if thresholds:
+            targets = label_sets.rows(data.label_sets, len(data.labels))[truth]
+            wanted = [thresholds[label] for label in data.labels]
+            figures = several_labels.metrics(probabilities, targets, data.labels, wanted)
+            continue
         mean += probabilities / len(runs)
         temperature = _temperature(run) if crops == 1 and len(runs) == 1 else None
         figures = metrics(probabilities, truth, data.labels, temperature)
@@ -87,6 +97,8 @@ def evaluate(
 
 def _check_data(data: HeldOut, run: Run) -> None:
     """Labels are found by name, whatever their order; a class for the background needs no images."""
+    if data.label_sets and run.read_classifier().activation == "softmax":
+        raise UserError(f"The pictures of {data.name} have several labels, and the network of {run.folder} names one.")
     wanted = {*run.read_classifier().labels} - ({synsets.BACKGROUND} - {*data.labels})
     if difference := classifier.compare_labels(sorted(data.labels), sorted(wanted)):
         raise UserError(f"{data.name} has other labels than {run.folder} was trained on ({difference}).")

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from app import run_folder
@@ -30,33 +29,35 @@ def predict(model: Path, paths: Sequence[Path], top: int, watch: Watch) -> list[
     rows: list[dict[str, Any]] = []
     for file in watch(files, len(files), "Predicting"):
         try:
-            rows.append(predicting.told(file, answer(file.read_bytes())[:top], names))
+            rows.append(predicting.told(file, answer(file.read_bytes(), top), names))
         except (tf.errors.InvalidArgumentError, OSError) as error:
             why = reason(error) if isinstance(error, OSError) else decoding.refusal(error)
             rows.append(predicting.unread(file, why))
     return rows
 
 
-def _run(folder: Path) -> tuple[Callable[[bytes], Answer], Mapping[str, str]]:
+def _run(folder: Path) -> tuple[Callable[[bytes, int], Answer], Mapping[str, str]]:
     trained = run_folder.load(folder)
 
-    def answer(encoded: bytes) -> Answer:
+    def answer(encoded: bytes, top: int) -> Answer:
         image = trained.preprocessing(trained.preprocessing.decode(encoded))
         scores = trained.model.predict_on_batch(image[tf.newaxis])[0]
-        return [(trained.labels[i], float(scores[i])) for i in np.argsort(-scores, kind="stable")]
+        return predicting.chosen(scores, trained.labels, trained.thresholds, top)
 
     return answer, trained.names
 
 
-def _export(version: Path) -> tuple[Callable[[bytes], Answer], Mapping[str, str]]:
+def _export(version: Path) -> tuple[Callable[[bytes, int], Answer], Mapping[str, str]]:
     loaded = tf.saved_model.load(str(version))
 
-    def answer(encoded: bytes) -> Answer:
+    def answer(encoded: bytes, top: int) -> Answer:
         reply = loaded.signatures["serving_default"](image_bytes=tf.constant([encoded]))
         # Exports of before had no `errors`: their signature failed.
         if "errors" in reply and (why := reply["errors"].numpy()[0].decode()):
             raise tf.errors.InvalidArgumentError(None, None, why)
         names = [name.decode() for name in reply["classes"].numpy()[0]]
-        return list(zip(names, reply["scores"].numpy()[0].tolist(), strict=True))
+        scores = reply["scores"].numpy()[0]
+        thresholds = reply["thresholds"].numpy()[0] if "thresholds" in reply else ()
+        return predicting.chosen(scores, names, thresholds, top)
 
     return answer, loading.labels_of(version)[1]

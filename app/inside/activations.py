@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import run_folder
-from app.datasets import loading
+from app.datasets import label_sets, loading
 from app.images import view
 from app.inside import activation_figures
 from app.inside.survey import survey
@@ -62,7 +62,8 @@ def activations(
         shown = tuple(channels) or tuple(int(channel) for channel in np.argsort(-highest, kind="stable")[:SHOWN])
         found = survey(trained.logits_model, wanted, data.train, trained.preprocessing, shown, watch)
         highest, images = found.highest, found.images
-        shown_labels = [english.named(label, trained.names) for label in data.labels]
+        texts = label_sets.texts(data.labels, data.label_sets)
+        shown_labels = [english.named(label, trained.names) for label in texts]
         figure = activation_figures.patches(layer, seen.picture, answer, looks, found.patches, shown_labels)
     else:
         figure = activation_figures.channels(layer, seen.picture, answer, looks, branches)

@@ -9,7 +9,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from app.datasets import label_sets
 from app.datasets.dataset import Split
+from app.datasets.label_sets import LabelSets
 from app.images.preprocessing import Preprocessing
 from app.pipeline.augmentation import augmented, random_window
 from app.pipeline.crops import crops as many_crops
@@ -57,9 +59,16 @@ def steps_per_epoch(split: Split, recipe: Recipe) -> int:
 
 
 def training_batches(
-    split: Split, preprocessing: Preprocessing, recipe: Recipe, classes: int, first_step: int, share: Share = ALL
+    split: Split,
+    preprocessing: Preprocessing,
+    recipe: Recipe,
+    classes: int,
+    first_step: int,
+    share: Share = ALL,
+    kinds: LabelSets = (),
 ) -> tf.data.Dataset:
-    """Batches (images, one-hot labels) without end, from that of `first_step` (from 0) on, or a share of each.
+    """Batches (images, one-hot labels) without end, from that of `first_step` (from 0) on, or a share of each. With
+    several labels a picture, of which `kinds` are the `Data.label_sets`, a row has a 1 for each.
 
     Order and augmentation are functions of (seed, epoch, index). An epoch leaves out the images that do not fill its
     last batch, others each time. Where MixUp or CutMix is wanted, the labels are mixed with the images.
@@ -83,7 +92,7 @@ def training_batches(
             area = recipe.augmentation.crop_area
             pixels = held.decode_window(encoded, random_window(key, area)) if area < 1 else held.decode(encoded)
             image = augmented(pixels, key, recipe.augmentation, preprocessing)
-            return image, tf.one_hot(label, classes)
+            return image, label_sets.targets(label, classes, kinds)
 
         skipped = tf.where(epoch == first_epoch, tf.constant(done, tf.int64), 0)  # batches
         first = skipped * recipe.batch_size

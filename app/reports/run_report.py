@@ -33,7 +33,8 @@ def write(
     file: Path | None = None,
 ) -> None:
     """Writes the page of a training; to `file`, where that is not to be the run's yet. `figures` are
-    `evaluation.metrics` of `probabilities` (count, classes) and of `truth` (count,), both in the order of `test`."""
+    `evaluation.metrics` of `probabilities` (count, classes) and of `truth` (count,), both in the order of `test`; of
+    several labels a picture those of `several_labels.metrics`, with `truth` (count, classes)."""
     history = read_history(run.history)
     recipe = classifier.recipe
     assert recipe is not None  # an import has none, and no report
@@ -41,7 +42,7 @@ def write(
         run,
         classifier,
         "run_report.html.jinja",
-        [*_curves(history), _confusion(figures, classifier)],
+        [*_curves(history), *([_confusion(figures, classifier)] if "confusion" in figures else [])],
         file,
         recipe=flat(recipe.model_dump()),
         figures=figures,
@@ -66,7 +67,9 @@ def _write(
 
 
 def _curves(history: Sequence[dict[str, float]]) -> list[str]:
-    return [_curve(history, "loss", "Loss"), _curve(history, "accuracy", "Accuracy")]
+    several = "average_precision" in (history[0] if history else {})
+    shown = ("average_precision", "Mean average precision") if several else ("accuracy", "Accuracy")
+    return [_curve(history, "loss", "Loss"), _curve(history, *shown)]
 
 
 def _curve(history: Sequence[dict[str, float]], key: str, title: str) -> str:
@@ -127,11 +130,18 @@ def _named(classifier: Classifier) -> list[str]:
 def _pictures(
     probabilities: NDArray[Any], truth: NDArray[Any], classifier: Classifier, test: Split
 ) -> list[dict[str, Any]]:
-    """Mistakes first, the surest of them foremost; then right answers, spread over the split."""
-    best = probabilities.argmax(axis=1)
-    sure = probabilities.max(axis=1)
-    wrong = sorted(np.flatnonzero(best != truth), key=lambda i: -sure[i])[: PICTURES // 2]
-    right = np.flatnonzero(best == truth)
+    """Mistakes first, the surest of them foremost; then right answers, spread over the split. Of several labels an
+    answer is right where all that are named are there, and no others."""
+    classes = np.arange(probabilities.shape[1])
+    if truth.ndim == 1:
+        named, there = (numbers[:, np.newaxis] == classes for numbers in (probabilities.argmax(axis=1), truth))
+        sure = probabilities.max(axis=1)
+    else:
+        named, there = probabilities >= np.array(classifier.thresholds), truth > 0
+        sure = np.abs(probabilities - there).max(axis=1)
+    is_right = (named == there).all(axis=1)
+    wrong = sorted(np.flatnonzero(~is_right), key=lambda i: -sure[i])[: PICTURES // 2]
+    right = np.flatnonzero(is_right)
     spread = (
         right[np.linspace(0, len(right) - 1, min(PICTURES - len(wrong), len(right))).astype(int)] if len(right) else []
     )
@@ -142,12 +152,17 @@ def _pictures(
     return [
         {
             "source": thumbnails[i],
-            "right": bool(best[i] == truth[i]),
-            "true": labels[truth[i]],
+            "right": bool(is_right[i]),
+            "true": _listed(labels, there[i]),
+            "taken": _listed(labels, named[i]),
             "best": [(labels[j], float(probabilities[i, j])) for j in np.argsort(-probabilities[i])[:3]],
         }
         for i in chosen
     ]
+
+
+def _listed(labels: Sequence[str], which: NDArray[np.bool_]) -> str:
+    return ", ".join(labels[i] for i in np.flatnonzero(which).tolist()) or "none of the labels"
 
 
 def thumbnail(pixels: NDArray[np.uint8]) -> str:

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from app.images.preprocessing import Preprocessing
 from app.networks import english
+from app.program.errors import UserError
 from app.program.paths import RECORDS
 from app.recipe import Recipe
 from models import NETWORKS
@@ -59,7 +60,9 @@ class Classifier(BaseModel):
     ends in its features. One that began with random weights has no origin. `versions` are
     those of its last steps, `versions_before` those that it was trained with until they changed, the oldest first.
     `extended` are the numbers of epochs after which it had been finished when it was trained for longer. `names` are
-    the English names of those `labels` that are synsets; a file that does not say has ImageNet's.
+    the English names of those `labels` that are synsets; a file that does not say has ImageNet's. Where pictures have
+    several labels the `activation` is a sigmoid, and once it is trained there is a threshold for each label: the
+    network names those whose score reaches it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -76,6 +79,8 @@ class Classifier(BaseModel):
     versions_before: tuple[dict[str, str], ...] = ()
     extended: tuple[int, ...] = ()
     names: dict[str, str] = {}
+    activation: Literal["softmax", "sigmoid"] = "softmax"
+    thresholds: tuple[float, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -85,9 +90,19 @@ class Classifier(BaseModel):
             return {**values, "names": english.names_of(labels)}
         return values
 
-    def build(self, activation: str | None = "softmax", auxiliary: bool = False) -> keras.Model:
-        """A fresh network of this kind; `activation=None` ends in the logits, `auxiliary` adds the auxiliary heads."""
+    def build(self, activation: str | None = "own", auxiliary: bool = False) -> keras.Model:
+        """A fresh network of this kind, which ends in its own activation; `activation=None` ends in the logits,
+        `auxiliary` adds the auxiliary heads."""
+        activation = self.activation if activation == "own" else activation
         return NETWORKS[self.network](classifier_activation=activation, auxiliary=auxiliary, **self.arguments)
+
+    def check_one_label(self, run: object, what: str) -> None:
+        """
+        Raises:
+            UserError: the network of the folder `run` names several labels, and `what` is for one.
+        """
+        if self.activation == "sigmoid":
+            raise UserError(f"The network of {run} names several labels a picture, and {what} is for one.")
 
 
 def compare_labels(found: Sequence[str], wanted: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ import keras
 from app import run_folder
 from app.program.errors import UserError
 from app.run_folder import classifier
+from app.run_folder.folder import Run
 from app.run_folder.trained import Trained
 
 
@@ -15,11 +16,13 @@ def load(folders: Sequence[Path]) -> list[Trained]:
     """The networks of finished runs, each with the labels of the first in the order of the first.
 
     Raises:
-        UserError: not a finished run; runs with different labels.
+        UserError: not a finished run; runs with different labels, or with several labels a picture.
     """
     networks: list[Trained] = []
     for folder in folders:
         trained = run_folder.load(folder)
+        if folders[1:]:
+            Run(folder).read_classifier().check_one_label(folder, "an ensemble")
         labels = networks[0].labels if networks else trained.labels
         check_labels(folder, trained.labels, folders[0], labels)
         networks.append(_in_order(trained, labels))

@@ -1,6 +1,7 @@
 """A run folder: what a training or an import leaves behind, and what every later command takes.
 
-model.keras       the network, ending in the softmax `predictions`; of a file without a classifier, in its features
+model.keras       the network, ending in `predictions`: a softmax, or sigmoids where pictures have several labels; of a
+                  file without a classifier, in its features
 classifier.json   network, labels in order, preprocessing, recipe, versions, seed, data, origin
 history.csv       a row per epoch
 import.json       of imported weights: what became of every tensor of their file

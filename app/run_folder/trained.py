@@ -1,6 +1,6 @@
 """The network of a run folder, loaded."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -22,13 +22,15 @@ class Trained:
         labels: tuple[str, ...],
         preprocessing: Preprocessing,
         names: Mapping[str, str] | None = None,
+        thresholds: Sequence[float] = (),
     ) -> None:
         """`logits_model` is the network that gives the logits, or what makes it; `names` are English ones of labels
-        that are synsets."""
+        that are synsets; `thresholds` are those of the labels, where a picture may have several."""
         self.model = model
         self.labels = labels
         self.preprocessing = preprocessing
         self.names = names or {}
+        self.thresholds = tuple(thresholds)
         self._logits_model = logits_model
 
     @property
@@ -38,8 +40,8 @@ class Trained:
 
     @cached_property
     def logits_model(self) -> keras.Model:
-        """The same network without its softmax. It is made when it is first asked for, with the weights that `model`
-        has then: most commands never ask."""
+        """The same network without its last activation. It is made when it is first asked for, with the weights that
+        `model` has then: most commands never ask."""
         made = self._logits_model
         return made if isinstance(made, keras.Model) else made()
 
@@ -72,4 +74,5 @@ def load(path: str | Path) -> Trained:
         built.set_weights(model.get_weights())
         return built
 
-    return Trained(model, logits_model, classifier.labels, classifier.preprocessing, classifier.names)
+    known = classifier.labels, classifier.preprocessing, classifier.names, classifier.thresholds
+    return Trained(model, logits_model, *known)

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from app import run_folder, training
-from app.datasets import loading
+from app.datasets import label_sets, loading
 from app.datasets.dataset import Data
 from app.networks.cards import CARDS, check_name
 from app.networks.counting import multiply_adds
@@ -71,6 +71,7 @@ def compare(
         check_name(network)
     found = _begun(to, data_name, recipe, budget)
     data = loading.load(data_name, watch)  # once for all; what is wrong with it is said before anything is written
+    label_sets.check_one(data_name, data.label_sets, "`compare`")
     _check_images(to, found, data)
     found |= {"fingerprint": data.fingerprint, "classes": len(data.labels)}
     to.mkdir(parents=True, exist_ok=True)

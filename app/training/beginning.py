@@ -85,6 +85,7 @@ def describe(
         seed=recipe.seed,
         data=record_of(data),
         origin=origin_of(start),
+        activation="sigmoid" if data.label_sets else "softmax",
     )
 
 

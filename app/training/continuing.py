@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.datasets import loading
+from app.datasets import label_sets, loading
 from app.datasets.changes import changes, pictures
 from app.datasets.dataset import Data, Picture
 from app.datasets.files import image_files, manifests
@@ -42,7 +42,7 @@ def as_begun(run: Run, data: Data, quarantine: Path | None) -> Data:
     can_do_without = not run.is_finished or run.metrics.is_file()
     if can_do_without and only_lost and all(os.path.abspath(picture.file.path) in named for picture in lost):
         train = [picture for picture in before if picture.file.split == "train"]
-        return dataclasses.replace(data, train=_filled(train, kept, data.labels), fingerprint=record.fingerprint)
+        return dataclasses.replace(data, train=_filled(train, kept, data), fingerprint=record.fingerprint)
     found = changes(before, now)
     if not found:  # another label, which is found by its name, or a list that somebody has changed
         return data
@@ -91,17 +91,18 @@ def carried(folder: Path, begun: Classifier, wanted: Classifier) -> Classifier:
     return wanted.model_copy(update={"versions_before": before, "extended": begun.extended})
 
 
-def _filled(train: Sequence[Picture], kept: set[tuple[str, ...]], labels: Sequence[str]) -> FileSplit:
+def _filled(train: Sequence[Picture], kept: set[tuple[str, ...]], data: Data) -> FileSplit:
     def place(number: int) -> Picture:
         mine = train[number]
         if _key(mine) in kept:
             return mine
-        others = itertools.chain(train[number + 1 :], train[:number])
-        # Each class has a picture to train on: without one the data could not have been loaded.
-        return next(other for other in others if other.file.label == mine.file.label and _key(other) in kept)
+        others = [one for one in itertools.chain(train[number + 1 :], train[:number]) if _key(one) in kept]
+        # Each class has a picture to train on: without one the data could not have been loaded. A combination of
+        # several labels may have none.
+        return next((other for other in others if other.file.label == mine.file.label), others[0])
 
     taken = [place(number) for number in range(len(train))]
-    places = {label: number for number, label in enumerate(labels)}
+    places = {text: number for number, text in enumerate(label_sets.texts(data.labels, data.label_sets))}
     return FileSplit(tuple(str(one.file.path) for one in taken), tuple(places[one.file.label] for one in taken))
 
 

@@ -5,14 +5,16 @@ The network is worth more than all that is measured on it: what fails here leave
 """
 
 from pathlib import Path
+from typing import Any
 
 import keras
+from numpy.typing import NDArray
 
 from app import evaluation
 from app.batch_norm import in_training, measuring
-from app.datasets import loading
+from app.datasets import label_sets, loading
 from app.datasets.dataset import Data, spread
-from app.evaluation import evaluating
+from app.evaluation import evaluating, several_labels
 from app.program import unexpected
 from app.program.errors import UserError
 from app.program.files import whole, write_json
@@ -27,11 +29,13 @@ from app.run_folder.trained import load
 from app.training.callbacks import weight_average
 
 GOLDEN = 32
+NAMED = 5  # labels that a sentence names
 
 
-def keep_network(data: Data, classifier: Classifier, recipe: Recipe, run: Run) -> None:
-    """The trained weights, or their running average, in a float32 network with softmax and without auxiliary heads.
-    Golden images are there first, where they can be had: the run is finished with its network.
+def keep_network(data: Data, classifier: Classifier, recipe: Recipe, run: Run, watch: Watch) -> Classifier:
+    """The trained weights, or their running average, in a float32 network with softmax and without auxiliary heads; of
+    several labels a picture with sigmoids, and with a threshold for each label, which is in the description that is
+    returned. Golden images are there first, where they can be had: the run is finished with its network.
 
     Raises:
         UserError: the file of the trained weights is damaged; or they are to be those of the best validation, and no
@@ -66,8 +70,28 @@ def keep_network(data: Data, classifier: Classifier, recipe: Recipe, run: Run) -
         _keep_golden(data, run)
     except Exception as error:
         console.print(f"The golden images could not be kept. {_why(error)}")
+    if data.label_sets:
+        classifier = _with_thresholds(model, data, classifier, watch)
+        write_json(run.classifier, classifier.model_dump(mode="json"))
     with whole(run.model) as beside:
         model.save(beside)
+    return classifier
+
+
+def _with_thresholds(model: keras.Model, data: Data, classifier: Classifier, watch: Watch) -> Classifier:
+    """The description with the thresholds that suit the answers to the validation images best; says which labels have
+    none of their own."""
+    probabilities, numbers = evaluating.predict(model, data.validation, classifier.preprocessing, watch)
+    truth = label_sets.rows(data.label_sets, len(data.labels))[numbers]
+    thresholds = several_labels.fit(probabilities, truth)
+    absent = [label for label, there in zip(data.labels, truth.max(axis=0).tolist(), strict=True) if not there]
+    if absent:
+        more = f" and {len(absent) - NAMED} more" if absent[NAMED:] else ""
+        console.print(
+            f"No validation image of {data.name} has the label {', '.join(map(repr, absent[:NAMED]))}{more}: the "
+            f"threshold of such a label cannot be fitted, and is {several_labels.UNFITTED:g}."
+        )
+    return classifier.model_copy(update={"thresholds": thresholds})
 
 
 def complete(data: Data, classifier: Classifier, run: Run, watch: Watch) -> bool:
@@ -116,13 +140,19 @@ def _why(error: Exception) -> str:
 
 def _measure(data: Data, classifier: Classifier, run: Run, watch: Watch) -> None:
     trained = load(run.folder)
+    truth: NDArray[Any]
     probabilities, truth = evaluating.predict(trained.model, data.test, trained.preprocessing, watch)
-    temperature = evaluating.fit_temperature(trained.model, data.validation, trained.preprocessing, watch)
-    figures = evaluation.metrics(probabilities, truth, data.labels, temperature)
+    if data.label_sets:
+        truth = label_sets.rows(data.label_sets, len(data.labels))[truth]
+        figures = several_labels.metrics(probabilities, truth, data.labels, trained.thresholds)
+    else:
+        temperature = evaluating.fit_temperature(trained.model, data.validation, trained.preprocessing, watch)
+        figures = evaluation.metrics(probabilities, truth, data.labels, temperature)
     run_report.write(run, classifier, figures, probabilities, truth, data.test)
     write_json(run.metrics, figures)
 
 
 def _keep_golden(data: Data, run: Run) -> None:
     chosen = data.test.at(spread(data.test.count, GOLDEN)).as_numpy_iterator()
-    golden.keep(run, ((encoded, data.labels[int(label)]) for encoded, label in chosen))
+    texts = label_sets.texts(data.labels, data.label_sets)
+    golden.keep(run, ((encoded, texts[int(label)]) for encoded, label in chosen))

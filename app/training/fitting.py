@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from app.batch_norm import in_training, measuring
+from app.datasets import label_sets
 from app.datasets.dataset import Data
 from app.pipeline.input_pipeline import steps_per_epoch, training_batches, validation_batches
 from app.program import stopping
@@ -15,7 +16,7 @@ from app.program.progress import console
 from app.recipe import FineTuning, Recipe
 from app.run_folder.classifier import Classifier
 from app.run_folder.folder import Run
-from app.training import fine_tuning, optimizers
+from app.training import fine_tuning, optimizers, several_labels
 from app.training.beginning import check_same, total_steps
 from app.training.callbacks import weight_average
 from app.training.callbacks.epochs import PREDICTIONS, EndEpochs, History, NamePredictions, StopOnNonFinite
@@ -52,8 +53,7 @@ def fit(
     rates = () if alike else fine_tuning.rates(model, recipe.fine_tuning, fresh or (), steps)
     heads = [name for name in model.output_names if name != PREDICTIONS]
     with devices.strategy.scope():
-        loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
-        accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
+        loss, accuracy = several_labels.loss_and_metric(data, recipe.label_smoothing)
         optimizer = optimizers.build(model, recipe, steps, total, rates)
         if heads:
             model.compile(
@@ -89,9 +89,11 @@ def fit(
     if devices.is_chief and importlib.util.find_spec("tensorboard"):
         callbacks.append(keras.callbacks.TensorBoard(run.folder / "tensorboard"))
     classes = len(data.labels)
-    training = training_batches(data.train, classifier.preprocessing, recipe, classes, state.step, devices.share)
+    training = training_batches(
+        data.train, classifier.preprocessing, recipe, classes, state.step, devices.share, data.label_sets
+    )
     validation = validation_batches(data.validation, classifier.preprocessing, recipe.batch_size, devices.share)
-    validation = validation.map(lambda images, labels: (images, keras.ops.one_hot(labels, classes)))
+    validation = validation.map(lambda images, labels: (images, label_sets.targets(labels, classes, data.label_sets)))
     if heads:
         # Every head learns the same labels.
         training, validation = (

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from app.datasets import loading
+from app.datasets import label_sets, loading
 from app.datasets.dataset import Data
 from app.program import progress
 from app.program.errors import UserError
@@ -61,6 +61,7 @@ def train(
         training.check(network, folder, each, start, devices, extend)
     told = next((split for folder in members if (split := Run(folder).split).is_file()), None)
     loaded = loading.load(data, watch, quarantine, told) if isinstance(data, str) else data
+    label_sets.check_one(loaded.name, loaded.label_sets, "an ensemble")
     return [
         training.train(loaded, network, folder, each, watch, start, quarantine, deterministic, devices, extend)
         for folder, each in members.items()

@@ -197,7 +197,7 @@ def _train(
             data, classifier = there, classifier.model_copy(update={"data": record_of(there)})
             end(run, classifier, data)
         data, classifier = continuing.still_there(run, data, classifier, quarantine, watch)
-        finishing.keep_network(data, classifier, recipe, run)
+        classifier = finishing.keep_network(data, classifier, recipe, run, watch)
         _clear(run, quarantine)
         finishing.complete(data, classifier, run, watch)
 

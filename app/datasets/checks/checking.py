@@ -12,7 +12,7 @@ from PIL import Image
 
 from app.datasets import loading
 from app.datasets.checks.near_duplicates import near_duplicates
-from app.datasets.dataset import SPLITS, Data, Finding, ImageFile, Picture
+from app.datasets.dataset import SPLITS, Data, Finding, ImageFile, Picture, labels_of
 from app.datasets.files import deciding, dividing
 from app.datasets.files.looking import look
 from app.datasets.files.scanning import scan
@@ -119,7 +119,7 @@ def check(name: str, watch: Watch = progress.unwatched, run: Path | None = None,
         left: tuple[tuple[str, int], ...] = ()
     else:
         listing = loading.listing(name, watch)
-        root, labels = listing.root, tuple(sorted({file.label for file in listing.files}))
+        root, labels = listing.root, labels_of(listing.files)
         count = len(listing.files)
         looked = list(zip(listing.files, scan(root, listing.files, watch, again=full, likeness=True), strict=True))
         findings, left = [*listing.found, *deciding.of_labels(name, listing)], listing.left
@@ -136,9 +136,9 @@ def check(name: str, watch: Watch = progress.unwatched, run: Path | None = None,
     placed = [Picture(p.file._replace(split=split), p.known) for split, members in splits.items() for p in members]
     groups = _equal(placed)
     findings += [finding for group in groups for finding in _of_group(group)]
-    findings += _imbalance(Counter(picture.file.label for picture in placed), labels)
+    findings += _imbalance(Counter(label for picture in placed for label in picture.file.labels), labels)
     findings += near_duplicates(placed, watch)
-    counts = Counter((picture.file.label, picture.file.split) for picture in placed)
+    counts = Counter((label, picture.file.split) for picture in placed for label in picture.file.labels)
     leaks = [group for group in groups if len({file.split for file in group}) > 1]
     return Report(
         count,

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from app.datasets.dataset import SPLITS, Finding, Listing, Picture, class_name
+from app.datasets.dataset import SPLITS, Finding, Listing, Picture, class_name, labels_of
 from app.images import finding
 from app.images.finding import Found
 from app.program.shown import command, counted
@@ -29,7 +29,9 @@ PASSED_OVER = ("not an image", "not supported")
 
 def of_labels(name: str, listing: Listing) -> Iterator[Finding]:
     """What stops a training and shows before any image is read."""
-    labels = {file.label for file in listing.files}
+    labels = [*labels_of(listing.files)]
+    if not labels and listing.files:
+        yield Finding(name, "one class", f"{name} has no picture with a label; a classifier needs two labels or more.")
     if len(labels) == 1 and not any(found.kind == "folder around the classes" for found in listing.found):
         yield Finding(name, "one class", f"{name} has one class, '{labels.pop()}'; a classifier needs two or more.")
 
@@ -48,8 +50,8 @@ def of_unreadable(name: str, unreadable: Sequence[tuple[str, str]], total: int) 
 
 def of_splits(name: str, labels: Sequence[str], splits: Mapping[str, Sequence[Picture]]) -> Iterator[Finding]:
     """What stops a training on images as they are divided."""
-    trained = {picture.file.label for picture in splits["train"]}
-    if not trained:
+    trained = {label for picture in splits["train"] for label in picture.file.labels}
+    if not splits["train"]:
         yield Finding(name, "no training images", f"{name} has no image to train on; add a split 'train' with some.")
         return
     for label in labels:
@@ -137,5 +139,5 @@ def sentences(name: str, listing: Listing) -> Iterator[str]:
     for found in listing.found:
         if found.kind in SAID:
             yield f"{found.reason}."
-    for found in alike(sorted({file.label for file in listing.files})):
+    for found in alike(labels_of(listing.files)):
         yield f"{found.reason[:1].upper()}{found.reason[1:]}"

@@ -14,7 +14,7 @@ def divide(pictures: Sequence[Picture]) -> dict[str, list[Picture]]:
 
     The hash of an image decides, of equal pictures the smallest, so these stay together, a second run divides as the
     first did, and a new picture moves no old one. A class with at least three different pictures has one in every
-    split.
+    split. So has one of several labels a picture, unless all that could be moved there are another label's only ones.
 
     Of pictures with groups the hash of the group's name decides, so a group stays whole, whatever is added to it, and a
     new group moves no old one, but where a split would be empty or a class without training images: one group is moved
@@ -75,9 +75,13 @@ def _fill(
     """Moves units into what is empty: training by class, and the other splits by class, or, of groups, as a whole."""
     of_label: dict[str, set[str]] = defaultdict(set)
     labels: dict[str, set[str]] = defaultdict(set)
+    several = set()
     for picture, unit in pictures:
-        of_label[picture.file.label].add(unit)
-        labels[unit].add(picture.file.label)
+        for label in picture.file.labels:
+            of_label[label].add(unit)
+            labels[unit].add(label)
+        if picture.file.several:
+            several.add(unit)
 
     def placed(units: Iterable[str]) -> dict[str, list[str]]:
         members: dict[str, list[str]] = {split: [] for split in SPLITS}
@@ -85,17 +89,24 @@ def _fill(
             members[place[unit]].append(unit)
         return members
 
-    def is_spare(unit: str) -> bool:
-        return all(placed(of_label[label])["train"] != [unit] for label in labels[unit])
+    def is_spare(unit: str, body: str) -> bool:
+        """Whether no label loses its only training pictures by it, nor, of several labels a picture, another label its
+        only ones in that split."""
+        there = {label: placed(of_label[label]) for label in labels[unit]}
+        if any(members["train"] == [unit] for members in there.values()):
+            return False
+        return unit not in several or all(there[other][place[unit]] != [unit] for other in labels[unit] - {body})
 
     for split in ("train", *missing):
         bodies = {"": {*place}} if grouped and split != "train" else of_label
         for body in sorted(bodies):
             members = placed(bodies[body])
-            largest = max(members.values(), key=len)
-            if members[split] or (len(largest) < 2 and split != "train"):
+            if members[split]:
                 continue
-            moved = next(filter(is_spare, largest), None)
+            enough = sorted(
+                (some for some in members.values() if len(some) > 1 or split == "train"), key=len, reverse=True
+            )
+            moved = next((unit for some in enough for unit in some if is_spare(unit, body)), None)
             if moved:
                 place[moved] = split
 

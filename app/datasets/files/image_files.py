@@ -9,7 +9,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from app.datasets.dataset import SPLITS, Data, Finding, ImageFile, Listing, Picture, shuffled_order
+from app.datasets import label_sets
+from app.datasets.dataset import SPLITS, Data, Finding, ImageFile, Listing, Picture, labels_of, shuffled_order
 from app.datasets.files import deciding
 from app.datasets.files.dividing import divide
 from app.datasets.files.scanning import CONVERTED, scan
@@ -67,17 +68,17 @@ def load(
     """Reads every image that is not known yet, once; see `loading.load`, and `scanning.scan` for `told`."""
     left_out = quarantined(quarantine, listing, told or ()) if quarantine else frozenset()
     check_listing(listing, left_out)
-    labels = tuple(sorted({file.label for file in listing.files}))
+    labels = labels_of(listing.files)
+    kinds = label_sets.table((file.labels for file in listing.files), labels)
     _refuse(deciding.of_labels(name, listing))
     files = [file for file in listing.files if str(file.path) not in left_out]
     pictures, unreadable = read_most(name, listing.root, files, watch, told, converts)
     splits = divide(pictures)
     _refuse(deciding.of_splits(name, labels, splits))
-    positions = {label: position for position, label in enumerate(labels)}
     made = {
         split: FileSplit(
             tuple(str(picture.file.path) for picture in members),
-            tuple(positions[picture.file.label] for picture in members),
+            label_sets.numbers((picture.file.labels for picture in members), labels, kinds),
             converts,
         )
         for split, members in splits.items()
@@ -95,6 +96,7 @@ def load(
         known=tuple(picture.known for split in SPLITS for picture in splits[split]),
         unreadable=tuple(unreadable),
         notes=(*notes, *_of_converted(pictures), *deciding.sentences(name, listing), *_notes(name, splits)),
+        label_sets=kinds,
     )
 
 

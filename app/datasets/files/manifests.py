@@ -1,7 +1,8 @@
 """A manifest: a CSV file with a header `file,label` and an image a line; columns `split` and `group` are optional.
 
-Files are named relative to the manifest. `split` is train, validation or test, or empty where the content shall decide.
-`group` is whatever pictures have in common that must not be in two splits: a patient, a burst, a video.
+Files are named relative to the manifest. `label` is one, or several as `a|b`; a lone `|` is a picture with none of the
+labels that others have. `split` is train, validation or test, or empty where the content shall decide. `group` is
+whatever pictures have in common that must not be in two splits: a patient, a burst, a video.
 """
 
 import csv
@@ -16,6 +17,7 @@ from app.datasets.dataset import Finding, ImageFile, Listing, Picture, class_nam
 from app.datasets.files import deciding
 from app.datasets.files.folders import NAMES, SPLIT_NAMED
 from app.datasets.index import Known
+from app.datasets.label_sets import SEPARATOR, text
 from app.program import paths
 from app.program.errors import UserError
 from app.program.files import whole
@@ -36,7 +38,7 @@ def listing(path: Path) -> Listing:
             rows.fieldnames = paths.check_columns(path, rows.fieldnames or ())
             for row in rows:
                 file = _image_file(path, rows.line_num, row)
-                labels.add(row["label"] or "")
+                labels |= _parts(row["label"] or "")
                 if missing := _missing(path, rows.line_num, file, lines):
                     found.append(missing)
                 else:
@@ -55,7 +57,8 @@ def _image_file(path: Path, line: int, row: dict[str | None, str | None]) -> Ima
         raise UserError(f"{where} has more fields than the header has columns: put quotes around what holds a comma.")
     file, label, split = (row.get(column) or "" for column in ("file", "label", "split"))
     if not file.strip() or not label.strip():
-        raise UserError(f"{where} has no {'label' if file.strip() else 'file'}; add it or remove the line.")
+        what = f"label; add it, write {SEPARATOR} for none of the labels," if file.strip() else "file; add it"
+        raise UserError(f"{where} has no {what} or remove the line.")
     split = split.strip()
     if split and split.lower() not in SPLIT_NAMED:
         raise UserError(f"{where}: '{split}' is no split; the splits are {', '.join(NAMES)}.")
@@ -66,7 +69,17 @@ def _image_file(path: Path, line: int, row: dict[str | None, str | None]) -> Ima
             f"{where} has no group: write one, such as the name of the file where an image belongs to no other, or "
             "remove the column."
         )
-    return ImageFile(path.parent / file, class_name(label, where), SPLIT_NAMED.get(split.lower()), group)
+    if not all(part.strip() for part in label.split(SEPARATOR)) and label.strip() != SEPARATOR:
+        raise UserError(
+            f"{where}: '{label}' has an empty part; write the label that is missing, or one {SEPARATOR} less."
+        )
+    named = tuple(sorted({class_name(part, where) for part in _parts(label)}))
+    several = named if len(named) != 1 else None
+    return ImageFile(path.parent / file, text(named), SPLIT_NAMED.get(split.lower()), group, several)
+
+
+def _parts(label: str) -> set[str]:
+    return {part for part in label.split(SEPARATOR) if part.strip()}
 
 
 def _missing(path: Path, line: int, file: ImageFile, lines: dict[str, int]) -> Finding | None:

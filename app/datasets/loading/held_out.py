@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from app.datasets import loading
-from app.datasets.dataset import Data, Listing, Split
+from app.datasets import label_sets, loading
+from app.datasets.dataset import Data, Listing, Split, labels_of
 from app.datasets.files import deciding, image_files, imagenet, manifests
 from app.datasets.files.image_files import FileSplit
+from app.datasets.label_sets import LabelSets
 from app.datasets.loading.named import changed
 from app.networks import synsets
 from app.program import remote
@@ -19,12 +20,14 @@ from app.run_folder.folder import Run
 
 
 class HeldOut(NamedTuple):
-    """`shown` are the hashes of what the images show, where these are files, by their paths."""
+    """`shown` are the hashes of what the images show, where these are files, by their paths; `label_sets` as of
+    `Data`."""
 
     name: str
     labels: tuple[str, ...]
     split: Split
     shown: Mapping[str, str] = {}
+    label_sets: LabelSets = ()
 
 
 def load(runs: Sequence[Run], data_name: str | None, watch: Watch, leave_out: Path | None = None) -> HeldOut:
@@ -57,13 +60,13 @@ def _test_images(trained: Sequence[Run], name: str, is_own: bool, watch: Watch) 
         listing = loading.listing(name, watch)
         if any(file.split == "test" for file in listing.files):
             left_out = image_files.quarantined(quarantine, listing) if quarantine else frozenset()
-            labels = tuple(sorted({file.label for file in listing.files}))
+            labels = labels_of(listing.files)
             return _of_files(name, listing, labels, "test", watch, left_out)
     data = loading.load(name, watch, quarantine, trained[0].split)
     if is_own:
         _check_unchanged(trained, data)
     shown = {str(file.path): str(known.picture) for file, known in zip(data.files, data.known, strict=True)}
-    return HeldOut(data.name, data.labels, data.test, shown)
+    return HeldOut(data.name, data.labels, data.test, shown, data.label_sets)
 
 
 def _report_seen(runs: Sequence[Run], data: HeldOut) -> None:
@@ -132,13 +135,13 @@ def _unseen(name: str, watch: Watch) -> HeldOut:
         return HeldOut(name, *published.held_out(name))
     if is_prepared(name):
         data = loading.load(name, watch)
-        return HeldOut(name, data.labels, data.test)
+        return HeldOut(name, data.labels, data.test, label_sets=data.label_sets)
     folder = remote.fetched(name, watch)
     if imagenet.is_flat(folder):
         listing, labels = imagenet.flat(folder), synsets.synsets()
     else:
         listing = loading.listing(name, watch)
-        labels = tuple(sorted({file.label for file in listing.files}))
+        labels = labels_of(listing.files)
     splits = {file.split for file in listing.files}
     wanted = next((split for split in ("test", "validation", None) if split in splits), "train")
     if wanted == "train":
@@ -161,10 +164,10 @@ def _of_files(
         console.print(f"left out: {file}: {reason}")
     for sentence in deciding.sentences(name, listing):
         console.print(sentence)
-    index = {label: position for position, label in enumerate(labels)}
+    kinds = label_sets.table((file.labels for file in listing.files), labels)
     shown = {str(picture.file.path): picture.shown for picture in pictures}
-    found = FileSplit(tuple(shown), tuple(index[picture.file.label] for picture in pictures))
-    return HeldOut(name, labels, found, shown)
+    found = FileSplit(tuple(shown), label_sets.numbers((picture.file.labels for picture in pictures), labels, kinds))
+    return HeldOut(name, labels, found, shown, kinds)
 
 
 def without(data: HeldOut, listing: Path) -> FileSplit:

@@ -91,8 +91,9 @@ def listing(name: str, watch: Watch = unwatched, converts: bool = False) -> List
 
 def report_data(data: Data) -> None:
     """Says what there is, and what was left out."""
+    what = "labels, several a picture" if data.label_sets else "classes"
     console.print(
-        f"{data.name}: {len(data.labels)} classes, {data.train.count} training, {data.validation.count} validation, "
+        f"{data.name}: {len(data.labels)} {what}, {data.train.count} training, {data.validation.count} validation, "
         f"{data.test.count} test images"
     )
     for file, reason in data.unreadable:

@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,14 @@ from app.program.errors import UserError
 from app.program.files import whole
 
 PREDICTIONS = "predictions"  # the output that counts, beside auxiliary heads
+ACCURACY, AVERAGE_PRECISION = "accuracy", "average_precision"  # the second of several labels a picture
 Logs = dict[str, Any] | None
 Row = dict[str, int | float]  # of history.csv
+
+
+def shown_of(figures: Mapping[str, Any], prefix: str = "") -> str:
+    """What training shows beside the loss."""
+    return ACCURACY if prefix + ACCURACY in figures else AVERAGE_PRECISION
 
 
 class NamePredictions(keras.callbacks.Callback):
@@ -35,7 +41,7 @@ class NamePredictions(keras.callbacks.Callback):
         for prefix in ("", "val_"):
             if f"{prefix}{PREDICTIONS}_loss" in figures:
                 figures[f"{prefix}total_loss"] = figures[f"{prefix}loss"]
-                for name in ("loss", "accuracy"):
+                for name in ("loss", shown_of(figures, f"{PREDICTIONS}_")):
                     figures[f"{prefix}{name}"] = figures.pop(f"{prefix}{PREDICTIONS}_{name}")
 
 

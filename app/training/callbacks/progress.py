@@ -9,7 +9,7 @@ import psutil
 
 from app.program.progress import bar, console
 from app.recipe import Recipe
-from app.training.callbacks.epochs import Logs
+from app.training.callbacks.epochs import Logs, shown_of
 
 EVERY = 10.0  # seconds between plain lines within an epoch
 
@@ -111,7 +111,8 @@ class ReportProgress(keras.callbacks.Callback):
         figures["seconds"] = seconds
         figures["memory_mb"] = psutil.Process().memory_info().rss / 1e6
         figures["images_per_second"] = (self.step - self.epoch_step) * self.batch_size / seconds
-        shown = "  ".join(f"{key} {figures[key]:.4f}" for key in ("loss", "accuracy", "val_loss", "val_accuracy"))
+        name = shown_of(figures)
+        shown = "  ".join(f"{key} {figures[key]:.4f}" for key in ("loss", name, "val_loss", f"val_{name}"))
         console.print(
             f"epoch {epoch + 1}  step {self.step} of {self.total_steps}  {shown}  "
             f"{figures['images_per_second']:.0f} images/s  rate {figures['learning_rate']:.2g}  "
@@ -132,7 +133,9 @@ class ReportProgress(keras.callbacks.Callback):
     def _say(self, logs: dict[str, Any]) -> None:
         speed = f"  {self.counted * self.batch_size / self.counted_seconds:.0f} images/s" if self.counted else ""
         rate, memory = float(self.model.optimizer.learning_rate), psutil.Process().memory_info().rss / 1e9
-        figures = f"loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.3f}{speed}  rate {rate:.2g}  {memory:.1f} GB"
+        name = shown_of(logs)
+        shown = f"loss {logs['loss']:.4f}  {name.replace('_', ' ')} {logs[name]:.3f}"
+        figures = f"{shown}{speed}  rate {rate:.2g}  {memory:.1f} GB"
         self.bar.update(self.task, completed=self.step, description=f"epoch {self.epoch + 1}", figures=figures)
         if not console.is_terminal:
             console.print(f"epoch {self.epoch + 1}  step {self.step} of {self.total_steps}  {figures}{self._left()}")
