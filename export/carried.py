@@ -21,8 +21,8 @@ from .serving import WARMUP
 
 METADATA_PROPS, DESCRIPTION = 14, 1  # numbers of the fields: of onnx.ModelProto, and of LiteRT's ModelMetadata
 VARINT, FIXED_64, LENGTH, FIXED_32 = 0, 1, 2, 5  # how a field of a protocol buffer is written
-JSON = ("labels", "labels_en", "preprocessing")
-TEXTS = {"labels": metadata.LABELS, "labels_en": metadata.ENGLISH}
+JSON = ("labels", "labels_en", "thresholds", "preprocessing")
+TEXTS = {"labels": metadata.LABELS, "labels_en": metadata.ENGLISH, "thresholds": metadata.THRESHOLDS}
 
 
 class CarriedError(Exception):
@@ -30,8 +30,8 @@ class CarriedError(Exception):
 
 
 def said_by(artefact: Path) -> dict[str, Any]:
-    """`labels`, `labels_en`, `preprocessing`, `description`, those that this kind of artefact has; of a SavedModel also
-    `graph_labels` and the `warmup_names`.
+    """`labels`, `labels_en`, `thresholds`, `preprocessing`, `description`, those that this kind of artefact has; of a
+    SavedModel also `graph_labels` and the `warmup_names`.
 
     Raises:
         CarriedError: it is damaged.

@@ -25,7 +25,7 @@ TOLERANCES: dict[str, float | None] = {
     "dynamic": None,
     "int8": None,
 }
-NAMED = 10  # classes at most, the best, of an answer by name; see saved_model.TOP
+NAMED = 10  # classes, the best, of an answer by name, which may also have all; see saved_model.TOP
 UNDECIDED = 0.1
 # Of integers, the share of images that may be named otherwise, unless more was allowed to be lost; and the probability
 # of so many by chance, from which on they are not more.
@@ -197,7 +197,7 @@ def _named(answer: Any, labels: Sequence[str]) -> dict[str, float] | None:
     if isinstance(answer, dict):
         first = list(answer.values())
         in_order = all(before >= after for before, after in pairwise(first) if after == after)
-        whole = len(answer) == min(NAMED, len(labels)) and answer.keys() <= {*labels}
+        whole = len(answer) in (min(NAMED, len(labels)), len(labels)) and answer.keys() <= {*labels}
         return answer if whole and in_order else None
     return dict(zip(labels, answer, strict=True)) if len(answer) == len(labels) else None
 

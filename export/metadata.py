@@ -19,15 +19,30 @@ IDENTIFIER = b"M001"
 PARSER = "1.0.0"  # the first version of the schema has all that is used here
 LABELS = "labels.txt"
 ENGLISH, LANGUAGE = "labels_en.txt", "en"
+THRESHOLDS = "thresholds.txt"
+OF_SEVERAL = "a picture has those whose probability reaches that in thresholds.txt"
 AXIS_LABELS, FEATURE, IMAGE, RGB = 2, 1, 2, 1  # TENSOR_AXIS_LABELS; FeatureProperties and ImageProperties; colours
 
 
-def write(file: Path, name: str, text: str, labels: Sequence[str], english: Sequence[str] = ()) -> None:
+def write(
+    file: Path,
+    name: str,
+    text: str,
+    labels: Sequence[str],
+    english: Sequence[str] = (),
+    thresholds: Sequence[float] = (),
+) -> None:
     """Writes into the LiteRT file, of one image and one tensor of probabilities, what it is called, what it does, what
     goes in and comes out, and the labels; with their `english` names, which MediaPipe gives as `display_name` where it
-    is asked for `display_names_locale="en"`."""
-    files = {LABELS: labels} | ({ENGLISH: english} if english else {})
-    _put(file, _metadata(name, text, english), {each: lines(content) for each, content in files.items()})
+    is asked for `display_names_locale="en"`. Where a picture may have several labels, `thresholds` of them lie beside:
+    MediaPipe knows one for all labels alone, and gives all scores."""
+    _put(file, _metadata(name, text, english, bool(thresholds)), texts(labels, english, thresholds))
+
+
+def texts(labels: Sequence[str], english: Sequence[str], thresholds: Sequence[float]) -> dict[str, str]:
+    """The files of what there is of these, by name."""
+    files = {LABELS: labels, ENGLISH: english, THRESHOLDS: [str(one) for one in thresholds]}
+    return {name: lines(content) for name, content in files.items() if content}
 
 
 def lines(content: Sequence[str]) -> str:
@@ -55,7 +70,7 @@ def _put(file: Path, metadata: bytes, files: Mapping[str, str]) -> None:
             archive.writestr(each, content)
 
 
-def _metadata(name: str, text: str, english: Sequence[str]) -> bytes:
+def _metadata(name: str, text: str, english: Sequence[str], several: bool) -> bytes:
     to = _Tables()
     image = to.table(
         {
@@ -72,7 +87,7 @@ def _metadata(name: str, text: str, english: Sequence[str]) -> bytes:
     probabilities = to.table(
         {
             0: to.text("probability"),
-            1: to.text("Of each class, in the order of the labels; their sum is 1."),
+            1: to.text(f"Of each class, in the order of the labels; {OF_SEVERAL if several else 'their sum is 1'}."),
             3: to.table({1: to.table({})}, {0: FEATURE}),
             5: to.table({0: to.numbers([1.0]), 1: to.numbers([0.0])}),
             6: to.tables(labels),

@@ -55,19 +55,27 @@ def as_saved_model(model: keras.Model, preprocessing: Preprocessing, beside: Pat
         yield Path(folder)
 
 
-def description(model: keras.Model, preprocessing: Preprocessing, labels: Sequence[str]) -> str:
+def description(
+    model: keras.Model, preprocessing: Preprocessing, labels: Sequence[str], thresholds: Sequence[float] = ()
+) -> str:
     """A line for people."""
-    return f"{model.name}: which of {len(labels)} classes a picture shows. Inside: {preprocessing.described()}."
+    what = "labels a picture has, none or several" if thresholds else "classes a picture shows"
+    return f"{model.name}: which of {len(labels)} {what}. Inside: {preprocessing.described()}."
 
 
 def facts(
-    model: keras.Model, preprocessing: Preprocessing, labels: Sequence[str], english: Sequence[str]
+    model: keras.Model,
+    preprocessing: Preprocessing,
+    labels: Sequence[str],
+    english: Sequence[str],
+    thresholds: Sequence[float] = (),
 ) -> dict[str, str]:
     """What a file says of itself where it has room for texts by name: `description` is for people, all others are
-    JSON; `labels_en` are the English names of the labels, where they have such."""
-    lists = {"labels": labels} | ({"labels_en": english} if english else {})
+    JSON; `labels_en` are the English names of the labels, where they have such, and `thresholds` those of the labels,
+    where a picture may have several."""
+    lists = {"labels": labels, "labels_en": english, "thresholds": thresholds}
     return {
-        "description": description(model, preprocessing, labels),
-        **{name: json.dumps(list(content), ensure_ascii=False) for name, content in lists.items()},
+        "description": description(model, preprocessing, labels, thresholds),
+        **{name: json.dumps([*content], ensure_ascii=False) for name, content in lists.items() if content},
         "preprocessing": preprocessing.model_dump_json(),
     }

@@ -25,10 +25,15 @@ AXES = {"image": ("N", "height", "width"), "probabilities": ("N",)}
 
 
 def write(
-    model: keras.Model, preprocessing: Preprocessing, labels: Sequence[str], file: Path, english: Sequence[str] = ()
+    model: keras.Model,
+    preprocessing: Preprocessing,
+    labels: Sequence[str],
+    file: Path,
+    english: Sequence[str] = (),
+    thresholds: Sequence[float] = (),
 ) -> None:
     """Writes the float32 ONNX file of `model`, which takes preprocessed images and gives probabilities; with the
-    English names of the labels, where they have such.
+    English names of the labels, where they have such, and their thresholds, where a picture may have several.
 
     Raises:
         ConversionError: it has operations that ONNX or the converter has not.
@@ -48,8 +53,8 @@ def write(
         for axis, name in zip(tensor.type.tensor_type.shape.dim, AXES[tensor.name], strict=False):
             axis.dim_param = name
     network.graph.name = model.name
-    network.doc_string = on_pixels.description(model, preprocessing, labels)
-    onnx.helper.set_model_props(network, on_pixels.facts(model, preprocessing, labels, english))
+    network.doc_string = on_pixels.description(model, preprocessing, labels, thresholds)
+    onnx.helper.set_model_props(network, on_pixels.facts(model, preprocessing, labels, english, thresholds))
     try:
         onnx.checker.check_model(network, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

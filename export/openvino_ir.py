@@ -26,12 +26,13 @@ def write(
     labels: Sequence[str],
     file: Path,
     english: Sequence[str] = (),
+    thresholds: Sequence[float] = (),
     *,
     source: Path | None = None,
 ) -> None:
     """Writes `file`, which ends in .xml, and the .bin of `model`, which takes preprocessed images and gives
-    probabilities; with the English names of the labels, where they have such. `source` is its `as_saved_model`, where
-    there is one already.
+    probabilities; with the English names of the labels, where they have such, and their thresholds, where a picture may
+    have several. `source` is its `as_saved_model`, where there is one already.
 
     Raises:
         ConversionError: it has operations that OpenVINO has not.
@@ -46,7 +47,7 @@ def write(
             found = re.search(r"No conversion rule found for operations: (.+)", str(error))
             missing = found[1].strip() if found else "what it computes"
             raise ConversionError(f"OpenVINO has no {missing}, which {model.name} needs") from error
-        for name, text in on_pixels.facts(model, preprocessing, labels, english).items():
+        for name, text in on_pixels.facts(model, preprocessing, labels, english, thresholds).items():
             network.set_rt_info(text, name)
         try:
             openvino.save_model(network, file, compress_to_fp16=False)

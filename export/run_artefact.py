@@ -37,8 +37,8 @@ Answer = Callable[[Path], Any]
 @dataclass(frozen=True)
 class Network:
     """A loaded file: called with decoded pictures, uint8 (N, height, width, 3), it gives probabilities, float32
-    (N, classes). `lines` are the texts that the file holds under a name, "labels" or "labels_en": none, if it does not.
-    """
+    (N, classes). `lines` are the texts that the file holds under a name, "labels" or "labels_en", or "thresholds",
+    numbers or texts of such: none, if it does not."""
 
     answer: Callable[[Any], Any]
     lines: Callable[[str], list[str]]

@@ -1,16 +1,18 @@
 """A SavedModel for TensorFlow Serving: bytes of image files in, names and scores out.
 
     serving_default   image_bytes string [N]              -> classes string [N, k], scores float32 [N, k], best first,
-                                                             and errors string [N]
+                                                             and errors string [N]; of several labels a picture also
+                                                             thresholds float32 [N, k], of these classes
     classify          inputs string [N]                   -> classes and scores, of tf.train.Example with
                                                              `image/encoded`
     predict_pixels    images uint8 [N, height, width, 3]  -> probabilities float32 [N, classes], in label order
     features          image_bytes string [N]              -> embedding float32 [N, d]: what the classifier is given
 
-k is the smaller of 10 and the number of classes. Files of different formats and sizes may be in one batch. A file that
-cannot be decoded has an answer of its own, since a server makes batches of the requests of several clients: the reason
-in `errors`, which are empty for all others, empty classes, and scores or an embedding of 0. Of several networks, an
-ensemble, the probabilities are the arithmetic mean and the embeddings follow each other.
+k is the smaller of 10 and the number of classes; of several labels a picture it is their number. Files of different
+formats and sizes may be in one batch. A file that cannot be decoded has an answer of its own, since a server makes
+batches of the requests of several clients: the reason in `errors`, which are empty for all others, empty classes, and
+scores or an embedding of 0. Of several networks, an ensemble, the probabilities are the arithmetic mean and the
+embeddings follow each other.
 
 The weights are constants of the graph, which TensorFlow brings once into the order that its kernels want; variables it
 would bring there at every request.
@@ -43,10 +45,12 @@ class Servable(tf.Module):
         networks: Sequence[tuple[Any, Preprocessing, tuple[int, ...]]],
         labels: Sequence[str],
         assets: Sequence[Path],
+        thresholds: Sequence[float] = (),
     ) -> None:
         super().__init__()
         self.labels = tf.constant(labels)
-        self.top = min(TOP, len(labels))
+        self.thresholds = tf.constant(thresholds, tf.float32) if thresholds else None
+        self.top = len(labels) if thresholds else min(TOP, len(labels))
         self.assets = [tf.saved_model.Asset(str(file)) for file in assets]
         self.networks = networks
 
@@ -54,7 +58,11 @@ class Servable(tf.Module):
     def serving_default(self, image_bytes: Any) -> dict[str, Any]:
         probabilities, _, readable = self._on_files(image_bytes)
         preprocessing = self.networks[0][1]
-        return {**self._best(probabilities, readable), "errors": _reasons(preprocessing, image_bytes, readable)}
+        best = {**self._best(probabilities, readable), "errors": _reasons(preprocessing, image_bytes, readable)}
+        if self.thresholds is None:
+            return best
+        _, indices = tf.math.top_k(probabilities, k=self.top)
+        return best | {"thresholds": tf.gather(self.thresholds, indices)}
 
     # `inputs` is the name that TensorFlow Serving's :classify looks for, which takes no other output than these two.
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
@@ -198,21 +206,23 @@ def write(
     labels: Sequence[str],
     folder: Path,
     english: Sequence[str] = (),
+    thresholds: Sequence[float] = (),
 ) -> None:
     """Writes the SavedModel `folder`, with the labels inside the graph and as `assets/labels.txt`, one a line, and
-    their English names, where they have such, as `assets/labels_en.txt`.
+    their English names, where they have such, as `assets/labels_en.txt`. Where a picture may have several labels, so
+    are their `thresholds`, inside and as `assets/thresholds.txt`.
 
     Each network takes images of its preprocessing and gives probabilities (batch, len(labels)).
     """
     folder.mkdir(parents=True, exist_ok=True)
-    assets = {folder / metadata.LABELS: labels} | ({folder / metadata.ENGLISH: english} if english else {})
+    assets = {folder / name: content for name, content in metadata.texts(labels, english, thresholds).items()}
     for file, content in assets.items():
-        file.write_text(metadata.lines(content), encoding="utf-8")
+        file.write_text(content, encoding="utf-8")
     weights: dict[str, keras.Variable] = {}  # not of the module: they would be saved a second time, as variables
     functions = [
         (_function(model, weights), preprocessing, model.inputs[0].shape[1:]) for model, preprocessing in networks
     ]
-    servable = Servable(functions, labels, [*assets])
+    servable = Servable(functions, labels, [*assets], thresholds)
     names = ("serving_default", "classify", "predict_pixels", "features")
     signatures = {name: getattr(servable, name) for name in names}
     tf.saved_model.save(servable, str(folder), signatures=signatures)

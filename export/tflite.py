@@ -29,11 +29,13 @@ def write(
     labels: Sequence[str],
     file: Path,
     english: Sequence[str] = (),
+    thresholds: Sequence[float] = (),
     *,
     source: Path | None = None,
 ) -> None:
     """Writes the float32 LiteRT file of `model`, which takes preprocessed images and gives probabilities; with the
-    English names of the labels, where they have such. `source` is its `as_saved_model`, where there is one already.
+    English names of the labels, where they have such, and their thresholds, where a picture may have several. `source`
+    is its `as_saved_model`, where there is one already.
 
     Raises:
         ConversionError: it has operations that LiteRT has not.
@@ -46,7 +48,8 @@ def write(
             missing = ", ".join(sorted(set(re.findall(r"'(tf\.\w+)' op is neither", str(error))))) or "what it computes"
             raise ConversionError(f"LiteRT has no {missing}, which {model.name} needs") from error
     _write_of_size(content, (1, *model.input_shape[1:]), file)
-    metadata.write(file, model.name, on_pixels.description(model, preprocessing, labels), labels, english)
+    said = on_pixels.description(model, preprocessing, labels, thresholds)
+    metadata.write(file, model.name, said, labels, english, thresholds)
 
 
 def _write_of_size(content: bytes, shape: tuple[int, ...], file: Path) -> None:

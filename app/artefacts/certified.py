@@ -77,6 +77,7 @@ class Certified(_Part):
     networks: list[Network] = Field(min_length=1)
     labels: list[str]
     labels_en: list[str]
+    thresholds: list[float] = []  # of the labels, where a picture may have several
     precision: Literal["float32", "bfloat16"]
     held_out: int = Field(ge=0)
     processor: Processor

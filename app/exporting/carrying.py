@@ -13,7 +13,12 @@ MOST = 100  # letters of what a file says that a sentence repeats
 
 
 def disagreements(
-    version: Path, name: str, labels: Sequence[str], english: Sequence[str], networks: Sequence[Network]
+    version: Path,
+    name: str,
+    labels: Sequence[str],
+    english: Sequence[str],
+    networks: Sequence[Network],
+    thresholds: Sequence[float] = (),
 ) -> list[str]:
     """A sentence for everything that a file of the version folder says otherwise, without a full stop. `name` is what
     the network is served as; `english` are the English names of the labels, none where they have no such."""
@@ -26,10 +31,11 @@ def disagreements(
             found.append(f"what {file} says of itself cannot be read: {error}")
             continue
         texts = artefact == version or artefact.suffix == ".tflite"
-        for key, wanted in (("labels", labels), ("labels_en", english)):
-            what = {"labels": "labels", "labels_en": "English labels"}[key]
+        given: dict[str, Sequence[Any]] = {"labels": labels, "labels_en": english, "thresholds": thresholds}
+        for key, wanted in given.items():
+            what = {"labels_en": "English labels"}.get(key, key)
             # Where they are one a line, a label with a line's end in it counts as several.
-            right = carried.listed(metadata.lines(wanted)) if texts else [*wanted]
+            right = carried.listed(metadata.lines([str(one) for one in wanted])) if texts else [*wanted]
             found += _of_lists(file, what, said.get(key), right or None)
         if artefact == version:
             found += _of_saved_model(said, name, labels)

@@ -86,6 +86,9 @@ def export(
     if page:
         page_file.check(formats, len(folders))
     runs = [Run(folder) for folder in folders]
+    for asked, what in ((quantize, "--quantize, which compares the best class,"), (page, "--page")):
+        if asked:
+            runs[0].read_finished().check_one_label(runs[0].folder, what)
     networks = ensembles.load(folders)
     for run, trained in zip(runs, networks, strict=True):
         if trained.model.output_shape[-1] != len(trained.labels):
@@ -155,17 +158,19 @@ def _steps(
         with failures.decoding_of(run.golden / image["file"]):
             networks[0].preprocessing.decode(pictures[-1])
     folded: list[keras.Model] = []
-    labels, english = networks[0].labels, networks[0].english
+    labels, english, thresholds = networks[0].labels, networks[0].english, networks[0].thresholds
 
     def write_saved_model() -> None:
         served = map(half_precision.in_bfloat16, folded) if precision == "bfloat16" else folded
         prepared = [trained.preprocessing for trained in networks]
-        saved_model.write(list(zip(served, prepared, strict=True)), labels, folder, english)
+        saved_model.write(list(zip(served, prepared, strict=True)), labels, folder, english, thresholds)
         serving.write_warmup(folder, folder.parent.name, min(pictures, key=len))
 
     def converting(write: Callable[..., None], file: Path) -> Callable[..., None]:
         def convert(**options: Path) -> None:
-            failures.writing(file)(write)(folded[0], networks[0].preprocessing, labels, file, english, **options)
+            failures.writing(file)(write)(
+                folded[0], networks[0].preprocessing, labels, file, english, thresholds, **options
+            )
 
         return convert
 

@@ -75,7 +75,9 @@ def verify(path: Path, watch: Watch = unwatched) -> tuple[Path, dict[str, Any]]:
     named = {row.artefact for row in written.rows if not (not_served and served.is_served(row.artefact))}
     missing, added = missing or sorted(named - answered), added or sorted(answered - named)
     says = _contradictions(written, rows, there)
-    says += carrying.disagreements(version, written.name, written.labels, written.labels_en, written.networks)
+    says += carrying.disagreements(
+        version, written.name, written.labels, written.labels_en, written.networks, written.thresholds
+    )
     return version, {
         "ok": all(certificate.passes(row) for row in rows) and not (changed or missing or added or says),
         "rows": rows,

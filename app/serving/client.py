@@ -22,11 +22,13 @@ TOO_LARGE = 413
 
 
 class Row(NamedTuple):
-    """The best classes of a picture with their scores, or why it has none."""
+    """The best classes of a picture with their scores, or why it has none; and where a picture may have several labels,
+    the scores from which on it has these."""
 
     classes: Sequence[str]
     scores: Sequence[float]
     error: str | None = None
+    thresholds: Sequence[float] = ()
 
 
 class Client:
@@ -174,4 +176,4 @@ def _row(said: Mapping[str, Any]) -> Row:
         raise ValueError(said)
     # Exports of before have no `errors`: a picture without an answer has empty classes there.
     error = error or (None if any(classes) else "This picture cannot be decoded.")
-    return Row([], [], str(error)) if error else Row(classes, scores)
+    return Row([], [], str(error)) if error else Row(classes, scores, None, said.get("thresholds", ()))

@@ -63,16 +63,18 @@ class OfFile:
         self._again, self._narrow, self._decode = again, narrow, decode
         self._copies: list[Any] = []  # of one thread each, those that nobody asks
         self._labels = np.array([label.encode() for label in network.labels], np.object_)
-        self._top = min(TOP, len(self._labels))
+        self._thresholds = np.array(getattr(network, "thresholds", ()), np.float32)
+        self._top = len(self._labels) if len(self._thresholds) else min(TOP, len(self._labels))
         self._large = threading.Lock()
         parameters = parameters or Parameters()
         self._most = min(parameters.sizes[-1], batches.AT_ONCE)
         self.threads = (os.cpu_count() or 1) if narrow else 1
         self._batcher = Batcher(self._answered, parameters, self.threads, pad=False)
         best = {"classes": ("DT_STRING", (-1, self._top)), "scores": ("DT_FLOAT", (-1, self._top))}
+        also = {"thresholds": ("DT_FLOAT", (-1, self._top))} if len(self._thresholds) else {}
         probabilities = {"probabilities": ("DT_FLOAT", (-1, len(self._labels)))}
         self.signatures: Mapping[str, Signature] = {
-            "serving_default": _signature({"image_bytes": PICTURES}, best | {"errors": PICTURES}),
+            "serving_default": _signature({"image_bytes": PICTURES}, best | also | {"errors": PICTURES}),
             "classify": _signature({"inputs": PICTURES}, best),
             "predict_pixels": _signature({"images": ("DT_UINT8", (-1, -1, -1, 3))}, probabilities),
         }
@@ -85,7 +87,10 @@ class OfFile:
             scored, errors = self._of_files(examples.picture(example) for example in inputs["inputs"])
             return self._best(scored, errors)
         scored, errors = self._of_files(inputs["image_bytes"])
-        return {**self._best(scored, errors), "errors": errors}
+        best = {**self._best(scored, errors), "errors": errors}
+        if len(self._thresholds):
+            best["thresholds"] = self._thresholds[np.argsort(-scored, axis=1, kind="stable")]
+        return best
 
     def _of_files(self, files: Iterable[bytes]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Probabilities (N, classes), zeros where a file cannot be decoded; and why it cannot, (N,), else empty."""

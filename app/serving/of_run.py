@@ -26,6 +26,10 @@ class _Network(NamedTuple):
     def labels(self) -> tuple[str, ...]:
         return self.trained.labels
 
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        return self.trained.thresholds
+
     def answer(self, images: NDArray[np.uint8]) -> Any:
         return self.trained.model.predict_on_batch(self.trained.preprocessing(tf.constant(images)))
 

@@ -4,7 +4,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from app.artefacts.predicting import told, unread
+import numpy as np
+
+from app.artefacts.predicting import chosen, told, unread
 from app.images.finding import pictures
 from app.networks import english
 from app.program.progress import Watch
@@ -38,5 +40,5 @@ def predict(url: str, paths: Sequence[Path], top: int, watch: Watch, token: str 
         if why := unreadable.get(file) or row.error:
             rows.append(unread(file, why))
         else:
-            rows.append(told(file, list(zip(row.classes, row.scores, strict=True))[:top], names))
+            rows.append(told(file, chosen(np.array(row.scores), row.classes, row.thresholds, top), names))
     return rows
