@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from app.datasets import label_sets
 from app.datasets.checks import checking
@@ -16,6 +17,7 @@ from app.datasets.files.dividing import divide
 from app.datasets.index import Known
 from app.datasets.loading import held_out
 from app.datasets.loading.named import load
+from app.datasets.prepared import records
 from app.program.errors import UserError
 from tests.makers.image_folders import SPLITS, examples, fill, picture
 
@@ -60,6 +62,22 @@ def test_one_label_each_is_data_as_it_always_was(tmp_path: Path) -> None:
     data = load(str(write(tmp_path / "one.csv", *([("a|a",), ("b",)] * 20))))
     assert (data.labels, data.label_sets) == (("a", "b"), ())
     assert label_sets.rows(data.label_sets, 2).tolist() == np.eye(2).tolist()
+
+
+def test_records_hold_the_labels_of_every_picture(tmp_path: Path) -> None:
+    data = load(str(labelled(tmp_path / "data" / "all.csv")))
+    records.write(data, tmp_path / "records", lambda items, count, what: items)
+    found = load(f"records:{tmp_path / 'records'}")
+    assert (found.labels, found.label_sets, found.fingerprint) == (data.labels, data.label_sets, data.fingerprint)
+    for split in SPLITS:
+        assert examples(getattr(found, split)) == examples(getattr(data, split))
+    (shard,) = (tmp_path / "records").glob("test-*")
+    wanted = {picture(number): SETS[number % 5] for number in range(100)}
+    for record in tf.data.TFRecordDataset(str(shard)).as_numpy_iterator():
+        feature = tf.train.Example.FromString(record).features.feature
+        labels = wanted[feature["image/encoded"].bytes_list.value[0]]
+        assert [name.decode() for name in feature["image/class/text"].bytes_list.value] == [*labels]
+        assert list(feature["image/class/label"].int64_list.value) == ["abc".index(label) for label in labels]
 
 
 def test_a_folder_is_one_class_whatever_it_is_called(tmp_path: Path) -> None:

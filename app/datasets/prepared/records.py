@@ -1,6 +1,8 @@
 """A data set as TFRecord shards: written once, verified by checksums, read in any order.
 
-train-00000-of-00004 ...   `tf.train.Example`s: image/encoded, image/class/label, image/class/text, image/filename
+train-00000-of-00004 ...   `tf.train.Example`s: image/encoded, image/class/label, image/class/text, image/filename. With
+                           several labels a picture, or none, label and text are lists, and image/class/set is the place
+                           of the set among the `label_sets` of the index
 index.json                 labels, fingerprint, every shard with its count and SHA-256; written last
 unfinished.json            the same, while shards are missing
 """
@@ -21,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from app.datasets.dataset import SPLITS, Data, shuffled_order
 from app.datasets.index import Index, Known, settled
+from app.datasets.label_sets import LabelSets
 from app.program.errors import UserError
 from app.program.files import digest, whole, write_json
 from app.program.parallel import in_parallel
@@ -28,6 +31,7 @@ from app.program.progress import Watch
 from app.program.shown import command
 
 SHARD = 1_000  # images: about 100 MB of photographs
+LABEL, SET = "image/class/label", "image/class/set"
 AT_ONCE = 32  # one call into Python for each would take longer than reading
 BEFORE, AFTER = 12, 4  # bytes around a record: its length and the checksum of that; its own checksum
 
@@ -48,6 +52,7 @@ class ShardIndex(BaseModel):
 
     source: str
     labels: tuple[str, ...]
+    label_sets: LabelSets = ()
     fingerprint: str
     order: str
     image_size: int | None
@@ -59,10 +64,12 @@ class ShardIndex(BaseModel):
 @dataclass(frozen=True, eq=False)
 class RecordSplit:
     """Reads by offset, so that an epoch is shuffled as a whole, as that of image files is, and nothing is held in
-    memory. `places` is (count, 3): the number of the shard, the first byte of the record, its length."""
+    memory. `places` is (count, 3): the number of the shard, the first byte of the record, its length. `label` is the
+    name of an example's number."""
 
     shards: tuple[Path, ...]
     places: NDArray[np.int64]
+    label: str = LABEL
 
     @property
     def count(self) -> int:
@@ -80,13 +87,13 @@ class RecordSplit:
     def _examples(self, order: tf.data.Dataset, count: tf.Tensor | int) -> tf.data.Dataset:
         features = {
             "image/encoded": tf.io.FixedLenFeature((), tf.string),
-            "image/class/label": tf.io.FixedLenFeature((), tf.int64),
+            self.label: tf.io.FixedLenFeature((), tf.int64),
         }
 
         def parsed(numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             records = tf.numpy_function(self._read, [numbers], tf.string, stateful=False)
             examples = tf.io.parse_example(tf.ensure_shape(records, (None,)), features)
-            return examples["image/encoded"], examples["image/class/label"]
+            return examples["image/encoded"], examples[self.label]
 
         examples = order.batch(AT_ONCE).map(parsed, num_parallel_calls=tf.data.AUTOTUNE).unbatch()
         return examples.apply(tf.data.experimental.assert_cardinality(count))
@@ -116,7 +123,8 @@ def load(name: str, watch: Watch) -> Data:
     made = {}
     for split, paths in splits.items():
         places = [np.insert(span, 0, number, axis=1) for number, span in enumerate(itertools.islice(found, len(paths)))]
-        made[split] = RecordSplit(tuple(paths), np.concatenate([np.empty((0, 3), np.int64), *places]))
+        span = np.concatenate([np.empty((0, 3), np.int64), *places])
+        made[split] = RecordSplit(tuple(paths), span, SET if index.label_sets else LABEL)
     Index(folder).add(known)
     return Data(
         name,
@@ -126,6 +134,7 @@ def load(name: str, watch: Watch) -> Data:
         test=made["test"],
         fingerprint=index.fingerprint,
         image_size=index.image_size,
+        label_sets=index.label_sets,
     )
 
 
@@ -182,6 +191,7 @@ def write(data: Data, folder: Path, watch: Watch) -> ShardIndex:
         return ShardIndex(
             source=data.name,
             labels=data.labels,
+            label_sets=data.label_sets,
             fingerprint=data.fingerprint,
             order=order,
             image_size=data.image_size,
@@ -202,7 +212,7 @@ def write(data: Data, folder: Path, watch: Watch) -> ShardIndex:
             if file in done:
                 deque(some, maxlen=0)  # read past
                 continue
-            done[file] = _write_shard(folder / file, some, data.labels)
+            done[file] = _write_shard(folder / file, some, data)
             write_json(folder / "unfinished.json", index().model_dump(mode="json"))
     write_json(folder / "index.json", index().model_dump(mode="json"))
     for left in (folder / "unfinished.json", *folder.glob(".*-of-*")):  # the latter by a process that was killed
@@ -235,15 +245,13 @@ def _is_whole(folder: Path, shard: Shard) -> bool:
     return path.is_file() and digest(path) == shard.sha256
 
 
-def _write_shard(
-    path: Path, examples: Iterable[tuple[tuple[bytes, int], str | None]], labels: tuple[str, ...]
-) -> Shard:
+def _write_shard(path: Path, examples: Iterable[tuple[tuple[bytes, int], str | None]], data: Data) -> Shard:
     count = 0
     with whole(path) as beside:
         try:
             with tf.io.TFRecordWriter(os.fsencode(beside)) as writer:
                 for (encoded, label), name in examples:
-                    writer.write(_example(encoded, int(label), labels, name))
+                    writer.write(_example(encoded, int(label), data, name))
                     count += 1
         except tf.errors.OpError as error:
             raise OSError(error.message) from error
@@ -251,14 +259,19 @@ def _write_shard(
     return Shard(file=path.name, count=count, sha256=checksum)
 
 
-def _example(encoded: bytes, label: int, labels: tuple[str, ...], name: str | None) -> bytes:
-    def text(value: bytes) -> tf.train.Feature:
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+def _example(encoded: bytes, label: int, data: Data, name: str | None) -> bytes:
+    def text(*values: bytes) -> tf.train.Feature:
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
 
+    def numbers(*values: int) -> tf.train.Feature:
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+
+    labels = data.label_sets[label] if data.label_sets else (label,)
     features = {
         "image/encoded": text(encoded),
-        "image/class/label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
-        "image/class/text": text(labels[label].encode()),
+        LABEL: numbers(*labels),
+        "image/class/text": text(*(data.labels[place].encode() for place in labels)),
+        **({SET: numbers(label)} if data.label_sets else {}),
     }
     if name:
         features["image/filename"] = text(name.encode(errors="surrogateescape"))
