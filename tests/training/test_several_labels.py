@@ -21,6 +21,7 @@ from app.program.progress import unwatched
 from app.run_folder.classifier import Classifier
 from app.run_folder.folder import Run, read_history
 from app.training import members
+from app.training.callbacks import epochs
 from app.training.several_labels import SumOfBinaryCrossentropies
 
 COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}
@@ -138,6 +139,43 @@ def test_predict_names_all_labels_that_reach_their_thresholds(trained: Run) -> N
         assert row["scores"] == sorted(row["scores"], reverse=True)
         counts.add(len(named))
     assert {0, 1, 2} <= counts
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_ends_as_one_that_was_not(trained: Run, tmp_path: Path) -> None:
+    """Bit by bit, the average precision that was half counted too, and the thresholds."""
+    known = trained.read_classifier()
+    assert known.data
+    assert known.recipe
+    wanted = known.recipe.model_copy(update={"checkpoint": recipe.Checkpoint(every=4)})
+    count = epochs.EndEpochs.on_train_batch_end
+
+    def stop(self: Any, batch: int, logs: Any = None) -> None:
+        count(self, batch, logs)
+        if self.step == 15:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(epochs.EndEpochs, "on_train_batch_end", stop)
+        with pytest.raises(KeyboardInterrupt):
+            training.train(known.data.name, "lenet_bn", tmp_path / "run", wanted)
+    run = training.train(known.data.name, "lenet_bn", tmp_path / "run", wanted)
+    assert run.read_classifier().thresholds == known.thresholds
+    assert json.loads(run.metrics.read_text()) == json.loads(trained.metrics.read_text())
+    for mine, theirs in zip(read_history(run.history), read_history(trained.history), strict=True):
+        for key in ("loss", "average_precision", "val_loss", "val_average_precision"):
+            assert mine[key] == theirs[key]
+
+
+@pytest.mark.slow
+def test_fine_tuning_begins_with_its_weights(trained: Run, tmp_path: Path) -> None:
+    known = trained.read_classifier()
+    assert known.data
+    wanted = recipe.load("default", ("steps=1", "batch_size=8", "optimizer.rate=1e-9"))
+    run = training.train(known.data.name, None, tmp_path / "run", wanted, start=trained.folder)
+    first, second = (run_folder.load(one.folder).model.layers[1].weights[0] for one in (trained, run))
+    np.testing.assert_allclose(first.numpy(), second.numpy(), atol=1e-6)
+    assert (run.read_classifier().activation, len(run.read_classifier().thresholds)) == ("sigmoid", 3)
 
 
 @pytest.mark.slow
