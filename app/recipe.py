@@ -111,6 +111,20 @@ class BatchNorm(Part):
         return min(0.99, max(0.0, 1 - 10 / steps)) if self.momentum == "auto" else self.momentum
 
 
+class Image(Part):
+    """How a picture becomes the network's input: `aspect` and `crop` of `app.images.preprocessing`, where they are
+    described. None is what the run has that the training begins with, and else "squash" and 1. What a recipe file says
+    here is for networks that begin with random weights; with trained ones it takes `--set`.
+
+    Training without random crops sees what evaluation sees. A random crop (`augmentation.crop_area`) takes the place of
+    `crop`. With "squash" it has about the picture's shape and is squashed; with "keep" it has about the network's
+    shape, and is squashed by no more than 4/3; with "pad" it is a window of about the picture's shape, its aspect is
+    kept and the rest filled, so that the network sees what is laid around pictures in training, too."""
+
+    aspect: Literal["squash", "keep", "pad"] | None = None
+    crop: Annotated[float, Field(gt=0, le=1)] | None = None
+
+
 class RandAugment(Part):
     """`layers` of the fourteen operations for each image, each at `magnitude` (N and M of 1909.13719); 0 layers is
     without. The scale is the paper's, on which 10 is the most that an operation does: what counts to 30, as
@@ -184,6 +198,7 @@ class Recipe(Part):
     steps: PositiveInt | None = None
     batch_size: PositiveInt = 32
     image_size: PositiveInt | None = None
+    image: Image = Image()
     width: PositiveFloat = 1.0
     dropout: float | None = Field(default=None, ge=0, lt=1)
     initial_weights: PositiveFloat = 1.0
@@ -210,14 +225,17 @@ class Recipe(Part):
         return self
 
 
-def load(name: str, settings: Iterable[str] = ()) -> Recipe:
-    """The recipe called `name` (or in the file `name`), with `key=value` settings on top.
+def load(name: str, settings: Iterable[str] = (), from_weights: bool = False) -> Recipe:
+    """The recipe called `name` (or in the file `name`), with `key=value` settings on top. Its own `image` is left out
+    where a training begins `from_weights`: those were trained on pictures as their run prepares them.
 
     Raises:
         UserError: no such recipe, an unknown key, or a value that its key does not take.
     """
     recipe = _named(name)
     values = recipe.model_dump()
+    if from_weights:
+        values["image"] = Image().model_dump()
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:

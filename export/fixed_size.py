@@ -28,6 +28,10 @@ def write(source: Path, file: Path) -> None:
     if turned is None or _code(model, turned) != BuiltinOperator.TRANSPOSE:
         raise ConversionError(f"{source.name} does not resize as it should, so no file of one size can be cut from it")
     planes, resized, pixels = turned.outputs[0], products[1].outputs[0], turned.inputs[0]
+    for operator in graph.operators:  # what is laid around a picture belongs to its resizing
+        if resized in operator.inputs and _code(model, operator) == BuiltinOperator.ADD:
+            resized = operator.outputs[0]
+            break
     for operator in graph.operators:
         operator.inputs = [planes if index == resized else index for index in operator.inputs]
     # What comes out resized has this size already when it goes in.

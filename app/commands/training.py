@@ -67,7 +67,7 @@ def train(
     from app import recipe as recipes
     from app.networks.cards import check_name
 
-    wanted = recipes.load(recipe, settings or ())
+    wanted = recipes.load(recipe, settings or (), from_weights=start is not None)
     if network is not None:
         check_name(network)
     paths.check_data(data)

@@ -86,7 +86,7 @@ def decoded_window(encoded: tf.Tensor, window: Window, limits: Limits, wanted: t
     def other(encoded: tf.Tensor, *window: tf.Tensor) -> tf.Tensor:
         return Window(*window).of(_compiled(decoded)(encoded, limits, count(limits.pixels)))
 
-    (pixels,) = case(is_at(encoded, 0, jpeg.MAGIC), [other, fused], encoded, *window)
+    (pixels,) = case(is_at(encoded, 0, jpeg.MAGIC), [other, fused], encoded, *map(tf.convert_to_tensor, window))
     return pixels
 
 

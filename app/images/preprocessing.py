@@ -34,7 +34,9 @@ class Preprocessing(BaseModel):
 
     1. `aspect` "squash" takes the middle share `crop` (0..1] of both sides and resizes it to `height` x `width`, as
        TF-slim evaluates. "keep" resizes the whole picture until its sides cover int(height / crop) and
-       int(width / crop) and takes the middle of that, as torchvision and timm do.
+       int(width / crop) and takes the middle of that, as torchvision and timm do. "pad" resizes the middle share `crop`
+       of both sides, its aspect kept, until it fits into `height` x `width`, and stands in their middle; around it is
+       `fill`. Of an odd number of pixels to fill, the smaller half is above or left.
     2. `resize` is "bilinear", or "bicubic" (a = -0.5); with `antialias` the filter widens when it shrinks, as Pillow's.
     3. `colour` is the order of the channels. Each becomes (pixel - mean) / deviation, where pixels are 0..255 and
        `mean` and `deviation` stand in the order of `colour`; the default is -1..1.
@@ -47,7 +49,7 @@ class Preprocessing(BaseModel):
     colour: Literal["RGB", "BGR"] = "RGB"
     resize: Literal["bilinear", "bicubic"] = "bilinear"
     antialias: bool = True
-    aspect: Literal["squash", "keep"] = "squash"
+    aspect: Literal["squash", "keep", "pad"] = "squash"
     crop: float = Field(default=1.0, gt=0, le=1)
     mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
     deviation: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (127.5, 127.5, 127.5)
@@ -82,7 +84,11 @@ class Preprocessing(BaseModel):
         if self.aspect == "keep":
             taken = "aspect kept to cover {} x {}, the middle".format(*self._covered())
         else:
-            taken = "squashed" if self.crop == 1 else f"squashed from the middle {100 * self.crop:.4g} %"
+            middle = "" if self.crop == 1 else f"the middle {100 * self.crop:.4g} %"
+            if self.aspect == "squash":
+                taken = f"squashed from {middle}" if middle else "squashed"
+            else:
+                taken = f"aspect of {middle or 'all'} kept, the rest filled with the mean"
         if len({*self.mean}) == len({*self.deviation}) == 1:
             low, high = ((pixel - self.mean[0]) / self.deviation[0] for pixel in (0, 255))
             scale = f"{low:g}..{high:g}"
@@ -90,6 +96,17 @@ class Preprocessing(BaseModel):
             mean, deviation = (", ".join(f"{n:g}" for n in numbers) for numbers in (self.mean, self.deviation))
             scale = f"minus {mean}, over {deviation}"
         return f"{self.height} x {self.width} {self.colour}, {resize}, {taken}, {scale}"
+
+    @property
+    def fill(self) -> tuple[float, ...]:
+        """What "pad" lays around a picture, RGB: the mean, which the network sees as 0."""
+        return self.mean if self.colour == "RGB" else self.mean[::-1]
+
+    def of_windows(self) -> Self:
+        """What is done to the random windows that training cuts out: they take the place of `crop`. One that was
+        drawn for the shape of the network ("keep", see `random_window`) is squashed to it, one of the picture's shape
+        is padded as the picture would be."""
+        return self.model_copy(update={"aspect": "pad" if self.aspect == "pad" else "squash", "crop": 1.0})
 
     def __call__(self, pixels: tf.Tensor) -> tf.Tensor:
         """Pixels of 0 to 255 (..., height, width, 3), RGB, of any size -> float32 (..., self.height, self.width, 3).
@@ -108,8 +125,17 @@ class Preprocessing(BaseModel):
         rows, columns = (Resampling(*(tf.cast(n, tf.int32) for n in axis)) for axis in self._axes(*sides))
         taken = pixels[..., rows.low : rows.low + rows.taken, columns.low : columns.low + columns.taken, :]
         whole = self.filtered(taken, rows.whole, columns.whole)
+        if self.aspect == "pad":
+            return tf.ensure_shape(self._filled_around(whole, rows, columns), wanted)
         kept = whole[..., rows.shift : rows.shift + self.height, columns.shift : columns.shift + self.width, :]
         return tf.ensure_shape(kept, wanted)
+
+    def _filled_around(self, picture: tf.Tensor, rows: Resampling, columns: Resampling) -> tf.Tensor:
+        sides = ((rows, self.height), (columns, self.width))
+        around = [*([-axis.shift, size - axis.whole + axis.shift] for axis, size in sides), [0, 0]]
+        before = [[0, 0]] * (len(picture.shape) - 3)
+        outside = 1 - tf.pad(tf.ones((rows.whole, columns.whole, 1)), around)
+        return tf.pad(picture, before + around) + outside * tf.constant(self.fill)
 
     def filtered(self, pixels: tf.Tensor, height: Any, width: Any) -> tf.Tensor:
         """Resized by its filter alone, to any size and aspect; float32, of 0 to 255 but for a bicubic overshoot."""
@@ -138,16 +164,22 @@ class Preprocessing(BaseModel):
         across = self._filter(tf.cumsum(ones[1]) - 0.5, columns, self.width)
         planes = tf.transpose(x, (0, 3, 1, 2))
         planes = tf.matmul(down, tf.matmul(planes, across, transpose_b=True))
+        if self.aspect == "pad":
+            inside = self._inside(rows, self.height)[:, tf.newaxis] * self._inside(columns, self.width)
+            planes += (1.0 - inside) * tf.reshape(tf.constant(self.fill), (3, 1, 1))
         return self.scaled(tf.transpose(planes, (0, 2, 3, 1)))
 
     def _axes(self, rows: tf.Tensor, columns: tf.Tensor) -> tuple[Resampling, Resampling]:
-        if self.aspect == "squash":
+        if self.aspect != "keep":
             low = [tf.floor((side - side * self.crop) / 2 + ROUNDING) for side in (rows, columns)]
-            nothing = tf.zeros(())
-            return (
-                Resampling(low[0], rows - 2 * low[0], tf.constant(float(self.height)), nothing),
-                Resampling(low[1], columns - 2 * low[1], tf.constant(float(self.width)), nothing),
-            )
+            taken = (rows - 2 * low[0], columns - 2 * low[1])
+            if self.aspect == "pad":
+                whole = self._fitting(*taken)
+                shift = [-tf.floor((size - n) / 2) for size, n in zip((self.height, self.width), whole, strict=True)]
+            else:
+                whole = tf.constant(float(self.height)), tf.constant(float(self.width))
+                shift = [tf.zeros(())] * 2
+            return Resampling(low[0], taken[0], whole[0], shift[0]), Resampling(low[1], taken[1], whole[1], shift[1])
         height, width = (float(side) for side in self._covered())
         tall = rows * width > columns * height
         # With half more above, a quotient of whole numbers keeps its whole part, also where a runtime, as OpenVINO,
@@ -162,6 +194,15 @@ class Preprocessing(BaseModel):
         nothing = tf.zeros(())
         return Resampling(nothing, rows, whole[0], shift[0]), Resampling(nothing, columns, whole[1], shift[1])
 
+    def _fitting(self, rows: tf.Tensor, columns: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The rows and columns that so many become in their aspect, as large as they fit; one at least."""
+        height, width = float(self.height), float(self.width)
+        tall = rows * width > columns * height
+        return (  # half more above for the reason in `_axes`
+            tf.where(tall, height, tf.maximum(tf.floor((width * rows + 0.5) / columns), 1.0)),
+            tf.where(tall, tf.maximum(tf.floor((height * columns + 0.5) / rows), 1.0), width),
+        )
+
     def _covered(self) -> tuple[int, int]:
         """What the sides of a picture cover whose aspect is kept, before its middle is taken."""
         # What 299 / (299 / 342) lacks to 342 is rounding.
@@ -170,6 +211,9 @@ class Preprocessing(BaseModel):
     def part(self, height: int, width: int) -> tuple[slice, slice]:
         """The rows and columns of a picture of this size that the network sees, in whole pixels."""
         axes = self._axes(tf.constant(height, tf.float32), tf.constant(width, tf.float32))
+        if self.aspect == "pad":
+            lows, taken = ([int(axis[i]) for axis in axes] for i in (0, 1))
+            return slice(lows[0], lows[0] + taken[0]), slice(lows[1], lows[1] + taken[1])
         found = []
         for axis, side in zip(axes, (self.height, self.width), strict=True):
             share = float(axis.taken / axis.whole)  # of its pixels to one of the network's
@@ -177,17 +221,35 @@ class Preprocessing(BaseModel):
             found.append(slice(round(low), round(low + side * share)))
         return found[0], found[1]
 
+    def filled(self, height: int, width: int) -> tuple[slice, slice]:
+        """The rows and columns of the network's input where the `part` of a picture is that has this size: all, but
+        where something is laid around it."""
+        whole = [self.height, self.width]
+        if self.aspect == "pad":
+            whole = [int(n) for n in self._fitting(tf.constant(height, tf.float32), tf.constant(width, tf.float32))]
+        lows = [(size - n) // 2 for size, n in zip((self.height, self.width), whole, strict=True)]
+        return slice(lows[0], lows[0] + whole[0]), slice(lows[1], lows[1] + whole[1])
+
+    def _inside(self, axis: Resampling, size: int) -> tf.Tensor:
+        """(size,): 1 where the picture is, 0 where something is laid around it."""
+        places = tf.range(size, dtype=tf.float32) + axis.shift
+        return tf.cast(tf.logical_and(places > -0.5, places < axis.whole - 0.5), tf.float32)
+
     def _filter(self, centres: tf.Tensor, axis: Resampling, size: int) -> tf.Tensor:
-        """Weights (size, n) that resample a line of n pixels with these centres; each row of sum 1."""
+        """Weights (size, n) that resample a line of n pixels with these centres; each row of sum 1, outside it of 0."""
         scale = axis.taken / axis.whole
-        wanted = axis.low + (tf.range(size, dtype=tf.float32) + axis.shift + 0.5) * scale
+        places = tf.range(size, dtype=tf.float32) + axis.shift
+        if self.aspect == "pad":
+            places = tf.clip_by_value(places, 0.0, axis.whole - 1.0)  # what is outside has weights too, and loses them
+        wanted = axis.low + (places + 0.5) * scale
         distance = tf.abs(wanted[:, tf.newaxis] - centres[tf.newaxis, :])
         x = distance / tf.maximum(scale, 1.0) if self.antialias else distance
         weights = tf.nn.relu(1.0 - x) if self.resize == "bilinear" else _cubic(x)
-        if self.crop < 1 and self.aspect == "squash":
+        if self.crop < 1 and self.aspect != "keep":
             taken = tf.logical_and(centres > axis.low, centres < axis.low + axis.taken)
             weights = weights * tf.cast(taken, tf.float32)
-        return weights / tf.reduce_sum(weights, axis=1, keepdims=True)
+        weights = weights / tf.reduce_sum(weights, axis=1, keepdims=True)
+        return weights * self._inside(axis, size)[:, tf.newaxis] if self.aspect == "pad" else weights
 
     def scaled(self, pixels: tf.Tensor) -> tf.Tensor:
         """The second half: channels in the order of `colour`, each (pixel - mean) / deviation."""

@@ -95,7 +95,8 @@ def explain(
     def panel(image: NDArray[np.float32], picture: NDArray[np.uint8], number: int, method: str) -> Panel:
         if method == MAXIMIZATION:
             return Panel(method, ideals[number])
-        return Panel(method, picture, heat_map(trained.logits_model, image, number, method, stage))
+        heat = heat_map(trained.logits_model, image, number, method, stage)
+        return Panel(method, picture, heat[trained.preprocessing.filled(*picture.shape[:2])])
 
     to.mkdir(parents=True, exist_ok=True)
     for row in watch([row for row in rows if "error" not in row], len(numbers), "Explaining"):

@@ -27,6 +27,8 @@ ORDERS = {
 def augmented(pixels: tf.Tensor, key: tf.Tensor, options: Augmentation, preprocessing: Preprocessing) -> tf.Tensor:
     """Decoded pixels (height, width, 3) -> network input. `key` is two integers that decide what happens."""
     _, flip_key, colour_key, operations_key = tf.unstack(tf.random.split(key, 4))  # the first decides the window
+    if options.crop_area < 1:
+        preprocessing = preprocessing.of_windows()
     image = preprocessing.resized(pixels)
     if options.flip:
         image = tf.image.stateless_random_flip_left_right(image, flip_key)
@@ -38,11 +40,16 @@ def augmented(pixels: tf.Tensor, key: tf.Tensor, options: Augmentation, preproce
     return preprocessing.scaled(image)
 
 
-def random_window(key: tf.Tensor, smallest: float) -> Window:
-    """`smallest` to 1 of the area, its aspect ratio between 3/4 and 4/3 of the picture's (1409.4842, 6)."""
+def random_window(key: tf.Tensor, smallest: float, preprocessing: Preprocessing | None = None) -> Window:
+    """`smallest` to 1 of the area, its aspect ratio between 3/4 and 4/3 (1409.4842, 6) of the picture's; or, where the
+    preprocessing keeps the aspect to cover the input, of the input's, so that what is squashed to it is squashed by no
+    more than that. Of a picture too long for such a window of this area, the largest that there is."""
     area, aspect, top, left = tf.unstack(tf.random.stateless_uniform((4,), tf.random.split(key, 4)[0]))
     area = smallest + (1 - smallest) * area
     aspect = tf.exp(math.log(ASPECT[0]) + (math.log(ASPECT[1]) - math.log(ASPECT[0])) * aspect)
+    if preprocessing and preprocessing.aspect == "keep":
+        size = tf.stack([tf.sqrt(area / aspect), tf.sqrt(area * aspect)])
+        return Window(size, tf.stack([top, left]), tf.constant(preprocessing.width / preprocessing.height))
     # Both relative to the picture. A large window has to be nearly of its shape, or it would not fit.
     aspect = tf.clip_by_value(aspect, area, 1 / area)
     size = tf.minimum(tf.stack([tf.sqrt(area / aspect), tf.sqrt(area * aspect)]), 1.0)

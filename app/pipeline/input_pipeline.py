@@ -90,7 +90,8 @@ def training_batches(
             # One key a picture: the seed, and the place of the picture in the whole run.
             key = tf.stack([tf.constant(recipe.seed, tf.int64), epoch * split.count + index])
             area = recipe.augmentation.crop_area
-            pixels = held.decode_window(encoded, random_window(key, area)) if area < 1 else held.decode(encoded)
+            window = random_window(key, area, preprocessing) if area < 1 else None
+            pixels = held.decode_window(encoded, window) if window else held.decode(encoded)
             image = augmented(pixels, key, recipe.augmentation, preprocessing)
             return image, label_sets.targets(label, classes, kinds)
 

@@ -8,11 +8,12 @@ and ends higher. The rate is for batches of 32 images.
 Not run on ImageNet here. The paper: 72.2 % after 2.7 million steps, 74.8 % after 6 million.
 """
 
-from app.recipe import Augmentation, BatchNorm, Optimizer, Recipe, Schedule
+from app.recipe import Augmentation, BatchNorm, Image, Optimizer, Recipe, Schedule
 
 RECIPE = Recipe(
     epochs=150,
     batch_size=32,
+    image=Image(aspect="keep", crop=0.875),
     dropout=0.0,
     optimizer=Optimizer(name="sgd", rate=30 * 0.0015, momentum=0.9, l2=2e-4 / 5),
     schedule=Schedule(name="exponential", factor=0.96, every=8 / 6),

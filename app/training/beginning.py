@@ -73,6 +73,8 @@ def describe(
         arguments["input_shape"] = (preprocessing.height, preprocessing.width, 3)
     else:
         arguments["width"] = recipe.width
+    of_image = {key: value for key, value in recipe.image.model_dump().items() if value is not None}
+    preprocessing = preprocessing.model_copy(update=of_image)
     if recipe.dropout is not None:
         arguments["dropout"] = recipe.dropout
     return Classifier(

@@ -84,6 +84,8 @@ SEEN: dict[str, dict[str, Any]] = {
     "not antialiased": {"antialias": False, "crop": 0.875},
     "bicubic": {"resize": "bicubic", "aspect": "keep", "colour": "BGR"},
     "means": {"aspect": "keep", "crop": 0.875, "mean": (103.9, 116.8, 123.7), "deviation": (58.4, 57.1, 57.4)},
+    "filled around": {"aspect": "pad", "crop": 0.9, "mean": (103.9, 116.8, 123.7), "deviation": (58.4, 57.1, 57.4)},
+    "filled around, bicubic means": {"aspect": "pad", "resize": "bicubic", "colour": "BGR", "mean": (10, 120, 200)},
     "bicubic and cropped": {"resize": "bicubic", "crop": 0.6},
 }
 

@@ -86,6 +86,7 @@ def test_what_does_not_resize_cannot_be_cut(exported: Path, tmp_path: Path) -> N
         {"colour": "BGR", "mean": (103.9, 116.8, 123.7), "deviation": (1, 1, 1)},
         {"aspect": "keep", "crop": 0.875, "resize": "bicubic", "mean": (124, 116, 104), "deviation": (58, 57, 57)},
         {"antialias": False, "mean": (0, 0, 0), "deviation": (1, 1, 1)},
+        {"aspect": "pad", "crop": 0.9, "colour": "BGR", "mean": (124, 116, 104), "deviation": (58, 57, 57)},
     ],
 )
 def test_whatever_prepares_a_picture_stays_in_the_network_of_one_size(
@@ -143,6 +144,8 @@ PREPARED = [
     Preprocessing(height=32, width=24, aspect="keep", crop=0.875),
     Preprocessing(height=24, width=24, aspect="keep", crop=0.7, resize="bicubic"),
     Preprocessing(height=25, width=25, aspect="keep"),
+    Preprocessing(height=25, width=30, aspect="pad"),
+    Preprocessing(height=25, width=30, aspect="pad", colour="BGR", mean=(1, 2, 3), crop=0.8, resize="bicubic"),
 ]
 
 

@@ -271,7 +271,10 @@ def test_a_large_jpeg_is_reduced_while_decoding_as_pillow_drafts_it(size: tuple[
 
 def windows(count: int) -> list[Window]:
     shares = np.random.default_rng(3).uniform(size=(count, 2, 2)).astype(np.float32)
-    return [Window(tf.constant(np.maximum(size, 1e-3)), tf.constant(place)) for size, place in shares]
+    return [  # every third of a shape of its own, whatever the picture's
+        Window(tf.constant(np.maximum(size, 1e-3)), tf.constant(place), tf.constant(1.5 if i % 3 == 2 else 0.0))
+        for i, (size, place) in enumerate(shares)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -376,7 +379,13 @@ def test_a_device_prepares_each_picture_of_a_batch_for_itself() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"crop": 0.6, "resize": "bicubic"}, {"aspect": "keep", "crop": 0.875, "colour": "BGR"}, {"antialias": False}],
+    [
+        {},
+        {"crop": 0.6, "resize": "bicubic"},
+        {"aspect": "keep", "crop": 0.875, "colour": "BGR"},
+        {"aspect": "pad", "mean": (104.0, 117.0, 128.0)},
+        {"antialias": False},
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("source", [(20, 31), (70, 9)])
@@ -446,6 +455,36 @@ def test_keeping_the_aspect_is_torchvisions_resize_and_centre_crop(
     assert np.abs(found - right).max() <= 1.3  # Pillow rounds to whole levels after each of the two axes
 
 
+@pytest.mark.parametrize("source", [(120, 160), (161, 90), (32, 24), (20, 31), (5, 400)])
+@pytest.mark.parametrize("crop", [1.0, 0.8])
+def test_padding_fits_the_middle_in_its_aspect_and_fills_the_rest_with_the_mean(source: Any, crop: float) -> None:
+    height, width, mean = 33, 24, np.array([30.0, 20.0, 10.0])  # BGR
+    options: dict[str, Any] = {"colour": "BGR", "mean": mean, "deviation": (2, 2, 2)}
+    preprocessing = Preprocessing(height=height, width=width, aspect="pad", crop=crop, **options)
+    pixels = noise(*source)
+    margins = [int((side - side * crop) / 2 + 1e-9) for side in source]
+    taken = pixels[margins[0] : source[0] - margins[0], margins[1] : source[1] - margins[1]]
+    rows, columns = taken.shape[:2]
+    tall = rows / columns > height / width
+    sides = (height, max(1, height * columns // rows)) if tall else (max(1, width * rows // columns), width)
+    right = np.tile(mean[::-1], (height, width, 1))
+    top, left = (height - sides[0]) // 2, (width - sides[1]) // 2
+    right[top : top + sides[0], left : left + sides[1]] = resized_in_float64(taken, *sides)
+    np.testing.assert_allclose(preprocessing.resized(pixels), right, rtol=0, atol=2e-3)
+    for found in (preprocessing(pixels).numpy(), alone_on_device(preprocessing)(pixels).numpy()):
+        np.testing.assert_allclose(found, (right[..., ::-1] - mean) / 2, rtol=0, atol=1e-3)
+        around = np.ones((height, width), bool)
+        around[preprocessing.filled(*taken.shape[:2])] = False
+        assert np.count_nonzero(~around) == sides[0] * sides[1]
+        assert (found[around] == 0).all()
+
+
+def test_padding_is_that_of_tensorflow_where_both_round_alike() -> None:
+    pixels = noise(60, 80)
+    found = Preprocessing(height=40, width=40, aspect="pad", mean=(0, 0, 0), deviation=(1, 1, 1))(pixels)
+    np.testing.assert_allclose(found, tf.image.resize_with_pad(pixels, 40, 40, antialias=True), rtol=0, atol=1e-3)
+
+
 @pytest.mark.parametrize("source", [(120, 160), (97, 35), (20, 31)])
 def test_squashing_takes_the_middle_of_both_sides(source: tuple[int, int]) -> None:
     pixels = noise(*source)
@@ -477,6 +516,9 @@ def test_the_margin_of_a_crop_is_that_of_tf_slim_which_counts_in_float64() -> No
         {"aspect": "keep", "crop": 0.875},
         {"aspect": "keep", "crop": 0.875, "resize": "bicubic"},
         {"aspect": "keep"},
+        {"aspect": "pad"},
+        {"aspect": "pad", "antialias": False, "crop": 0.8},
+        {"aspect": "pad", "crop": 0.6, "resize": "bicubic", "colour": "BGR", "mean": (104.0, 117.0, 128.0)},
         {"colour": "BGR", "mean": (104.0, 117.0, 128.0), "deviation": (1.0, 1.0, 1.0)},
     ],
     ids=str,
@@ -535,6 +577,15 @@ def test_preprocessing_survives_json() -> None:
             "minus 123.675, 116.28, 103.53, over 58.395, 57.12, 57.375",
         ),
         ({"mean": (104, 117, 128), "deviation": (1, 1, 1)}, "squashed, minus 104, 117, 128, over 1, 1, 1"),
+        (
+            {"aspect": "pad"},
+            "299 x 299 RGB, bilinear with antialias, aspect of all kept, the rest filled with the mean, -1..1",
+        ),
+        (
+            {"aspect": "pad", "crop": 0.5},
+            "299 x 299 RGB, bilinear with antialias, aspect of the middle 50 % kept, the rest filled with the mean, "
+            "-1..1",
+        ),
     ],
 )
 def test_a_preprocessing_says_in_one_line_what_it_does(options: dict[str, Any], words: str) -> None:

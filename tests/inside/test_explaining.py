@@ -305,12 +305,13 @@ def test_explain_writes_a_picture_for_every_image(
             assert picture.height == pytest.approx(2 * down, abs=150)
 
 
-@pytest.mark.parametrize("kind", ["squashed", "middle", "kept"])
+@pytest.mark.parametrize("kind", ["squashed", "middle", "kept", "padded"])
 def test_a_photograph_is_explained_at_its_own_size(
     kind: str, finished_run: Run, pictures: Path, tmp_path: Path
 ) -> None:
     """To the pixel, upright, and without what the network never saw."""
-    options = {"squashed": {}, "middle": {"crop": 0.875}, "kept": {"aspect": "keep", "crop": 0.875}}[kind]
+    kept = {"aspect": "keep", "crop": 0.875}
+    options = {"squashed": {}, "middle": {"crop": 0.875}, "kept": kept, "padded": {"aspect": "pad"}}[kind]
     shutil.copytree(finished_run.folder, tmp_path / "run", ignore=shutil.ignore_patterns("report.html", "checkpoints"))
     known = json.loads((tmp_path / "run" / "classifier.json").read_text())
     known["preprocessing"] |= options
@@ -336,6 +337,28 @@ def test_a_photograph_is_explained_at_its_own_size(
     assert beside.shape == shown.shape
     assert apart.max() <= 1
     assert np.corrcoef(beside.mean(axis=-1).ravel(), shown.mean(axis=-1).ravel())[0, 1] > 0.3, "under the heat"
+
+
+def test_heat_lies_on_the_part_of_a_padded_picture_that_it_speaks_of(
+    finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished_run.folder, tmp_path / "run", ignore=shutil.ignore_patterns("report.html", "checkpoints"))
+    known = json.loads((tmp_path / "run" / "classifier.json").read_text())
+    known["preprocessing"] |= {"aspect": "pad"}
+    (tmp_path / "run" / "classifier.json").write_text(json.dumps(known))
+    Image.new("RGB", (40, 50)).save(tmp_path / "photo.png")
+    whole = np.arange(32 * 32, dtype=np.float64).reshape(32, 32)
+    monkeypatch.setattr(explaining, "heat_map", lambda *_: whole)
+    heats = []
+    drawn = explanation_figure.drawn
+
+    def noting(*given: Any) -> Any:
+        heats.append(given[3][0][0].heat)
+        return drawn(*given)
+
+    monkeypatch.setattr(explanation_figure, "drawn", noting)
+    explaining.explain(tmp_path / "run", [tmp_path / "photo.png"], tmp_path / "to", classes=["temple"])
+    np.testing.assert_array_equal(heats[0], whole[:, 3:28])  # 32 rows and 25 columns of 50 and 40
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (120, 300), pytest.param((3000, 1000), marks=pytest.mark.slow)], ids=str)

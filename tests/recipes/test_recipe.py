@@ -16,6 +16,8 @@ SETTINGS: dict[str, tuple[str, Any]] = {
     "steps": ("100", 100),
     "batch_size": ("8", 8),
     "image_size": ("96", 96),
+    "image.aspect": ("pad", "pad"),
+    "image.crop": ("0.875", 0.875),
     "width": ("0.25", 0.25),
     "dropout": ("0.1", 0.1),
     "initial_weights": ("1.5", 1.5),
@@ -86,7 +88,8 @@ def test_several_keys_can_be_set_and_the_last_one_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["steps", "image_size", "dropout", "optimizer.clip", "weight_average", "augmentation.colour"]
+    "key",
+    ["steps", "image_size", "image.aspect", "image.crop", "dropout", "optimizer.clip", "weight_average"],
 )
 def test_none_sets_back_what_may_be_left_open(key: str) -> None:
     assert flat(load("default", [f"{key}={SETTINGS[key][0]}", f"{key}=None"]).model_dump())[key] is None

@@ -190,7 +190,7 @@ def settings() -> list[dict[str, Any]]:
     return [
         {"height": 20, "width": 31, "resize": resize, "antialias": antialias, "aspect": aspect, "crop": crop}
         for (resize, antialias), (aspect, crop) in itertools.product(
-            kinds, [("squash", 1.0), ("squash", 0.875), ("keep", 1.0), ("keep", 0.8)]
+            kinds, [("squash", 1.0), ("squash", 0.875), ("keep", 1.0), ("keep", 0.8), ("pad", 1.0), ("pad", 0.8)]
         )
     ]
 
@@ -201,7 +201,7 @@ def test_what_the_page_shows_is_what_the_preprocessing_gives(setting: dict[str, 
 
     from app.images.preprocessing import Preprocessing
 
-    preprocessing = Preprocessing(**setting)
+    preprocessing = Preprocessing(**setting, colour="BGR", mean=(10, 120, 230))
     rng = np.random.default_rng(0)
     for rows, columns in ((8, 8), (19, 47), (300, 41), (64, 513), (20, 31)):
         pixels = np.asarray(rng.integers(0, 256, (rows, columns, 3)), np.uint8)

@@ -184,6 +184,7 @@ def _resizes(own: Preprocessing) -> Iterator[tuple[Deviation, Callable[[Any], An
         ("squash", 0.875, "squashed from the middle 87.5 %"),
         ("keep", 1.0, "with their aspect kept, the middle taken"),
         ("keep", 0.875, "with their aspect kept, the middle 87.5 % taken"),
+        ("pad", 1.0, "with their aspect kept, the rest filled"),
     ):
         ways[how] = _preprocessed(own, aspect=aspect, crop=crop)
     for how, resized_ in ways.items():

@@ -1,15 +1,23 @@
 // A picture at the network's size: the preprocessing of the run, as app/images/preprocessing.py defines it.
-// `how` has its height, width, resize, antialias, aspect and crop.
+// `how` has its height, width, colour, resize, antialias, aspect, crop and mean.
 
 // How each side is resampled, in whole pixels: `taken` of them from `low` on become `whole`, of which those from `shift`
 // on are kept.
 function axesOf(rows, columns, how) {
-  if (how.aspect === "squash") {
-    const squashed = (side, whole) => {
+  if (how.aspect !== "keep") {
+    const [down, across] = [rows, columns].map((side) => {
       const low = Math.floor((side - side * how.crop) / 2 + 1e-3);
-      return { low, taken: side - 2 * low, whole, shift: 0 };
+      return { low, taken: side - 2 * low };
+    });
+    const tall = down.taken * how.width > across.taken * how.height, pad = how.aspect === "pad";
+    const fitting = (axis, other, size, whole) => {
+      const fit = Math.max(1, Math.floor((whole * axis.taken + 0.5) / other.taken));
+      return { ...axis, whole: fit, shift: -Math.floor((size - fit) / 2) };
     };
-    return [squashed(rows, how.height), squashed(columns, how.width)];
+    return [
+      pad && !tall ? fitting(down, across, how.height, how.width) : { ...down, whole: how.height, shift: 0 },
+      pad && tall ? fitting(across, down, how.width, how.height) : { ...across, whole: how.width, shift: 0 },
+    ];
   }
   const height = Math.floor(how.height / how.crop + 1e-6), width = Math.floor(how.width / how.crop + 1e-6);
   const tall = rows * width > columns * height;
@@ -27,13 +35,15 @@ function halfOf(number) {
 }
 
 // The weights that make `size` pixels of a line of `side`: for each the first pixel that counts, and the weights from it
-// on, of sum 1.
+// on, of sum 1; or of 0, where it lies outside the picture.
 function filterOf(side, axis, size, how) {
   const scale = axis.taken / axis.whole, widened = how.antialias ? Math.max(scale, 1) : 1;
   const cubic = how.resize === "bicubic", reach = (cubic ? 2 : 1) * widened;
-  const cropped = how.aspect === "squash" && how.crop < 1;
+  const cropped = how.aspect !== "keep" && how.crop < 1;
   const lowest = cropped ? axis.low : 0, highest = (cropped ? axis.low + axis.taken : side) - 1;
   return Array.from({ length: size }, (_, place) => {
+    const outside = place + axis.shift < 0 || place + axis.shift >= axis.whole;
+    if (outside) return { first: lowest, weights: Float64Array.of(0), outside };
     const wanted = axis.low + (place + axis.shift + 0.5) * scale - 0.5;
     const first = Math.max(lowest, Math.ceil(wanted - reach)), last = Math.min(highest, Math.floor(wanted + reach));
     const weights = [];
@@ -42,7 +52,7 @@ function filterOf(side, axis, size, how) {
       weights.push(cubic ? keys(distance) : Math.max(0, 1 - distance));
     }
     const sum = weights.reduce((all, weight) => all + weight, 0);
-    return { first, weights: Float64Array.from(weights, (weight) => weight / sum) };
+    return { first, weights: Float64Array.from(weights, (weight) => weight / sum), outside };
   });
 }
 
@@ -73,8 +83,13 @@ function resized(pixels, rows, columns, how) {
     }
   }
   const line = how.width * 3, small = new Float32Array(how.height * line);
-  vertical.forEach(({ first, weights }, row) => {
+  const fill = how.colour === "BGR" ? [...how.mean].reverse() : how.mean;  // laid around a picture: what becomes 0
+  vertical.forEach(({ first, weights, outside }, row) => {
     for (let place = 0; place < line; place++) {
+      if (outside || horizontal[Math.floor(place / 3)].outside) {
+        small[row * line + place] = fill[place % 3];
+        continue;
+      }
       let sum = 0;
       for (let tap = 0, from = (first - top) * line + place; tap < weights.length; tap++, from += line) {
         sum += weights[tap] * narrow[from];

@@ -45,7 +45,8 @@ def decode_window(encoded: tf.Tensor, limits: Limits, window: Window, wanted: tu
     orientation = exif.orientation(segment(encoded))
     stored = tf.stack([height, width])
     seen = tf.where(orientation >= 5, stored[::-1], stored)
-    enough = window.size * tf.cast(seen, tf.float32) >= [[side * ratio for side in wanted] for ratio in RATIOS[1:]]
+    sides = window.shares(seen) * tf.cast(seen, tf.float32)
+    enough = sides >= [[side * ratio for side in wanted] for ratio in RATIOS[1:]]
     can = tf.reduce_all(enough, axis=1)
     ratio = tf.gather(RATIOS, tf.math.count_nonzero(can))
     stored, seen = -(-stored // ratio), -(-seen // ratio)

@@ -37,17 +37,28 @@ def seen(pixels: NDArray[np.uint8], preprocessing: Mapping[str, Any]) -> NDArray
         part = pixels[start : start + LINES].astype(np.float32)
         for channel in range(3):
             found[..., channel] += down[:, start : start + LINES] @ (part[..., channel] @ across.T)
+    if preprocessing["aspect"] == "pad":
+        mean = np.asarray(preprocessing["mean"], np.float32)
+        fill = mean if preprocessing["colour"] == "RGB" else mean[::-1]
+        found[np.outer(down.sum(axis=1), across.sum(axis=1)) == 0] = fill  # laid around it: the network sees 0
     return np.clip(np.rint(found), 0, 255).astype(np.uint8)
 
 
 def _axes(rows: int, columns: int, preprocessing: Mapping[str, Any]) -> tuple[Axis, Axis]:
     height, width = preprocessing["height"], preprocessing["width"]
     crop = preprocessing["crop"]
-    if preprocessing["aspect"] == "squash":
-        low = [float(np.floor((side - side * crop) / 2 + ROUNDING)) for side in (rows, columns)]
+    if preprocessing["aspect"] != "keep":
+        low = [int((side - side * crop) / 2 + ROUNDING) for side in (rows, columns)]
+        taken = (rows - 2 * low[0], columns - 2 * low[1])
+        whole = (height, width)
+        if preprocessing["aspect"] == "pad":
+            if taken[0] * width > taken[1] * height:
+                whole = (height, max(1, height * taken[1] // taken[0]))
+            else:
+                whole = (max(1, width * taken[0] // taken[1]), width)
         return (
-            Axis(low[0], rows - 2 * low[0], height, 0, height),
-            Axis(low[1], columns - 2 * low[1], width, 0, width),
+            Axis(low[0], taken[0], whole[0], -((height - whole[0]) // 2), height),
+            Axis(low[1], taken[1], whole[1], -((width - whole[1]) // 2), width),
         )
     covered = [int(side / crop + 1e-6) for side in (height, width)]
     tall = rows * covered[1] > columns * covered[0]
@@ -61,16 +72,18 @@ def _axes(rows: int, columns: int, preprocessing: Mapping[str, Any]) -> tuple[Ax
 
 
 def _weights(count: int, axis: Axis, preprocessing: Mapping[str, Any]) -> NDArray[np.float32]:
-    """(axis.size, count): each row of sum 1."""
+    """(axis.size, count): each row of sum 1, or of 0 outside the picture."""
     scale = axis.taken / axis.whole
     centres = np.arange(count) + 0.5
-    wanted = axis.low + (np.arange(axis.size) + axis.shift + 0.5) * scale
+    places = np.arange(axis.size) + axis.shift
+    wanted = axis.low + (np.clip(places, 0, axis.whole - 1) + 0.5) * scale
     x = np.abs(wanted[:, np.newaxis] - centres)
     if preprocessing["antialias"]:
         x /= max(scale, 1.0)
     weights = np.maximum(1 - x, 0) if preprocessing["resize"] == "bilinear" else _cubic(x)
     weights *= (centres > axis.low) & (centres < axis.low + axis.taken)
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
+    weights *= ((places >= 0) & (places < axis.whole))[:, np.newaxis] / weights.sum(axis=1, keepdims=True)
+    return np.asarray(weights, np.float32)
 
 
 def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
