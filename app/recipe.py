@@ -179,6 +179,14 @@ class Recipe(Part):
     None is the network's own. `initial_weights` multiplies the kernels that convolutions begin with, where the run does
     not begin with trained ones.
 
+    `balance` makes up for classes with fewer images than others. "weights" multiplies the loss of each training image
+    by count / (classes * images of its class); of a mixed one, that of each of its labels. The loss that is shown, of
+    training and of validation, is so weighted, and so is the one by which `checkpoint.use` finds the best epoch; the
+    figures of the finished run are not. "sample" draws from every class equally often: an epoch is as long as before,
+    and repeats the images of small classes, otherwise augmented, where it leaves out some of large ones. The statistics
+    of batch normalisation are measured on images that are drawn in the same way. None, as `--set balance=none`, takes
+    images as they come.
+
     `auxiliary` is the weight of each auxiliary head's loss beside the 1 of the predictions (1409.4842: 0.3; TF-slim:
     0.4); with 0 the heads are not built. They are for training only: the finished run is without them.
 
@@ -204,6 +212,7 @@ class Recipe(Part):
     initial_weights: PositiveFloat = 1.0
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    balance: Literal["weights", "sample"] | None = None
     auxiliary: NonNegativeFloat = 0.0
     weight_average: float | None = Field(default=None, gt=0, lt=1)
     freeze: Literal["auto", "nothing", "batch_norm", "base"] = "auto"

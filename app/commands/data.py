@@ -19,9 +19,10 @@ from app.commands.printing import output, print_json
 from app.images.finding import passed_over
 from app.program import paths, quiet
 from app.program.errors import UserError
-from app.program.shown import counted
+from app.program.shown import brief, counted
 
 SHOWN = 10  # findings of a kind
+UNEQUAL = 1.5  # times as many images, from which on a remedy is named
 
 
 def check(
@@ -152,6 +153,15 @@ def _print_check(found: dict[str, Any], faults: dict[str, str], notes: dict[str,
     count = sum(finding["fault"] for finding in found["findings"])
     images, classes = counted(found["images"], "image", "images"), counted(len(found["classes"]), "class", "classes")
     ends = counted(count, "fault", "faults"), counted(kinds.total() - count, "note", "notes")
+    sizes = {label: counts["count"] for label, counts in found["classes"].items() if counts["count"]}
+    if len({*sizes.values()}) > 1:
+        most, least = max(sizes, key=lambda label: sizes[label]), min(sizes, key=lambda label: sizes[label])
+        times = sizes[most] / sizes[least]
+        remedy = "; `train --set balance=weights` or `balance=sample` makes up for it" if times >= UNEQUAL else ""
+        sentence = (
+            f"{most} has {sizes[most]:,} images and {least} {sizes[least]:,}, {brief(times)} times as many{remedy}"
+        )
+        output.print(sentence, soft_wrap=True)
     output.print(f"{images}, {classes}: {', '.join(ends)}")
 
 

@@ -72,6 +72,7 @@ def evaluate(
         output.print(f"{row['run']} alone: {scores(row, classes)}", soft_wrap=True)
     output.print(
         f"{scores(figures, classes)}  "
+        + (f"balanced accuracy {figures['balanced_accuracy']:.4f}  " if "balanced_accuracy" in figures else "")
         + (f"calibration error {figures['ece']:.4f}  " if "ece" in figures else "")
         + f"on {counted(figures['count'], 'image', 'images')}"
         + (f", {crops} crops of each" if crops > 1 else "")

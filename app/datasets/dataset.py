@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import tensorflow as tf
@@ -36,6 +36,14 @@ class Split(Protocol):
         read = self.in_order().take(max(places, default=-1) + 1).enumerate()
         found = read.filter(lambda place, example: tf.reduce_any(tf.equal(place, wanted)))
         return found.map(lambda place, example: example)
+
+
+@runtime_checkable
+class Drawable(Split, Protocol):
+    """A split whose examples can be read in any order."""
+
+    def drawn(self, order: tf.data.Dataset, count: tf.Tensor | int) -> tf.data.Dataset:
+        """The examples at `count` places of `in_order`, int64, in the order in which they are given, also again."""
 
 
 class ImageFile(NamedTuple):

@@ -191,8 +191,9 @@ def fit_temperature(
 def metrics(
     probabilities: NDArray[Any], truth: NDArray[Any], labels: Sequence[str], temperature: float | None = None
 ) -> dict[str, Any]:
-    """`top_1`, `top_5` (shares in 0..1), `loss` (mean cross-entropy, nats), `count`, `ece` (expected calibration error,
-    0..1), `calibrated`, `per_class`, `confusion`.
+    """`top_1`, `balanced_accuracy` (the mean recall of the classes that have images), `top_5` (shares in 0..1), `loss`
+    (mean cross-entropy, nats), `count`, `ece` (expected calibration error, 0..1), `calibrated`, `per_class`,
+    `confusion`.
 
     `calibrated` is None, or the `temperature` that was given, and `loss` and `ece` with it. `per_class` maps a label to
     precision, recall, f1 and count; `confusion[i][j]` counts images of class i taken for class j.
@@ -214,6 +215,7 @@ def metrics(
         calibrated = {"temperature": temperature, **_loss_and_ece(softened, truth)}
     return {
         "top_1": float(np.mean(best[:, 0] == truth)),
+        "balanced_accuracy": float(recall[count > 0].mean()),
         "top_5": float(np.mean((best[:, :5] == truth[:, np.newaxis]).any(axis=1))),
         **_loss_and_ece(probabilities, truth),
         "count": len(truth),

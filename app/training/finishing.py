@@ -15,6 +15,7 @@ from app.batch_norm import in_training, measuring
 from app.datasets import label_sets, loading
 from app.datasets.dataset import Data, spread
 from app.evaluation import evaluating, several_labels
+from app.pipeline import balance
 from app.program import unexpected
 from app.program.errors import UserError
 from app.program.files import whole, write_json
@@ -59,7 +60,7 @@ def keep_network(data: Data, classifier: Classifier, recipe: Recipe, run: Run, w
     for layer in measuring.layers_of(model):
         layer.trainable = kept.get_layer(layer.name).trainable  # a frozen layer keeps the statistics it came with
     try:
-        in_training.after_training(model, data, classifier.preprocessing, recipe, run)
+        in_training.after_training(model, balance.of(data, recipe), classifier.preprocessing, recipe, run)
     except Exception as error:
         again = command("batch-norm", "recalibrate", run.folder, data.name)
         console.print(

@@ -10,13 +10,14 @@ import tensorflow as tf
 from app.batch_norm import in_training, measuring
 from app.datasets import label_sets
 from app.datasets.dataset import Data
+from app.pipeline import balance
 from app.pipeline.input_pipeline import steps_per_epoch, training_batches, validation_batches
 from app.program import stopping
 from app.program.progress import console
 from app.recipe import FineTuning, Recipe
 from app.run_folder.classifier import Classifier
 from app.run_folder.folder import Run
-from app.training import fine_tuning, optimizers, several_labels
+from app.training import fine_tuning, losses, optimizers
 from app.training.beginning import check_same, total_steps
 from app.training.callbacks import weight_average
 from app.training.callbacks.epochs import PREDICTIONS, EndEpochs, History, NamePredictions, StopOnNonFinite
@@ -53,7 +54,7 @@ def fit(
     rates = () if alike else fine_tuning.rates(model, recipe.fine_tuning, fresh or (), steps)
     heads = [name for name in model.output_names if name != PREDICTIONS]
     with devices.strategy.scope():
-        loss, accuracy = several_labels.loss_and_metric(data, recipe.label_smoothing)
+        loss, accuracy = losses.of(data, recipe), losses.shown_with(data)
         optimizer = optimizers.build(model, recipe, steps, total, rates)
         if heads:
             model.compile(
@@ -70,6 +71,7 @@ def fit(
             check_same(resumed.folder, state.classifier, classifier)
             resumed.restore(model)
             console.print(f"Going on after step {state.step} of {total}")
+    data = balance.of(data, recipe)
     show_banner(model, recipe, steps, total)
     progress = ReportProgress(recipe.batch_size, steps, total, state.step, state.seconds)
     history = History(run.history, state.history)

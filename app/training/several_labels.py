@@ -4,9 +4,6 @@ from typing import Any
 
 import keras
 
-from app.datasets.dataset import Data
-from app.training.callbacks.epochs import AVERAGE_PRECISION
-
 
 @keras.saving.register_keras_serializable("inceptions")
 class SumOfBinaryCrossentropies(keras.losses.Loss):
@@ -27,16 +24,3 @@ class SumOfBinaryCrossentropies(keras.losses.Loss):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "label_smoothing": self.label_smoothing}
-
-
-def loss_and_metric(data: Data, label_smoothing: float) -> tuple[keras.losses.Loss, keras.metrics.Metric]:
-    """What training lowers, and what it shows beside that: the accuracy, or of several labels their mean average
-    precision, to the two hundredth of a probability. Their accuracy would say little: most labels are absent from most
-    pictures, and a network that names none is right nearly always."""
-    if not data.label_sets:
-        loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=label_smoothing)
-        return loss, keras.metrics.CategoricalAccuracy(name="accuracy")
-    precision = keras.metrics.AUC(
-        curve="PR", multi_label=True, num_labels=len(data.labels), from_logits=True, name=AVERAGE_PRECISION
-    )
-    return SumOfBinaryCrossentropies(label_smoothing), precision

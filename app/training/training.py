@@ -11,6 +11,7 @@ from app.datasets import loading
 from app.datasets.dataset import Data
 from app.datasets.loading.named import report_data
 from app.networks import cards
+from app.pipeline import balance
 from app.program import progress
 from app.program.errors import UserError
 from app.program.progress import Watch, console
@@ -80,6 +81,7 @@ def train(
         if run.classifier.is_file():
             loaded = continuing.as_begun(run, there, quarantine)
         devices.check(loaded, recipe)
+        balance.check(loaded, recipe)
         classifier = describe(loaded, network, recipe, start, source)
         if run.classifier.is_file():
             begun = run.read_classifier()

@@ -218,7 +218,8 @@ def test_a_class_with_a_tenth_of_the_images_is_told(tmp_path: Path) -> None:
     clean(tmp_path / "dog", 100, 6)
     clean(tmp_path / "owl", 200, 5)
     (finding,) = check(str(tmp_path)).findings
-    assert finding == ("owl", "imbalance", "5 images, where 'cat' has 60")
+    remedy = "`train --set balance=weights` or `balance=sample` makes up for it"
+    assert finding == ("owl", "imbalance", f"5 images, where 'cat' has 60; {remedy}")
 
 
 def test_other_classes_than_those_of_a_run_are_a_fault(tmp_path: Path) -> None:

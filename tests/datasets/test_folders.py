@@ -415,7 +415,7 @@ def test_what_is_there_once_is_said_in_the_singular(tmp_path: Path, capsys: pyte
     for number in (21, 22, 23):
         (tmp_path / "data" / "bee" / f"00{number}.png").unlink()
     imbalance = [found.reason for found in check(str(tmp_path / "data")).findings if found.kind == "imbalance"]
-    assert imbalance == ["1 image, where 'ant' has 20"]
+    assert [reason.partition(";")[0] for reason in imbalance] == ["1 image, where 'ant' has 20"]
     for split in ("train", "dev"):
         fill(tmp_path / "beside" / split / "ant", [0])
     with pytest.raises(UserError, match="/dev, with 1 image, lies beside"):

@@ -52,6 +52,8 @@ def test_figures_are_those_of_scikit_learn(classes: int) -> None:
     best, labels = probabilities.argmax(axis=1), list(range(classes))
     assert found["count"] == 400
     assert found["top_1"] == pytest.approx(sklearn.metrics.accuracy_score(truth, best), abs=1e-12)
+    balanced = sklearn.metrics.balanced_accuracy_score(truth, best)
+    assert found["balanced_accuracy"] == pytest.approx(balanced, abs=1e-12)
     if classes > 5:
         wanted = sklearn.metrics.top_k_accuracy_score(truth, probabilities, k=5, labels=labels)
         assert found["top_5"] == pytest.approx(wanted, abs=1e-12)
@@ -410,7 +412,7 @@ def test_the_command_prints_every_member_and_the_temperature(
     assert asked == [(run, "digits", {"others": [run], "crops": 144, "leave_out": listing})]
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == [f"runs/{name} alone: top-1 0.5000  loss 0.7500" for name in ("one", "two")]
-    error = f"calibration error {figures['ece']:.4f}"
+    error = f"balanced accuracy {figures['balanced_accuracy']:.4f}  calibration error {figures['ece']:.4f}"
     assert lines[2].endswith(f"loss {figures['loss']:.4f}  {error}  on 50 images, 144 crops of each")
     assert lines[3].startswith(f"at temperature 1.500: loss {figures['calibrated']['loss']:.4f}  calibration error ")
     assert [line.startswith("preprocessing: 32 x 32 RGB") for line in lines[4:6]] == [True, True]

@@ -25,6 +25,7 @@ SETTINGS: dict[str, tuple[str, Any]] = {
     "fine_tuning.layer_decay": ("0.9", 0.9),
     "precision": ("mixed_bfloat16", "mixed_bfloat16"),
     "label_smoothing": ("0.1", 0.1),
+    "balance": ("weights", "weights"),
     "auxiliary": ("0.3", 0.3),
     "weight_average": ("0.9999", 0.9999),
     "freeze": ("base", "base"),
@@ -89,7 +90,7 @@ def test_several_keys_can_be_set_and_the_last_one_counts() -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["steps", "image_size", "image.aspect", "image.crop", "dropout", "optimizer.clip", "weight_average"],
+    ["steps", "image_size", "image.aspect", "image.crop", "dropout", "balance", "optimizer.clip", "weight_average"],
 )
 def test_none_sets_back_what_may_be_left_open(key: str) -> None:
     assert flat(load("default", [f"{key}={SETTINGS[key][0]}", f"{key}=None"]).model_dump())[key] is None

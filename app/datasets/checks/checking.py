@@ -204,7 +204,8 @@ def _imbalance(counts: Counter[str], labels: Iterable[str]) -> Iterator[Finding]
     for label in labels:
         if counts[label] * IMBALANCE < most:
             count = counted(counts[label], "image", "images")
-            yield Finding(label, "imbalance", f"{count}, where '{largest}' has {most:,}")
+            remedy = "`train --set balance=weights` or `balance=sample` makes up for it"
+            yield Finding(label, "imbalance", f"{count}, where '{largest}' has {most:,}; {remedy}")
 
 
 def _named(findings: Iterable[Finding], root: Path, kinds: Sequence[str]) -> tuple[str, ...]:

@@ -40,6 +40,9 @@ class FileSplit:
     def shuffled(self, seed: int, epoch: tf.Tensor, skipped: tf.Tensor | int = 0) -> tf.data.Dataset:
         return self._examples(shuffled_order(self.count, seed, epoch, skipped))
 
+    def drawn(self, order: tf.data.Dataset, count: tf.Tensor | int) -> tf.data.Dataset:
+        return self._examples(order)
+
     def at(self, places: Sequence[int]) -> tf.data.Dataset:
         return self._examples(tf.data.Dataset.from_tensor_slices(tf.constant(places, tf.int64)))
 

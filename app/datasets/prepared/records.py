@@ -81,6 +81,9 @@ class RecordSplit:
     def shuffled(self, seed: int, epoch: tf.Tensor, skipped: tf.Tensor | int = 0) -> tf.data.Dataset:
         return self._examples(shuffled_order(self.count, seed, epoch, skipped), self.count - skipped)
 
+    def drawn(self, order: tf.data.Dataset, count: tf.Tensor | int) -> tf.data.Dataset:
+        return self._examples(order, count)
+
     def at(self, places: Sequence[int]) -> tf.data.Dataset:
         return self._examples(tf.data.Dataset.from_tensor_slices(tf.constant(places, tf.int64)), len(places))
 
