@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ def write(
         file,
         recipe=flat(recipe.model_dump()),
         figures=figures,
+        old=json.loads(run.old_classes.read_text()) if run.old_classes.is_file() else None,
         named=dict(zip(classifier.labels, _named(classifier), strict=True)),
         seconds=sum(row["seconds"] for row in history),
         pictures=_pictures(probabilities, truth, classifier, test),

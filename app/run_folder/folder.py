@@ -8,6 +8,7 @@ import.json       of imported weights: what became of every tensor of their file
 auxiliary.keras   the network with its auxiliary heads, where they were imported
 metrics.json      the figures on the test images, and the temperature that calibrates them
 report.html       curves, confusion matrix, predictions; opens without a server
+old_classes.json  of a run that began with another: how many test images of that one's classes are still named right
 batch_norm.json   how the statistics of batch normalisation were measured, where they were
 golden/           test images that exports are compared on
 checkpoints/      the last epoch, and the best where the recipe keeps that; until then, the states to go on from; of a
@@ -109,6 +110,10 @@ class Run:
     @property
     def split(self) -> Path:
         return self.folder / "split.csv"
+
+    @property
+    def old_classes(self) -> Path:
+        return self.folder / "old_classes.json"
 
     @property
     def out_of_fold(self) -> Path:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,16 @@ from app.program.progress import console
 from app.recipe import FineTuning
 from app.run_folder.folder import Run
 from app.run_folder.trained import load_network
+from app.training import old_classes
 from app.training.callbacks.epochs import PREDICTIONS
 from models import BatchNormalization
 
 
-def take_weights(model: keras.Model, start: Path) -> set[str]:
+def take_weights(model: keras.Model, start: Path, labels: Sequence[str]) -> set[str]:
     """Gives `model` the weights of the run `start`, layer by layer; returns the layers that begin anew.
 
-    These are the classifier, auxiliary heads that the run does not have, and dense layers on a map of another size.
+    These are the classifier, auxiliary heads that the run does not have, and dense layers on a map of another size. A
+    classifier keeps what it knows of those of its `labels` that the run has, and still trains as a new one.
 
     Raises:
         UserError: its network is damaged.
@@ -41,6 +43,8 @@ def take_weights(model: keras.Model, start: Path) -> set[str]:
         shapes = [weight.shape for weight in layer.weights]
         if layer.name in classifiers or there is None or [weight.shape for weight in there.weights] != shapes:
             fresh.add(layer.name)
+            if layer.name in classifiers and there is not None:
+                old_classes.keep(layer, there, Run(start).read_classifier().labels, labels)
         else:
             layer.set_weights(there.get_weights())
     return fresh

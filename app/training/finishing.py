@@ -27,6 +27,7 @@ from app.run_folder import golden
 from app.run_folder.classifier import Classifier
 from app.run_folder.folder import Run
 from app.run_folder.trained import load
+from app.training import old_classes
 from app.training.callbacks import weight_average
 
 GOLDEN = 32
@@ -149,6 +150,7 @@ def _measure(data: Data, classifier: Classifier, run: Run, watch: Watch) -> None
     else:
         temperature = evaluating.fit_temperature(trained.model, data.validation, trained.preprocessing, watch)
         figures = evaluation.metrics(probabilities, truth, data.labels, temperature)
+        old_classes.measure(run, classifier, trained, watch)
     run_report.write(run, classifier, figures, probabilities, truth, data.test)
     write_json(run.metrics, figures)
 

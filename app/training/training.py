@@ -19,7 +19,7 @@ from app.recipe import FineTuning, Recipe
 from app.run_folder import lock
 from app.run_folder.classifier import Classifier
 from app.run_folder.folder import Run
-from app.training import continuing, extending, failures, fine_tuning, finishing
+from app.training import continuing, extending, failures, fine_tuning, finishing, old_classes
 from app.training.beginning import (
     begin,
     build,
@@ -184,12 +184,14 @@ def _train(
     attempt = Attempt(run.checkpoints, devices.worker, recipe.batch_size)
     with devices.watched(attempt), devices.strategy.scope():
         model = devices.replicated(build(classifier, recipe))
-        fresh = fine_tuning.take_weights(model, start) if start else None
+        fresh = fine_tuning.take_weights(model, start, classifier.labels) if start else None
         if not start:
             scale_kernels(model, recipe.initial_weights)
     fine_tuning.freeze(model, recipe.freeze, fresh)
     if fresh is not None:
         fine_tuning.report(model, fresh, recipe.fine_tuning)
+    if start:
+        old_classes.say(start, classifier.labels)
     if devices.is_chief:
         begin(run, classifier, data, quarantine)
     with devices.watched(attempt), failures.named(data, run, devices.workers, watch):
