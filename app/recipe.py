@@ -164,20 +164,24 @@ class Checkpoint(Part):
 
 
 class FineTuning(Part):
-    """For a run that begins with trained weights. In its first `head_epochs` only what is new trains, the classifier,
+    """For a run that begins with trained weights. `probe` computes once what the classifier is given of each training
+    image, and fits the classifier on it by logistic regression: without steps, so that every key that is about these
+    has to be left out. Otherwise, in its first `head_epochs` only what is new trains, the classifier,
     whose first gradients say nothing to the rest; then all that `freeze` leaves. `layer_decay` multiplies the rate of
     each stage of the network (stem, module, block) once more than that of the stage above it: 1 is one rate for all,
     1801.06146 has 1 / 2.6. Weights that wait or have a rate of their own take no `weight_decay`."""
 
+    probe: bool = False
     head_epochs: NonNegativeFloat = 0.0
     layer_decay: float = Field(default=1.0, gt=0, le=1)
 
 
 class Recipe(Part):
     """`steps` ends a run after so many optimizer steps, whatever `epochs` says; a step is a batch, or so many as
-    `optimizer.accumulate` says. `image_size` None is the size that the data or else the network was made for; `dropout`
-    None is the network's own. `initial_weights` multiplies the kernels that convolutions begin with, where the run does
-    not begin with trained ones.
+    `optimizer.accumulate` says. An epoch is one pass over the training images, or of few images so many passes that
+    they make `epoch_steps` batches. `image_size` None is the size that the data or else the network was made for;
+    `dropout` None is the network's own. `initial_weights` multiplies the kernels that convolutions begin with, where
+    the run does not begin with trained ones.
 
     `balance` makes up for classes with fewer images than others. "weights" multiplies the loss of each training image
     by count / (classes * images of its class); of a mixed one, that of each of its labels. The loss that is shown, of
@@ -204,6 +208,7 @@ class Recipe(Part):
     seed: NonNegativeInt = 0
     epochs: PositiveInt = 12
     steps: PositiveInt | None = None
+    epoch_steps: NonNegativeInt = 0
     batch_size: PositiveInt = 32
     image_size: PositiveInt | None = None
     image: Image = Image()
@@ -231,6 +236,17 @@ class Recipe(Part):
                 f"weight_average={self.weight_average}: averaged weights need batch-norm statistics of their own; "
                 "batch_norm.recalibrate has to be end or epoch",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _probes_without_steps(self) -> Self:
+        probe = FineTuning(probe=True)
+        if self.fine_tuning.probe:
+            plain = Recipe.model_construct(seed=self.seed, image_size=self.image_size, fine_tuning=probe)
+            values, wanted = flat(self.model_dump()), flat(plain.model_dump())
+            if key := next((key for key in values if values[key] != wanted[key]), None):
+                why = "a linear probe (fine_tuning.probe) fits the classifier without steps; leave it out"
+                raise PydanticCustomError("probe", f"{key}={values[key]}: {why}")
         return self
 
 

@@ -55,6 +55,12 @@ ALL = Share()
 
 
 def steps_per_epoch(split: Split, recipe: Recipe) -> int:
+    """Batches of an epoch: those of as many passes over the images as `Recipe.epoch_steps` asks for."""
+    steps = _steps_per_pass(split, recipe)
+    return steps * max(1, -(-recipe.epoch_steps // steps))
+
+
+def _steps_per_pass(split: Split, recipe: Recipe) -> int:
     return max(1, split.count // recipe.batch_size)
 
 
@@ -70,10 +76,11 @@ def training_batches(
     """Batches (images, one-hot labels) without end, from that of `first_step` (from 0) on, or a share of each. With
     several labels a picture, of which `kinds` are the `Data.label_sets`, a row has a 1 for each.
 
-    Order and augmentation are functions of (seed, epoch, index). An epoch leaves out the images that do not fill its
-    last batch, others each time. Where MixUp or CutMix is wanted, the labels are mixed with the images.
+    Order and augmentation are functions of (seed, epoch, index); where an epoch is several passes over the images, each
+    counts as one here. It leaves out the images that do not fill its last batch, others each time. Where MixUp or
+    CutMix is wanted, the labels are mixed with the images.
     """
-    steps = steps_per_epoch(split, recipe)
+    steps = _steps_per_pass(split, recipe)
     first_epoch, done = divmod(first_step, steps)
     size = recipe.batch_size // share.workers
     mixes = bool(recipe.augmentation.mixup or recipe.augmentation.cutmix)

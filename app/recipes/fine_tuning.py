@@ -18,6 +18,7 @@ from app.recipe import Augmentation, FineTuning, Image, Optimizer, Recipe, Sched
 RECIPE = Recipe(
     epochs=15,
     image=Image(aspect="keep", crop=0.875),
+    epoch_steps=10,
     label_smoothing=0.1,
     fine_tuning=FineTuning(head_epochs=3, layer_decay=0.9),
     optimizer=Optimizer(rate=0.01, nesterov=True),

@@ -51,10 +51,12 @@ def train(
     The data is loaded once. All else is as for `training.train`.
 
     Raises:
-        UserError: `to` is a run itself; what `training.train` raises.
+        UserError: `to` is a run itself; members of a linear probe; what `training.train` raises.
     """
     if Run(to).classifier.exists():
         raise UserError(f"{to} is a run; choose another --to for {count} of them.")
+    if recipe.fine_tuning.probe:
+        raise UserError("The members of a linear probe (fine_tuning.probe) would be all the same: leave --members out.")
     devices = devices or Devices()
     members = {to / str(number): each for number, each in enumerate(recipes(recipe, count, start is None), start=1)}
     for folder, each in members.items():

@@ -19,7 +19,7 @@ from app.recipe import FineTuning, Recipe
 from app.run_folder import lock
 from app.run_folder.classifier import Classifier
 from app.run_folder.folder import Run
-from app.training import continuing, extending, failures, fine_tuning, finishing, old_classes
+from app.training import continuing, extending, failures, fine_tuning, finishing, old_classes, probing
 from app.training.beginning import (
     begin,
     build,
@@ -126,6 +126,8 @@ def check(
         raise UserError(f"{start} holds {source.network}, not {network}; leave --network out.")
     if recipe.fine_tuning != FineTuning() and not source:
         raise UserError("fine_tuning.* is for a run that begins with trained weights: add --from with a run.")
+    if recipe.fine_tuning.probe and devices.replicas > 1:
+        raise UserError("A linear probe (fine_tuning.probe) is fitted on one device: leave --devices out.")
     head = recipe.fine_tuning.head_epochs
     if recipe.steps is None and head and head >= recipe.epochs:
         raise UserError(
@@ -187,7 +189,7 @@ def _train(
         fresh = fine_tuning.take_weights(model, start, classifier.labels) if start else None
         if not start:
             scale_kernels(model, recipe.initial_weights)
-    fine_tuning.freeze(model, recipe.freeze, fresh)
+    fine_tuning.freeze(model, "base" if recipe.fine_tuning.probe else recipe.freeze, fresh)
     if fresh is not None:
         fine_tuning.report(model, fresh, recipe.fine_tuning)
     if start:
@@ -195,7 +197,10 @@ def _train(
     if devices.is_chief:
         begin(run, classifier, data, quarantine)
     with devices.watched(attempt), failures.named(data, run, devices.workers, watch):
-        fit(model, data, classifier, recipe, run, fresh, devices, attempt)
+        if recipe.fine_tuning.probe:
+            probing.fit(model, data, classifier.preprocessing, recipe, run, watch)
+        else:
+            fit(model, data, classifier, recipe, run, fresh, devices, attempt)
     if devices.is_chief:
         if there is not data:
             data, classifier = there, classifier.model_copy(update={"data": record_of(there)})

@@ -378,6 +378,25 @@ def test_a_run_that_goes_on_mixes_as_it_would_have(train: Split) -> None:
     assert not {labels.tobytes() for _, labels in others} & {labels.tobytes() for _, labels in whole}
 
 
+@pytest.mark.parametrize(("wanted", "steps"), [(0, 4), (4, 4), (5, 8), (12, 12)])
+def test_few_images_are_gone_through_several_times_in_an_epoch(wanted: int, steps: int, train: Split) -> None:
+    """75 images in batches of 16: four steps are a pass."""
+    assert train.count == 75
+    assert input_pipeline.steps_per_epoch(train, Recipe(batch_size=16, epoch_steps=wanted)) == steps
+
+
+def test_the_second_pass_of_an_epoch_sees_the_images_in_another_order_and_augmented_otherwise(train: Split) -> None:
+    """As if it were an epoch of its own."""
+    options = Augmentation(flip=True, crop_area=0.5)
+    wanted = Recipe(batch_size=16, augmentation=options, epoch_steps=8)
+    made = input_pipeline.training_batches(train, Preprocessing(height=24, width=31), wanted, 3, 0)
+    found = list(made.take(8).as_numpy_iterator())
+    for (images, _), (right, _) in zip(found, batches(train, options, 0, 8), strict=True):
+        np.testing.assert_array_equal(images, right)
+    seen = {image.tobytes() for images, _ in found for image in images}
+    assert len(seen) > 120, "128 pictures, of 75"
+
+
 def test_what_is_mixed_are_the_augmented_images(train: Split) -> None:
     plain = batches(train, Augmentation(flip=True, crop_area=0.3), 1, 5)
     found = batches(train, Augmentation(flip=True, crop_area=0.3, mixup=1.0), 1, 5)

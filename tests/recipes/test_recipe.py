@@ -14,6 +14,7 @@ SETTINGS: dict[str, tuple[str, Any]] = {
     "seed": ("7", 7),
     "epochs": ("3", 3),
     "steps": ("100", 100),
+    "epoch_steps": ("50", 50),
     "batch_size": ("8", 8),
     "image_size": ("96", 96),
     "image.aspect": ("pad", "pad"),
@@ -21,6 +22,7 @@ SETTINGS: dict[str, tuple[str, Any]] = {
     "width": ("0.25", 0.25),
     "dropout": ("0.1", 0.1),
     "initial_weights": ("1.5", 1.5),
+    "fine_tuning.probe": ("true", True),
     "fine_tuning.head_epochs": ("2.5", 2.5),
     "fine_tuning.layer_decay": ("0.9", 0.9),
     "precision": ("mixed_bfloat16", "mixed_bfloat16"),
@@ -197,6 +199,13 @@ def test_an_average_without_statistics_of_its_own_is_refused(tmp_path: Path) -> 
     )
     with pytest.raises(UserError, match=r"mine.py does not run: weight_average=0.9: averaged"):
         load(str(path))
+
+
+@pytest.mark.parametrize("setting", ["epochs=30", "optimizer.rate=0.1", "augmentation.flip=True", "freeze=nothing"])
+def test_a_linear_probe_is_asked_nothing_of_steps(setting: str) -> None:
+    with pytest.raises(UserError, match=rf"--set {setting}: a linear probe .* leave it out"):
+        load("linear_probe", [setting])
+    assert load("linear_probe", ["seed=3", "image_size=96"]).image_size == 96
 
 
 def test_a_setting_without_a_value_is_refused() -> None:
