@@ -8,6 +8,7 @@
 """
 
 from .assignment import Report, Row, assign
+from .channels import take_channels
 from .checkpoint import SOURCES, Checkpoint, read
 from .loading import load
 from .published import imagenet, is_published
@@ -24,4 +25,5 @@ __all__ = [
     "is_published",
     "load",
     "read",
+    "take_channels",
 ]
