@@ -153,15 +153,13 @@ def _print_check(found: dict[str, Any], faults: dict[str, str], notes: dict[str,
     count = sum(finding["fault"] for finding in found["findings"])
     images, classes = counted(found["images"], "image", "images"), counted(len(found["classes"]), "class", "classes")
     ends = counted(count, "fault", "faults"), counted(kinds.total() - count, "note", "notes")
-    sizes = {label: counts["count"] for label, counts in found["classes"].items() if counts["count"]}
+    sizes = {label: counts["train"] for label, counts in found["classes"].items() if counts["train"]}
     if len({*sizes.values()}) > 1:
         most, least = max(sizes, key=lambda label: sizes[label]), min(sizes, key=lambda label: sizes[label])
         times = sizes[most] / sizes[least]
         remedy = "; `train --set balance=weights` or `balance=sample` makes up for it" if times >= UNEQUAL else ""
-        sentence = (
-            f"{most} has {sizes[most]:,} images and {least} {sizes[least]:,}, {brief(times)} times as many{remedy}"
-        )
-        output.print(sentence, soft_wrap=True)
+        counts = f"{most} has {sizes[most]:,} training images and {least} {sizes[least]:,}"
+        output.print(f"{counts}, {brief(times)} times as many{remedy}", soft_wrap=True)
     output.print(f"{images}, {classes}: {', '.join(ends)}")
 
 

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from app import recipe, run_folder, training
+from app.commands import data
 from app.datasets.checks import checking
 from app.datasets.checks.checking import FAULTS, NOTES, check
 from app.datasets.files.looking import look
@@ -220,6 +221,19 @@ def test_a_class_with_a_tenth_of_the_images_is_told(tmp_path: Path) -> None:
     (finding,) = check(str(tmp_path)).findings
     remedy = "`train --set balance=weights` or `balance=sample` makes up for it"
     assert finding == ("owl", "imbalance", f"5 images, where 'cat' has 60; {remedy}")
+
+
+@pytest.mark.parametrize(("bees", "said"), [(20, "3 times"), (50, "1.2 times"), (60, "")])
+def test_how_unequal_classes_are_is_said_and_what_makes_up_for_it(
+    bees: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    classes = {"ant": {"count": 90, "train": 60}, "bee": {"count": 90, "train": bees}, "fly": {"count": 9, "train": 0}}
+    data._print_check({"images": 189, "findings": [], "classes": classes, "left_by_systems": {}}, {}, {})
+    *unequal, last = capsys.readouterr().out.splitlines()
+    assert last == "189 images, 3 classes: 0 faults, 0 notes"
+    right = f"ant has 60 training images and bee {bees}, {said} as many"
+    remedy = "; `train --set balance=weights` or `balance=sample` makes up for it" if bees == 20 else ""
+    assert unequal == ([right + remedy] if said else [])
 
 
 def test_other_classes_than_those_of_a_run_are_a_fault(tmp_path: Path) -> None:
