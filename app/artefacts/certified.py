@@ -77,7 +77,8 @@ class Certified(_Part):
     networks: list[Network] = Field(min_length=1)
     labels: list[str]
     labels_en: list[str]
-    thresholds: list[float] = []  # of the labels, where a picture may have several
+    # Of the labels, where a picture may have several; exports of before have none. What its files say is compared.
+    thresholds: list[float] = []
     precision: Literal["float32", "bfloat16"]
     held_out: int = Field(ge=0)
     processor: Processor

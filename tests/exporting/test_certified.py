@@ -126,7 +126,9 @@ def test_a_certificate_without_the_row_of_the_network_lacks_one(version: Path) -
     assert (found["ok"], found["added"]) == (False, ["trained network"])
 
 
-@pytest.mark.parametrize("key", sorted(certified.Certified.model_fields))
+@pytest.mark.parametrize(
+    "key", sorted(key for key, field in certified.Certified.model_fields.items() if field.is_required())
+)
 def test_a_certificate_that_lacks_something_is_refused(key: str, exported: Path, tmp_path: Path) -> None:
     content = json.loads((exported / "certificate.json").read_text())
     del content[key]

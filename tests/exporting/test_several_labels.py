@@ -13,6 +13,7 @@ from app import exporting, run_folder
 from app.artefacts import predicting
 from app.evaluation import prediction
 from app.exporting import verifying
+from app.exporting.foreign import searching
 from app.program.errors import UserError
 from app.program.progress import unwatched
 from app.run_folder import golden
@@ -138,3 +139,5 @@ def test_what_compares_the_best_class_alone_is_refused(run: Run, tmp_path: Path)
     with pytest.raises(UserError, match="names several labels a picture, and an ensemble is for one"):
         exporting.export(run.folder, tmp_path / "exports", others=[run.folder])
     assert not (tmp_path / "exports").exists()
+    with pytest.raises(UserError, match=r"and the comparison with a file of somebody else, .* is for one"):
+        searching.compare(tmp_path / "other.tflite", run.folder)
