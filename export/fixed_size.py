@@ -41,15 +41,15 @@ def write(source: Path, file: Path) -> None:
     graph.inputs = [pixels]
     for signature in model.signatureDefs:
         signature.inputs[0].tensorIndex = pixels
-    graph.operators = _needed(graph.operators, graph.outputs, pixels)
+    graph.operators = needed(graph.operators, graph.outputs, pixels)
     for tensor in graph.tensors:
         tensor.shapeSignature = None
     model.metadata = []
     flatbuffer_utils.write_model(model, file)
 
 
-def _needed(operators: list[Any], outputs: Any, given: int) -> list[Any]:
-    """The operators, in their order, that the outputs come of."""
+def needed(operators: list[Any], outputs: Any, given: int = -1) -> list[Any]:
+    """The operators, in their order, that the outputs come of; `given` is what need not be computed."""
     wanted, kept = {*outputs}, []
     for operator in reversed(operators):
         if wanted & {*operator.outputs} - {given}:

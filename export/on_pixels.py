@@ -13,25 +13,40 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from . import strangeness
 from .preprocessing import Preprocessing
+from .strangeness import Strangeness
 
 
 class ConversionError(Exception):
     """A network that a converter cannot take: the operations, in one sentence."""
 
 
-def classifier(model: keras.Model, preprocessing: Preprocessing, *, constant: bool = False) -> Any:
+def classifier(
+    model: keras.Model, preprocessing: Preprocessing, *, constant: bool = False, known: Strangeness | None = None
+) -> Any:
     """`image`, uint8 (N, height, width, 3), RGB, of any size and number -> `probabilities`, float32 (N, classes).
 
     `model` takes preprocessed images and gives probabilities. Its weights are variables, or if `constant` of the graph
-    itself: every way to freeze a graph afterwards copies them many times.
+    itself: every way to freeze a graph afterwards copies them many times. With what is `known` of strangeness that is
+    given, too: `strangeness`, `stranger` and `unknown`.
     """
     groups = (model.trainable_variables, model.non_trainable_variables) if constant else ()
     weights = [[variable.numpy() for variable in group] for group in groups]
 
+    both = strangeness.network(model, known.layers) if known else None
+
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="image")])
     def classify(image: Any) -> dict[str, Any]:
         prepared = preprocessing.on_device(image)
+        if known and both:
+            probabilities, before, *pooled = both(prepared, training=False)
+            last = strangeness.classifier(both)
+            logits = tf.matmul(before, last.kernel.value)
+            if last.bias is not None:
+                logits += last.bias.value
+            found = strangeness.measured(known, pooled, logits, strangeness.is_independent(model))
+            return {"probabilities": probabilities, **_kept_on_the_processor(found)}
         if not weights:
             return {"probabilities": model(prepared, training=False)}
         constants = [[tf.constant(value) for value in group] for group in weights]
@@ -40,13 +55,22 @@ def classifier(model: keras.Model, preprocessing: Preprocessing, *, constant: bo
     return classify
 
 
+def _kept_on_the_processor(found: strangeness.Measured) -> dict[str, Any]:
+    """The same by an operation that no delegate takes: what is no output of a graph, a delegate does not give back."""
+    numbers = {"strangeness": found.strangeness, "stranger": found.stranger}
+    kept = {name: tf.cumsum(each[:, tf.newaxis], axis=1)[:, 0] for name, each in numbers.items()}
+    return kept | {"unknown": found.unknown}
+
+
 @contextlib.contextmanager
-def as_saved_model(model: keras.Model, preprocessing: Preprocessing, beside: Path) -> Iterator[Path]:
+def as_saved_model(
+    model: keras.Model, preprocessing: Preprocessing, beside: Path, known: Strangeness | None = None
+) -> Iterator[Path]:
     """The folder of a SavedModel of `classifier`, near the file `beside`; it is gone afterwards.
 
     Converters that read it by themselves need less memory than for a function, whose weights they copy many times.
     """
-    classify = classifier(model, preprocessing)
+    classify = classifier(model, preprocessing, known=known)
     servable = tf.Module()
     # The variables themselves: behind a Keras model the converters do not find their values.
     servable.weights = [variable.value for variable in model.variables]

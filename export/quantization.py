@@ -5,7 +5,8 @@ dynamic     kernels in int8 per channel, activations quantised while it runs: a 
 int8        activations in int8 too, with ranges taken from sample pictures
 
 What is around the network, the resizing before it and the softmax behind it, stays in float32: pixels go in as uint8
-and probabilities come out as float32 in every form.
+and probabilities come out as float32 in every form. The signature `unknown` is left out: its threshold is that of
+float32.
 """
 
 import contextlib
@@ -41,6 +42,11 @@ def ranges(source: Path, network: str, samples: Iterable[Any]) -> Ranges:
     width, 3), each looked at once. The quantizer's own way averages over the pictures, which cuts off the strongest
     answers: five of 360 digits were lost by it, none without.
     """
+    with tflite.without_unknown(source) as alone:
+        return _ranges(alone, network, samples)
+
+
+def _ranges(source: Path, network: str, samples: Iterable[Any]) -> Ranges:
     recipes = RecipeManager()
     recipes.load_quantization_recipe(_quantizer(source, "int8", network, ()).get_quantization_recipe())
     signature, image = _signature(source)
@@ -60,8 +66,8 @@ def write(
     `measured` are the `ranges`, which int8 needs; `in_float` names tensors, as `errors` does, whose operations stay in
     float32.
     """
-    made = _quantizer(source, kind, network, in_float)
-    with _quietly():
+    with tflite.without_unknown(source) as alone, _quietly():
+        made = _quantizer(alone, kind, network, in_float)
         known = measured if made.need_calibration else None
         result = made.quantize(known, enable_progress_bar=False, enable_progress_report=False)
         result.export_model(str(file), overwrite=True)
@@ -73,6 +79,11 @@ def errors(source: Path, network: str, measured: Ranges, samples: Iterable[Any])
 
     Compared on samples, pictures of uint8 (height, width, 3), by kernels that keep every tensor: seconds for each.
     """
+    with tflite.without_unknown(source) as alone:
+        return _errors(alone, network, measured, samples)
+
+
+def _errors(source: Path, network: str, measured: Ranges, samples: Iterable[Any]) -> list[tuple[str, float]]:
     made = _quantizer(source, "int8", network, ())
     signature, image = _signature(source)
     data = {signature: ({image: sample[None]} for sample in samples)}

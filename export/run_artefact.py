@@ -5,7 +5,8 @@
 ARTEFACT is a SavedModel folder or a .tflite, .onnx or .xml file, the last of OpenVINO with the .bin beside it; only for
 the first TensorFlow can be imported. FILES.json is a list of image files. Prints one JSON object: for each way to ask
 the artefact its `answers`, a list per file of names mapped to scores or of scores in label order, and
-`milliseconds`, the median time for one image. A picture that has to be decoded outside is decoded by Pillow; where that
+`milliseconds`, the median time for one image. One more way, "... unknown", of what says how strange pictures are, has a
+number for each of the first `JUDGED` files. A picture that has to be decoded outside is decoded by Pillow; where that
 gives nothing to compare, the answer is a text that says why.
 """
 
@@ -29,6 +30,10 @@ else:  # isolated, a program finds not even what lies beside it
 
 PROJECT = ("models", "export", "app", "inceptions")
 MADE_BY = ("tensorflow", "keras")  # what no file but the SavedModel may need
+RATE = 5.0  # per cent of known pictures that the signature `unknown` refuses
+PLACES = 1000  # steps from the least to the most strange of the known pictures
+JUDGED = 64  # files at most, the first, that an artefact is asked about how strange they are
+UNKNOWN = " unknown"  # ends the name of that way to ask it
 WARM_UPS = 1000  # TensorFlow Serving refuses a version with more
 
 Answer = Callable[[Path], Any]
@@ -38,10 +43,12 @@ Answer = Callable[[Path], Any]
 class Network:
     """A loaded file: called with decoded pictures, uint8 (N, height, width, 3), it gives probabilities, float32
     (N, classes). `lines` are the texts that the file holds under a name, "labels" or "labels_en", or "thresholds",
-    numbers or texts of such: none, if it does not."""
+    numbers or texts of such: none, if it does not. `judge` of a file that has the signature `unknown` gives its outputs
+    by name."""
 
     answer: Callable[[Any], Any]
     lines: Callable[[str], list[str]]
+    judge: Callable[[Any], Mapping[str, Any]] | None = None
 
     def __call__(self, images: Any) -> Any:
         return self.answer(images)
@@ -91,7 +98,12 @@ def saved_model(folder: str) -> dict[str, Answer]:
     def predict_pixels(file: Path) -> list[float]:
         return signatures("predict_pixels", images=pixels(file))["probabilities"][0].tolist()
 
-    ways = (serving_default, classify, predict_pixels)
+    def unknown(file: Path) -> float:
+        return float(signatures("unknown", image_bytes=[file.read_bytes()])["strangeness"][0])
+
+    ways: tuple[Callable[[Path], Any], ...] = (serving_default, classify, predict_pixels)
+    if "unknown" in signatures.known:
+        ways = (*ways, unknown)
     return {f"SavedModel {way.__name__}": way for way in ways}
 
 
@@ -169,7 +181,15 @@ def tflite(file: str, threads: int | None = None) -> Network:
             there = f"{name}.txt" in archive.namelist()
             return archive.read(f"{name}.txt").decode().split("\n")[:-1] if there else []
 
-    return Network(answer, lines)
+    def judge(images: Any) -> dict[str, Any]:
+        given = {"probabilities": answer(images)}
+        return given | {name: interpreter.get_tensor(index) for name, index in strange.items()}
+
+    strange = {}
+    if "unknown" in interpreter.get_signature_list():
+        outputs = interpreter.get_signature_runner("unknown").get_output_details()
+        strange = {name: of["index"] for name, of in outputs.items() if of["index"] != probabilities["index"]}
+    return Network(answer, lines, judge if strange else None)
 
 
 def onnx(file: str, threads: int | None = None) -> Network:
@@ -213,7 +233,11 @@ RUNTIMES: dict[str, tuple[str, Callable[..., Network]]] = {
 def of_file(artefact: str) -> dict[str, Answer]:
     runtime, load = RUNTIMES[Path(artefact).suffix]
     network = load(artefact)
-    return {f"{runtime} {Path(artefact).name}": lambda file: network(pixels(file))[0].tolist()}
+    name = f"{runtime} {Path(artefact).name}"
+    ways: dict[str, Answer] = {name: lambda file: network(pixels(file))[0].tolist()}
+    if judge := network.judge:
+        ways[name + UNKNOWN] = lambda file: float(judge(pixels(file))["strangeness"][0])
+    return ways
 
 
 def main(artefact: str) -> None:
@@ -224,7 +248,8 @@ def main(artefact: str) -> None:
     replies = {}
     for name, answer in (of_file if is_file else saved_model)(artefact).items():
         answers, seconds = [], []
-        for file in [*files[:1], *files]:  # the first call builds what later ones reuse
+        asked = files[:JUDGED] if name.endswith(UNKNOWN) else files
+        for file in [*asked[:1], *asked]:  # the first call builds what later ones reuse
             started = time.perf_counter()
             try:
                 answers.append(answer(Path(file)))

@@ -7,6 +7,9 @@
                                                              `image/encoded`
     predict_pixels    images uint8 [N, height, width, 3]  -> probabilities float32 [N, classes], in label order
     features          image_bytes string [N]              -> embedding float32 [N, d]: what the classifier is given
+    unknown           image_bytes string [N]              -> of a network that has it (see `strangeness`): strangeness
+                                                             and stranger, float32 [N], unknown, bool [N], and classes,
+                                                             scores and errors as serving_default
 
 k is the smaller of 10 and the number of classes; of several labels a picture it is their number. Files of different
 formats and sizes may be in one batch. A file that cannot be decoded has an answer of its own, since a server makes
@@ -19,6 +22,7 @@ would bring there at every request.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +31,9 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.saved_model.fingerprinting_utils import write_fingerprint
 
-from . import merging, metadata
+from . import merging, metadata, strangeness
 from .preprocessing import Preprocessing
+from .strangeness import Strangeness
 
 TOP = 10
 PARALLEL = 10  # files decoded at a time
@@ -56,19 +61,18 @@ class Servable(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
     def serving_default(self, image_bytes: Any) -> dict[str, Any]:
-        probabilities, _, readable = self._on_files(image_bytes)
-        preprocessing = self.networks[0][1]
-        best = {**self._best(probabilities, readable), "errors": _reasons(preprocessing, image_bytes, readable)}
+        probabilities, *_, readable = self._on_files(image_bytes)
+        named = self._named(probabilities, readable, image_bytes)
         if self.thresholds is None:
-            return best
+            return named
         _, indices = tf.math.top_k(probabilities, k=self.top)
-        return best | {"thresholds": tf.gather(self.thresholds, indices)}
+        return named | {"thresholds": tf.gather(self.thresholds, indices)}
 
     # `inputs` is the name that TensorFlow Serving's :classify looks for, which takes no other output than these two.
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
     def classify(self, inputs: Any) -> dict[str, Any]:
         features = {"image/encoded": tf.io.FixedLenFeature((), tf.string, default_value="")}
-        probabilities, _, readable = self._on_files(tf.io.parse_example(inputs, features)["image/encoded"])
+        probabilities, *_, readable = self._on_files(tf.io.parse_example(inputs, features)["image/encoded"])
         return self._best(probabilities, readable)
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")])
@@ -77,8 +81,12 @@ class Servable(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
     def features(self, image_bytes: Any) -> dict[str, Any]:
-        _, embedding, readable = self._on_files(image_bytes)
+        _, embedding, *_, readable = self._on_files(image_bytes)
         return {"embedding": tf.where(readable[:, tf.newaxis], embedding, 0.0)}
+
+    def _named(self, probabilities: tf.Tensor, readable: tf.Tensor, image_bytes: tf.Tensor) -> dict[str, Any]:
+        preprocessing = self.networks[0][1]
+        return {**self._best(probabilities, readable), "errors": _reasons(preprocessing, image_bytes, readable)}
 
     def _best(self, probabilities: tf.Tensor, readable: tf.Tensor) -> dict[str, Any]:
         scores, indices = tf.math.top_k(probabilities, k=self.top)
@@ -86,8 +94,8 @@ class Servable(tf.Module):
         classes = tf.where(answered, tf.gather(self.labels, indices), "")
         return {"classes": classes, "scores": tf.where(answered, scores, 0.0)}
 
-    def _on_files(self, image_bytes: tf.Tensor) -> tuple[Any, Any, tf.Tensor]:
-        """Probabilities and embedding of files, and whether each was one that can be decoded, (N,)."""
+    def _on_files(self, image_bytes: tf.Tensor) -> tuple[Any, ...]:
+        """What the networks answer to files, and whether each was one that can be decoded, (N,)."""
         decoded = []
 
         def images(preprocessing: Preprocessing, shape: tuple[int, ...]) -> tf.Tensor:
@@ -100,8 +108,8 @@ class Servable(tf.Module):
 
         return *self._answers(images), tf.reduce_all(decoded, axis=0)
 
-    def _answers(self, images_for: Callable[[Preprocessing, tuple[int, ...]], tf.Tensor]) -> tuple[Any, Any]:
-        """Probabilities and embedding of a batch, prepared for each network."""
+    def _answers(self, images_for: Callable[[Preprocessing, tuple[int, ...]], tf.Tensor]) -> tuple[Any, ...]:
+        """Probabilities and embedding of a batch, prepared for each network; of one that has it how strange it is."""
         prepared: list[tuple[Preprocessing, tf.Tensor]] = []
         answers = []
         for network, preprocessing, shape in self.networks:
@@ -111,8 +119,23 @@ class Servable(tf.Module):
                 prepared.append((preprocessing, images))
             answers.append(network(images))
         if len(answers) == 1:
-            return answers[0]
+            return tuple(answers[0])
         return tf.reduce_mean([answer[0] for answer in answers], 0), tf.concat([answer[1] for answer in answers], 1)
+
+
+class Judging(Servable):
+    """The same of one network that also says how strange pictures are."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+    def unknown(self, image_bytes: Any) -> dict[str, Any]:
+        probabilities, _, *found, readable = self._on_files(image_bytes)
+        strange = strangeness.Measured(*found)
+        return {
+            **self._named(probabilities, readable, image_bytes),
+            "strangeness": tf.where(readable, strange.strangeness, 0.0),
+            "stranger": tf.where(readable, strange.stranger, 0.0),
+            "unknown": tf.logical_and(readable, strange.unknown),
+        }
 
 
 def _each_that_can(
@@ -149,14 +172,16 @@ def _reasons(preprocessing: Preprocessing, files: tf.Tensor, readable: tf.Tensor
     return tf.cond(tf.reduce_all(readable), lambda: tf.fill(tf.shape(files), ""), told)
 
 
-def _function(model: keras.Model, weights: dict[str, keras.Variable]) -> Any:
-    """The network as a function: prepared images (N, height, width, 3) -> [probabilities, embedding], both float32.
+def _function(model: keras.Model, weights: dict[str, keras.Variable], known: Strangeness | None = None) -> Any:
+    """The network as a function: prepared images (N, height, width, 3) -> [probabilities, embedding], both float32, and
+    what is measured of strangeness, where that is known.
 
     In place of its weights are operations of their shapes, which cannot be run, and which `_fill` makes constants of in
     the file. `weights` gets them by the names of these.
     """
     merged = merging.merge(model)  # here every operation has threads woken for it, which costs more than a small one
-    both = keras.Model(merged.input, [merged.output, _before_the_classifier(merged)])
+    both = strangeness.network(merged, known.layers if known else ())
+    last = strangeness.classifier(merged)
 
     def standing_for(weight: keras.Variable) -> Any:
         name = f"weight {len(weights)}"
@@ -165,9 +190,18 @@ def _function(model: keras.Model, weights: dict[str, keras.Variable]) -> Any:
 
     @tf.function(input_signature=[tf.TensorSpec([None, *model.inputs[0].shape[1:]], tf.float32)])
     def network(images: Any) -> list[Any]:
-        groups = ([*map(standing_for, group)] for group in (both.trainable_variables, both.non_trainable_variables))
+        variables = [both.trainable_variables, both.non_trainable_variables]
+        groups = [[*map(standing_for, group)] for group in variables]
         outputs, _ = both.stateless_call(*groups, images, training=False)
-        return [tf.cast(output, tf.float32) for output in outputs]
+        probabilities, embedding, *pooled = (tf.cast(output, tf.float32) for output in outputs)
+        if not known:
+            return [probabilities, embedding]
+        of = {id(each): constant for each, constant in zip(chain(*variables), chain(*groups), strict=True)}
+        logits = tf.matmul(embedding, of[id(last.kernel)])
+        if last.bias is not None:
+            logits += of[id(last.bias)]
+        independent = strangeness.is_independent(merged)
+        return [probabilities, embedding, *strangeness.measured(known, pooled, logits, independent)]
 
     # One function, which all signatures call, so that the weights are in the file once.
     return network.get_concrete_function()
@@ -198,7 +232,7 @@ def _fill(folder: Path, weights: Mapping[str, keras.Variable]) -> None:
 
 def _before_the_classifier(model: keras.Model) -> Any:
     """The tensor (batch, d) that the last dense layer is given."""
-    return next(layer for layer in reversed(model.layers) if isinstance(layer, keras.layers.Dense)).input
+    return strangeness.classifier(model).input
 
 
 def write(
@@ -207,12 +241,14 @@ def write(
     folder: Path,
     english: Sequence[str] = (),
     thresholds: Sequence[float] = (),
+    known: Strangeness | None = None,
 ) -> None:
     """Writes the SavedModel `folder`, with the labels inside the graph and as `assets/labels.txt`, one a line, and
     their English names, where they have such, as `assets/labels_en.txt`. Where a picture may have several labels, so
     are their `thresholds`, inside and as `assets/thresholds.txt`.
 
-    Each network takes images of its preprocessing and gives probabilities (batch, len(labels)).
+    Each network takes images of its preprocessing and gives probabilities (batch, len(labels)). What is `known` of
+    strangeness is of the only one.
     """
     folder.mkdir(parents=True, exist_ok=True)
     assets = {folder / name: content for name, content in metadata.texts(labels, english, thresholds).items()}
@@ -220,10 +256,11 @@ def write(
         file.write_text(content, encoding="utf-8")
     weights: dict[str, keras.Variable] = {}  # not of the module: they would be saved a second time, as variables
     functions = [
-        (_function(model, weights), preprocessing, model.inputs[0].shape[1:]) for model, preprocessing in networks
+        (_function(model, weights, known), preprocessing, model.inputs[0].shape[1:])
+        for model, preprocessing in networks
     ]
-    servable = Servable(functions, labels, [*assets], thresholds)
-    names = ("serving_default", "classify", "predict_pixels", "features")
+    servable = (Judging if known else Servable)(functions, labels, [*assets], thresholds)
+    names = ["serving_default", "classify", "predict_pixels", "features", *(["unknown"] if known else [])]
     signatures = {name: getattr(servable, name) for name in names}
     tf.saved_model.save(servable, str(folder), signatures=signatures)
     _fill(folder, weights)

@@ -3,11 +3,18 @@
 input   uint8 [N, height, width, 3], RGB, resized by the caller's `resize_tensor_input` to the pictures' own size; of
         the network's own size, and one, for those who never call it
 output  float32 [N, classes], probabilities in label order
+
+Of a network that has it (see `strangeness`) a second signature, `unknown`, gives beside the probabilities `strangeness`
+and `stranger`, float32 [N], and `unknown`, bool [N]. It is one of the same graph, whose other outputs they are not:
+MediaPipe refuses files with several graphs, and takes every output for scores.
 """
 
+import contextlib
+import copy
 import os
 import re
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,9 +25,12 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from ai_edge_litert.tools import flatbuffer_utils
 from tensorflow.lite.python.convert_phase import ConverterError
 
-from . import metadata, on_pixels
+from . import fixed_size, metadata, on_pixels
 from .on_pixels import ConversionError
 from .preprocessing import Preprocessing
+from .strangeness import Strangeness
+
+PROBABILITIES, UNKNOWN = b"probabilities", b"unknown"
 
 
 def write(
@@ -32,16 +42,19 @@ def write(
     thresholds: Sequence[float] = (),
     *,
     source: Path | None = None,
+    known: Strangeness | None = None,
 ) -> None:
     """Writes the float32 LiteRT file of `model`, which takes preprocessed images and gives probabilities; with the
-    English names of the labels, where they have such, and their thresholds, where a picture may have several. `source`
-    is its `as_saved_model`, where there is one already.
+    English names of the labels, where they have such, their thresholds, where a picture may have several, and what is
+    `known` of strangeness. `source` is its `as_saved_model`, where there is one already; it has no strangeness, so
+    another is made where that is known.
 
     Raises:
         ConversionError: it has operations that LiteRT has not.
     """
 
-    with nullcontext(source) if source else on_pixels.as_saved_model(model, preprocessing, file) as folder:
+    given = nullcontext(source) if source and not known else on_pixels.as_saved_model(model, preprocessing, file, known)
+    with given as folder:
         try:
             content = tf.lite.TFLiteConverter.from_saved_model(str(folder)).convert()
         except ConverterError as error:
@@ -65,7 +78,54 @@ def _write_of_size(content: bytes, shape: tuple[int, ...], file: Path) -> None:
     for index, tensor in enumerate(model.subgraphs[0].tensors):
         if tensor.shapeSignature is not None:  # of those that can be resized
             tensor.shape = shapes[index]
+    _name_signatures(model)
     flatbuffer_utils.write_model(model, file)
+
+
+def _name_signatures(model: Any) -> None:
+    """Leaves the probabilities as the only output of the graph; whatever else it gives gets a signature of its own."""
+    (first,) = model.signatureDefs
+    (probabilities,) = (output for output in first.outputs if output.name == PROBABILITIES)
+    if len(first.outputs) > 1:
+        second = copy.copy(first)
+        second.signatureKey = UNKNOWN
+        model.signatureDefs.append(second)
+        first.outputs = [probabilities]
+        model.subgraphs[0].outputs = [probabilities.tensorIndex]
+
+
+def leave_out_unknown(model: Any) -> None:
+    """Of a LiteRT model: the other signature, and what is in the graph for it alone."""
+    graph = model.subgraphs[0]
+    model.signatureDefs = [each for each in model.signatureDefs if each.signatureKey != UNKNOWN]
+    graph.operators = fixed_size.needed(graph.operators, graph.outputs)
+    parts = [graph.inputs, graph.outputs, *(part for each in graph.operators for part in (each.inputs, each.outputs))]
+    kept = sorted({int(index) for part in parts for index in part if index >= 0})
+    place = {index: number for number, index in enumerate(kept)} | {
+        -1: -1
+    }  # -1 is an input that an operator goes without
+    graph.tensors = [graph.tensors[index] for index in kept]
+    for each in (graph, *graph.operators):
+        each.inputs, each.outputs = ([place[int(index)] for index in part] for part in (each.inputs, each.outputs))
+    for end in (*model.signatureDefs[0].inputs, *model.signatureDefs[0].outputs):
+        end.tensorIndex = place[end.tensorIndex]
+    used = {tensor.buffer for tensor in graph.tensors} | {entry.buffer for entry in model.metadata or ()}
+    for number, buffer in enumerate(model.buffers):
+        if number not in used:
+            buffer.data = None
+
+
+@contextlib.contextmanager
+def without_unknown(source: Path) -> Iterator[Path]:
+    """The LiteRT file as it is without the other signature, in a place of its own, for a while."""
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(source.read_bytes()))
+    if len(model.signatureDefs) == 1:
+        yield source
+        return
+    leave_out_unknown(model)
+    with tempfile.TemporaryDirectory() as folder:
+        flatbuffer_utils.write_model(model, Path(folder) / source.name)
+        yield Path(folder) / source.name
 
 
 def interpreter(file: Path) -> Any:

@@ -30,7 +30,7 @@ ROOMS = {
     "evaluation": "pipeline artefacts datasets.loading datasets run_folder images networks program datasets.files",
     "pipeline": "datasets images images.formats recipes program",
     "reports": "datasets run_folder networks recipes program",
-    "exporting": "serving artefacts datasets.loading datasets run_folder images program",
+    "exporting": "evaluation serving artefacts datasets.loading datasets run_folder images program",
     "exporting.foreign": "datasets.loading datasets run_folder images program",
     "serving": "serving.page artefacts inside run_folder images networks program",
     "serving.page": "artefacts",

@@ -15,15 +15,17 @@ from export import run_artefact, runtime_errors
 class Artefact:
     """`answer` takes decoded pictures of one size, uint8 (N, height, width, 3), RGB and upright as
     `export.picture_files.decode` gives them, and returns probabilities, float32 (N, classes), in the order of `labels`;
-    one call at a time. `names` are the English names of those labels that have one, `thresholds`
-    the scores from which on a picture has a label, where it may have several. `path` is its file, or the version
-    folder of a SavedModel."""
+    one call at a time. `names` are the English names of those labels that have one, `thresholds` the scores from which
+    on a picture has a label, where it may have several. `path` is its file, or the version folder of a SavedModel.
+    `judge` of a file that says how strange pictures are gives `probabilities`, `strangeness` (N,) and `stranger` (N,),
+    per cent (see `export.strangeness`)."""
 
     path: Path
     answer: Callable[[Any], Any]
     labels: Sequence[str]
     names: Mapping[str, str]
     thresholds: Sequence[float] = ()
+    judge: Callable[[Any], Mapping[str, Any]] | None = None
 
 
 def load(path: Path, threads: int | None = None) -> Artefact:
@@ -48,7 +50,9 @@ def _file(path: Path, threads: int | None) -> Artefact:
         raise UserError(f"{path} cannot be loaded: {runtime_errors.sentence(error)}. Export the run again.") from error
     if not labels:
         raise UserError(f"{path} names no classes: `export` has not written it.")
-    return Artefact(path, _quiet_at_first(network), labels, dict(zip(labels, english, strict=False)), thresholds)
+    judge = _quiet_at_first(network.judge) if network.judge else None
+    names = dict(zip(labels, english, strict=False))
+    return Artefact(path, _quiet_at_first(network), labels, names, thresholds, judge)
 
 
 def _quiet_at_first(answer: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -1,7 +1,7 @@
 """What is on these pictures? From a LiteRT, ONNX or OpenVINO file, without TensorFlow."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +10,27 @@ import numpy as np
 from app.artefacts import loading
 from app.images.finding import convertible, pictures
 from app.program import remote
+from app.program.errors import UserError
 from app.program.parallel import in_parallel
 from app.program.progress import Watch
 from export import picture_files
+from export.run_artefact import PLACES, RATE
 
 AT_ONCE = 8  # pictures that are decoded while others are asked about: each may have 120 MB
 
 
-def predict(file: Path, paths: Sequence[Path], top: int, watch: Watch) -> list[dict[str, Any]]:
-    """A row per picture: see `told` and `unread`.
+def predict(
+    file: Path, paths: Sequence[Path], top: int, watch: Watch, refused: float | None = None
+) -> list[dict[str, Any]]:
+    """A row per picture: see `told`, `judged` and `unread`. `refused` is the per cent of known pictures that may be
+    called unknown.
 
     Raises:
         UserError: the file does not load; a path that does not exist; a folder without pictures.
     """
     files = pictures(paths)
     network = loading.load(file)
+    check(network.judge is not None, refused, file)
     rows = []
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")  # of broken notes beside pixels that are whole
@@ -33,9 +39,9 @@ def predict(file: Path, paths: Sequence[Path], top: int, watch: Watch) -> list[d
             if isinstance(pixels, str):
                 rows.append(unread(picture, pixels))
                 continue
-            scores = network.answer(pixels[np.newaxis])[0]
-            named = chosen(scores, network.labels, network.thresholds, top)
-            rows.append(told(picture, named, network.names))
+            found = (network.judge or _probabilities_of(network.answer))(pixels[np.newaxis])
+            named = chosen(found["probabilities"][0], network.labels, network.thresholds, top)
+            rows.append(told(picture, named, network.names) | judged(found, refused))
     return rows
 
 
@@ -52,6 +58,32 @@ def told(picture: Path, best: Sequence[tuple[str, float]], names: Mapping[str, s
     labels = [label for label, _ in best]
     row = {"file": remote.shown(picture), "classes": labels, "scores": [score for _, score in best]}
     return row | {"names": [names.get(label, label) for label in labels]} if names else row
+
+
+def judged(found: Mapping[str, Any], refused: float | None) -> dict[str, Any]:
+    """`strangeness` and whether it is `unknown` of the one picture that was measured; nothing where nothing was."""
+    if "strangeness" not in found:
+        return {}
+    most = RATE if refused is None else refused
+    return {
+        "unknown": bool(found["stranger"][0] < most + 50 / PLACES),
+        "strangeness": float(found["strangeness"][0]),
+    }
+
+
+def check(has_it: bool, refused: float | None, model: Path) -> None:
+    """Raises:
+    UserError: a share of unknown pictures is asked for, and the model does not say how strange they are.
+    """
+    if refused is not None and not has_it:
+        raise UserError(
+            f"{model} does not say how strange a picture is: leave --unknown out, or `evaluate` its run and export it "
+            "again, SavedModel or LiteRT file."
+        )
+
+
+def _probabilities_of(answer: Callable[[Any], Any]) -> Callable[[Any], Mapping[str, Any]]:
+    return lambda images: {"probabilities": answer(images)}
 
 
 def unread(picture: Path, why: str) -> dict[str, Any]:

@@ -118,6 +118,16 @@ def predict(
             "model.int8.tflite, or auto, the fastest here. If left out the SavedModel, where there is one.",
         ),
     ] = None,
+    unknown: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=100,
+            metavar="PERCENT",
+            help="Of pictures that show one of the classes, how many may be called unknown. If left out 5, where the "
+            "model says how strange a picture is.",
+        ),
+    ] = None,
     server: Annotated[
         str | None,
         typer.Option(
@@ -146,8 +156,9 @@ def predict(
     if server is not None:
         if to is not None:
             raise UserError("A server is asked for few pictures; leave --to out, or --server.")
-        if artefact is not None:
-            raise UserError("A server answers with what it was started with; leave --artefact out, or --server.")
+        if artefact is not None or unknown is not None:
+            option = "--artefact" if artefact is not None else "--unknown"
+            raise UserError(f"A server answers with what it was started with; leave {option} out, or --server.")
         images = _fetched([model, *(images or ())])
         from app.program.progress import watch
         from app.serving import remote
@@ -166,11 +177,11 @@ def predict(
         return
     meant = choosing.meant(model, artefact)
     if meant.is_file():  # of which TensorFlow, whose import takes seconds, knows nothing
-        rows = predicting.predict(meant, images, top, watch)
+        rows = predicting.predict(meant, images, top, watch, unknown)
     else:
         with quiet.tensorflow():
             from app.evaluation import prediction
-        rows = prediction.predict(meant, images, top, watch)
+        rows = prediction.predict(meant, images, top, watch, unknown)
     _print_rows(rows, as_json)
 
 

@@ -6,9 +6,8 @@ import signal
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import keras
 import numpy as np
 import sklearn.metrics
 from numpy.typing import NDArray
@@ -122,8 +121,16 @@ def _temperature(run: Run) -> float | None:
     return calibrated["temperature"] if calibrated else None
 
 
+class Model(Protocol):
+    """A Keras model, or what answers as one."""
+
+    output_shape: tuple[int | None, ...]
+
+    def predict_on_batch(self, images: Any) -> NDArray[Any]: ...
+
+
 def predict(
-    model: keras.Model,
+    model: Model,
     split: Split,
     preprocessing: Preprocessing,
     watch: Watch = unwatched,
@@ -141,7 +148,7 @@ def predict(
         UserError: probabilities that are not numbers, which no figure can be made of.
     """
     total = split.count * crops
-    answers = np.zeros((split.count, model.output_shape[-1]))
+    answers = np.zeros((split.count, int(model.output_shape[-1] or 0)))
     truth = np.zeros(split.count, np.int64)
     begun = kept.read() if kept else None
     first = len(begun.truth) if begun else 0
@@ -180,9 +187,7 @@ def predict(
     return answers / crops, truth
 
 
-def fit_temperature(
-    model: keras.Model, validation: Split, preprocessing: Preprocessing, watch: Watch = unwatched
-) -> float:
+def fit_temperature(model: Model, validation: Split, preprocessing: Preprocessing, watch: Watch = unwatched) -> float:
     """The temperature that suits the answers to the validation images best (see `calibration.fit`)."""
     probabilities, truth = predict(model, validation, preprocessing, watch)
     return calibration.fit(calibration.logarithms(probabilities), truth)

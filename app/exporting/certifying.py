@@ -14,6 +14,7 @@ from app.artefacts import certified
 from app.artefacts.processor import processor
 from app.datasets import loading
 from app.datasets.dataset import Data, spread
+from app.evaluation import strangeness
 from app.exporting import carrying, failures, in_browser, litert_js, model_card, on_gpu, page_file, runtimes, served
 from app.program.errors import UserError
 from app.program.files import digest, write_json
@@ -60,6 +61,11 @@ def certify(
             (folder / "golden" / image["file"]).write_bytes(encoded)
     reply = ask(networks, [encoded for _, encoded in pictures])
     kept = [image | {"probabilities": answer} for (image, _), answer in zip(pictures, reply["answers"], strict=True)]
+    if len(runs) == 1 and (known := strangeness.read(runs[0])):
+        reading = strangeness.Reading(networks[0].model, known)
+        for image, (_, encoded) in zip(kept, pictures, strict=True):
+            prepared = networks[0].preprocessing(networks[0].preprocessing.decode(encoded))
+            image["strangeness"] = float(reading.measured(prepared[np.newaxis])[1].strangeness[0])
     write_json(folder / "golden" / "golden.json", kept)
     golden_images = certificate.golden(folder)
     smaller = [certified.Quantised.model_validate(one) for one in quantized or ()]

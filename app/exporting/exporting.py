@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from app.artefacts.version_folders import clear, numbers
+from app.evaluation import strangeness
 from app.exporting import certifying, failures, page_file, quantised_files, quantizing, runtimes
 from app.program import paths
 from app.program.errors import UserError
@@ -159,11 +160,14 @@ def _steps(
             networks[0].preprocessing.decode(pictures[-1])
     folded: list[keras.Model] = []
     labels, english, thresholds = networks[0].labels, networks[0].english, networks[0].thresholds
+    known = strangeness.read(run) if len(networks) == 1 else None
 
     def write_saved_model() -> None:
         served = map(half_precision.in_bfloat16, folded) if precision == "bfloat16" else folded
         prepared = [trained.preprocessing for trained in networks]
-        saved_model.write(list(zip(served, prepared, strict=True)), labels, folder, english, thresholds)
+        # In bfloat16 a distance is another one than its threshold was measured with.
+        strange = known if precision == "float32" else None
+        saved_model.write(list(zip(served, prepared, strict=True)), labels, folder, english, thresholds, strange)
         serving.write_warmup(folder, folder.parent.name, min(pictures, key=len))
 
     def converting(write: Callable[..., None], file: Path) -> Callable[..., None]:
@@ -180,7 +184,7 @@ def _steps(
     folding_steps: list[Callable[[], None]] = [functools.partial(fold, trained) for trained in networks]
     writers: dict[str, Callable[..., None]] = {
         "saved_model": failures.writing(folder)(write_saved_model),
-        "tflite": converting(tflite.write, folder / "model.tflite"),
+        "tflite": converting(functools.partial(tflite.write, known=known), folder / "model.tflite"),
         "onnx": converting(onnx_file.write, folder / "model.onnx"),
         "openvino": converting(openvino_ir.write, folder / "model.xml"),
     }
@@ -222,6 +226,11 @@ def _folded(trained: Trained, pictures: Sequence[bytes]) -> keras.Model:
 
 def _disagreement(rows: Sequence[dict[str, Any]]) -> str:
     worst = next(row for row in rows if not certificate.passes(row))
+    if (off := worst.get("strangeness", 0.0)) > certificate.STRANGENESS:
+        return (
+            f"{worst['artefact']} says otherwise how strange pictures are than the trained network, by {off:.2g} where "
+            f"{certificate.STRANGENESS:g} is allowed"
+        )
     seen = min((worst, worst["held_out"] or worst), key=lambda found: found["top_1_agreement"])
     apart = max(found["max_difference"] for found in (worst, worst["held_out"] or worst))
     agrees = (

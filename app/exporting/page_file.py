@@ -20,7 +20,7 @@ from app.program.files import whole
 from app.program.progress import console
 from app.program.shown import counted
 from app.run_folder.trained import Trained
-from export import certificate, fixed_size, picture_files
+from export import certificate, fixed_size, picture_files, tflite
 
 PAGE = "page.html"
 LARGE = 60_000_000  # bytes of a page, from which on it is said
@@ -70,7 +70,8 @@ def write(version: Path, name: str, trained: Trained, network: str, quantized: S
     runtime = litert_js.files()
     with tempfile.TemporaryDirectory(dir=version, prefix=".") as folder:
         cut = Path(folder) / "network.tflite"
-        fixed_size.write(source, cut)
+        with tflite.without_unknown(source) as alone:
+            fixed_size.write(alone, cut)
         packed = {key: runtime[key] for key in litert_js.FILES if "-" in key} | {"network": cut.read_bytes()}
     environment = Environment(
         loader=PackageLoader("app.exporting", "page"),

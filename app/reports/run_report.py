@@ -32,10 +32,12 @@ def write(
     truth: NDArray[Any],
     test: Split,
     file: Path | None = None,
+    strangeness: NDArray[Any] | None = None,
 ) -> None:
     """Writes the page of a training; to `file`, where that is not to be the run's yet. `figures` are
     `evaluation.metrics` of `probabilities` (count, classes) and of `truth` (count,), both in the order of `test`; of
-    several labels a picture those of `several_labels.metrics`, with `truth` (count, classes)."""
+    several labels a picture those of `several_labels.metrics`, with `truth` (count, classes). `strangeness` (count,) is
+    theirs, of a run that has it."""
     history = read_history(run.history)
     recipe = classifier.recipe
     assert recipe is not None  # an import has none, and no report
@@ -43,7 +45,11 @@ def write(
         run,
         classifier,
         "run_report.html.jinja",
-        [*_curves(history), *([_confusion(figures, classifier)] if "confusion" in figures else [])],
+        [
+            *_curves(history),
+            *([_confusion(figures, classifier)] if "confusion" in figures else []),
+            *_strange(figures, strangeness),
+        ],
         file,
         recipe=flat(recipe.model_dump()),
         figures=figures,
@@ -122,6 +128,29 @@ def _confusion(figures: dict[str, Any], classifier: Classifier) -> str:
         },
     )
     return page.plot(figure)
+
+
+def _strange(figures: dict[str, Any], strangeness: NDArray[Any] | None) -> list[str]:
+    if strangeness is None or "unknown" not in figures:
+        return []
+    threshold = figures["unknown"]["threshold"]
+    most = max(2 * threshold - float(strangeness.min()), float(np.quantile(strangeness, 0.99)))
+    figure = go.Figure(
+        go.Histogram(
+            x=np.minimum(strangeness, most),  # some are very far
+            nbinsx=60,
+            marker={"color": VALIDATION},
+            hovertemplate="%{x}: %{y}<extra></extra>",
+        ),
+        layout={
+            "title": "Strangeness of the test images",
+            "xaxis": {"title": "right of the line: unknown"},
+            "yaxis": {"title": "images"},
+            "height": 360,
+        },
+    )
+    figure.add_vline(x=threshold, line={"dash": "dash"})
+    return [page.plot(figure)]
 
 
 def _named(classifier: Classifier) -> list[str]:

@@ -7,6 +7,7 @@ history.csv       a row per epoch
 import.json       of imported weights: what became of every tensor of their file
 auxiliary.keras   the network with its auxiliary heads, where they were imported
 metrics.json      the figures on the test images, and the temperature that calibrates them
+unknown.npz       how strange a picture is to the network (see `evaluation.strangeness`)
 report.html       curves, confusion matrix, predictions; opens without a server
 old_classes.json  of a run that began with another: how many test images of that one's classes are still named right
 batch_norm.json   how the statistics of batch normalisation were measured, where they were
@@ -74,6 +75,10 @@ class Run:
     @property
     def metrics(self) -> Path:
         return self.folder / "metrics.json"
+
+    @property
+    def unknown(self) -> Path:
+        return self.folder / "unknown.npz"
 
     @property
     def report(self) -> Path:

@@ -5,16 +5,15 @@ The network is worth more than all that is measured on it: what fails here leave
 """
 
 from pathlib import Path
-from typing import Any
 
 import keras
-from numpy.typing import NDArray
+import numpy as np
 
 from app import evaluation
 from app.batch_norm import in_training, measuring
 from app.datasets import label_sets, loading
 from app.datasets.dataset import Data, spread
-from app.evaluation import evaluating, several_labels
+from app.evaluation import evaluating, several_labels, strangeness
 from app.pipeline import balance
 from app.program import unexpected
 from app.program.errors import UserError
@@ -26,7 +25,7 @@ from app.reports import run_report
 from app.run_folder import golden
 from app.run_folder.classifier import Classifier
 from app.run_folder.folder import Run
-from app.run_folder.trained import load
+from app.run_folder.trained import Trained, load
 from app.training import old_classes
 from app.training.callbacks import weight_average
 
@@ -108,7 +107,7 @@ def complete(data: Data, classifier: Classifier, run: Run, watch: Watch) -> bool
         if not (run.golden / "golden.json").is_file():  # of an adapted run whose origin had none
             _keep_golden(data, run)
             lacking = True
-        if not run.metrics.is_file():
+        if not run.metrics.is_file() or not strangeness.is_there(run):
             _measure(data, classifier, run, watch)
             lacking = True
     except UserError:
@@ -125,7 +124,7 @@ def complete_later(folder: Path, watch: Watch) -> None:
     """The same, of the data that the run was trained on, for whoever evaluates it on that; nothing where nothing is
     missing, it is not finished, or nobody knows how it was trained. What cannot be made is said, and no more."""
     run = Run(folder)
-    if not run.is_finished or run.metrics.is_file() or not run.history.is_file():
+    if not run.is_finished or not run.history.is_file() or (run.metrics.is_file() and strangeness.is_there(run)):
         return
     classifier = run.read_finished()
     if classifier.data is None:
@@ -142,15 +141,30 @@ def _why(error: Exception) -> str:
 
 def _measure(data: Data, classifier: Classifier, run: Run, watch: Watch) -> None:
     trained = load(run.folder)
-    truth: NDArray[Any]
-    probabilities, truth = evaluating.predict(trained.model, data.test, trained.preprocessing, watch)
     if data.label_sets:
-        truth = label_sets.rows(data.label_sets, len(data.labels))[truth]
-        figures = several_labels.metrics(probabilities, truth, data.labels, trained.thresholds)
+        _measure_labels(data, classifier, run, trained, watch)
+        return
+    reading = strangeness.Reading(trained.model)
+    temperature = evaluating.fit_temperature(reading, data.validation, trained.preprocessing, watch)
+    known = reading.fit(data.validation.count)
+    strangeness.write(run, known)
+    probabilities, truth = evaluating.predict(reading, data.test, trained.preprocessing, watch)
+    figures = evaluation.metrics(probabilities, truth, data.labels, temperature)
+    old_classes.measure(run, classifier, trained, watch)
+    strange = None
+    if isinstance(known, str):
+        console.print(known)
     else:
-        temperature = evaluating.fit_temperature(trained.model, data.validation, trained.preprocessing, watch)
-        figures = evaluation.metrics(probabilities, truth, data.labels, temperature)
-        old_classes.measure(run, classifier, trained, watch)
+        strange = np.concatenate(reading.scores)[: len(truth)]  # the last batch is filled up
+        figures["unknown"] = strangeness.figures(known, strange)
+    run_report.write(run, classifier, figures, probabilities, truth, data.test, strangeness=strange)
+    write_json(run.metrics, figures)
+
+
+def _measure_labels(data: Data, classifier: Classifier, run: Run, trained: Trained, watch: Watch) -> None:
+    probabilities, kinds = evaluating.predict(trained.model, data.test, trained.preprocessing, watch)
+    truth = label_sets.rows(data.label_sets, len(data.labels))[kinds]
+    figures = several_labels.metrics(probabilities, truth, data.labels, trained.thresholds)
     run_report.write(run, classifier, figures, probabilities, truth, data.test)
     write_json(run.metrics, figures)
 
