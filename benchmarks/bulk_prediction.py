@@ -4,7 +4,8 @@
         [--rounds 3] [--json]
 
 EXPORT is an export, whose artefacts are taken in turn; PICTURES a folder of pictures of one size, repeated until there
-are as many as wanted. Three figures:
+are as many as wanted; `--pictures` are those that the killed process answers, a thousand and
+more for every kill. Three figures:
 
 - the share that `predict --to` reaches of what an artefact answers alone, where its batches are decoded and stacked
   beforehand, at the best of `SIZES`, called once on all cores or by a copy on each, whichever is faster;
@@ -37,6 +38,7 @@ from benchmarks.machine import machine
 
 SIZES = (1, 8, 16, 32, 64)
 SECONDS = 4.0
+TIMED = 5_000  # pictures that artefacts are timed with
 REACHED, GROWN = 0.9, 1.1
 BARE = """
 import os, sys, threading, time
@@ -173,10 +175,11 @@ def main() -> None:
     counts = [int(count) for count in arguments.memory.split(",") if count]
     with tempfile.TemporaryDirectory(prefix="bulk_prediction_") as name:
         work = Path(name)
-        pictures = repeated(arguments.folder, arguments.pictures, work / "pictures")
-        rows = [throughput(path, pictures, work, arguments.rounds) for path in artefacts.values() if arguments.rounds]
+        timed = repeated(arguments.folder, TIMED, work / "timed")
+        rows = [throughput(path, timed, work, arguments.rounds) for path in artefacts.values() if arguments.rounds]
         rows += memory(artefacts["tflite"], arguments.folder, counts, work)
         if arguments.kills:
+            pictures = repeated(arguments.folder, arguments.pictures, work / "pictures")
             rows.append(kills(artefacts["tflite"], pictures, arguments.kills, work))
     if arguments.json:
         print(json.dumps({"machine": machine(), "rows": rows}, indent=1))
