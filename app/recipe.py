@@ -6,7 +6,7 @@ python -m app train DATA --network bn_inception --recipe photos --set optimizer.
 import difflib
 import heapq
 import importlib.util
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -16,9 +16,11 @@ from pydantic import (
     Field,
     NonNegativeFloat,
     NonNegativeInt,
+    PlainSerializer,
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    WrapValidator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -26,6 +28,22 @@ from pydantic_core import PydanticCustomError
 from app.program.errors import UserError
 
 RECIPES = Path(__file__).with_name("recipes")
+
+
+AUTO = 0  # what "auto" is until a training has measured the number
+
+
+def _of_auto(value: Any, number: Callable[[Any], Any]) -> Any:
+    return AUTO if value == "auto" else number(value)
+
+
+def _written(value: float) -> Any:
+    return value if value != AUTO else "auto"
+
+
+# A number, or "auto": then a training measures it before its first step, and all else sees the number alone.
+AutoInt = Annotated[PositiveInt, WrapValidator(_of_auto), PlainSerializer(_written)]
+AutoFloat = Annotated[PositiveFloat, WrapValidator(_of_auto), PlainSerializer(_written)]
 
 
 class Part(BaseModel):
@@ -52,10 +70,12 @@ class Optimizer(Part):
 
     `clip` scales all gradients together where their global norm exceeds it (1211.5063), before `l2` comes to them; None
     is without. `accumulate` takes the mean gradient of so many batches for one optimizer step: the images of a step are
-    batch_size * accumulate, whereas batch normalisation still sees one batch at a time."""
+    batch_size * accumulate, whereas batch normalisation still sees one batch at a time.
+
+    `rate` "auto" is found by a range test on the run's own images and initial weights (see training/range_test.py)."""
 
     name: Literal["sgd", "rmsprop", "adamw"] = "sgd"
-    rate: PositiveFloat = 0.05
+    rate: AutoFloat = 0.05
     momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = False
     rho: float = Field(default=0.9, ge=0, lt=1)
@@ -179,9 +199,10 @@ class FineTuning(Part):
 class Recipe(Part):
     """`steps` ends a run after so many optimizer steps, whatever `epochs` says; a step is a batch, or so many as
     `optimizer.accumulate` says. An epoch is one pass over the training images, or of few images so many passes that
-    they make `epoch_steps` batches. `image_size` None is the size that the data or else the network was made for;
-    `dropout` None is the network's own. `initial_weights` multiplies the kernels that convolutions begin with, where
-    the run does not begin with trained ones.
+    they make `epoch_steps` batches. `batch_size` "auto" is the smallest that is nearly as fast as any (see
+    training/batch_sizes.py). `image_size` None is the size that the data or else the network was made for; `dropout`
+    None is the network's own. `initial_weights` multiplies the kernels that convolutions begin with, where the run does
+    not begin with trained ones.
 
     `balance` makes up for classes with fewer images than others. "weights" multiplies the loss of each training image
     by count / (classes * images of its class); of a mixed one, that of each of its labels. The loss that is shown, of
@@ -209,7 +230,7 @@ class Recipe(Part):
     epochs: PositiveInt = 12
     steps: PositiveInt | None = None
     epoch_steps: NonNegativeInt = 0
-    batch_size: PositiveInt = 32
+    batch_size: AutoInt = 32
     image_size: PositiveInt | None = None
     image: Image = Image()
     width: PositiveFloat = 1.0

@@ -149,6 +149,8 @@ def compare(
     for name in names if names != "all" else ():
         check_name(name)
     wanted = recipes.load(recipe, settings or ())
+    if recipes.AUTO in (wanted.batch_size, wanted.optimizer.rate):
+        raise UserError("All networks of a comparison have one recipe: give numbers; auto is for `train`.")
     paths.check_data(data)
     with quiet.tensorflow():
         from app.studies import comparing

@@ -49,6 +49,7 @@ def write(
             *_curves(history),
             *([_confusion(figures, classifier)] if "confusion" in figures else []),
             *_strange(figures, strangeness),
+            *_range_test(run, recipe.optimizer.rate),
         ],
         file,
         recipe=flat(recipe.model_dump()),
@@ -96,6 +97,27 @@ def _curve(history: Sequence[dict[str, float]], key: str, title: str) -> str:
         values = [row[f"{prefix}{key}"] for row in history]
         figure.add_scatter(x=epochs, y=values, name=name, mode="lines+markers", line={"color": colour, "dash": dash})
     return page.plot(figure)
+
+
+def _range_test(run: Run, rate: float) -> list[str]:
+    """The loss at rising rates and the rate that was chosen by it, where there was such a test."""
+    points = read_history(run.rates)
+    if not points:
+        return []
+    rates = [point["rate"] for point in points]
+    figure = go.Figure(
+        layout={
+            "title": f"Range test: the rate {rate:.2g} was chosen",
+            "xaxis": {"title": "learning rate", "type": "log"},
+            "yaxis": page.logarithmic(point["loss"] for point in points),
+            "height": 360,
+        }
+    )
+    for name, key, width in (("loss of a step", "loss", 1), ("its running mean", "smoothed", 3)):
+        line = {"color": TRAINING, "width": width}
+        figure.add_scatter(x=rates, y=[point[key] for point in points], name=name, mode="lines", line=line)
+    figure.add_vline(x=rate, line={"color": VALIDATION, "dash": "dash"})
+    return [page.plot(figure)]
 
 
 def _confusion(figures: dict[str, Any], classifier: Classifier) -> str:

@@ -59,8 +59,9 @@ class Classifier(BaseModel):
     An imported network has neither recipe nor data, and no labels where its file had no classifier: then the network
     ends in its features. One that began with random weights has no origin. `versions` are
     those of its last steps, `versions_before` those that it was trained with until they changed, the oldest first.
-    `extended` are the numbers of epochs after which it had been finished when it was trained for longer. `names` are
-    the English names of those `labels` that are synsets; a file that does not say has ImageNet's. Where pictures have
+    `extended` are the numbers of epochs after which it had been finished when it was trained for longer.
+    `automatic` are the keys of the recipe that were to be measured; `recipe` has what was found. `names` are the
+    English names of those `labels` that are synsets; a file that does not say has ImageNet's. Where pictures have
     several labels the `activation` is a sigmoid, and once it is trained there is a threshold for each label: the
     network names those whose score reaches it.
     """
@@ -78,6 +79,7 @@ class Classifier(BaseModel):
     origin: Origin | None = None
     versions_before: tuple[dict[str, str], ...] = ()
     extended: tuple[int, ...] = ()
+    automatic: tuple[str, ...] = ()
     names: dict[str, str] = {}
     activation: Literal["softmax", "sigmoid"] = "softmax"
     thresholds: tuple[float, ...] = ()

@@ -4,6 +4,7 @@ model.keras       the network, ending in `predictions`: a softmax, or sigmoids w
                   file without a classifier, in its features
 classifier.json   network, labels in order, preprocessing, recipe, versions, seed, data, origin
 history.csv       a row per epoch
+rates.csv         the loss at rising rates, where the rate was chosen by a range test
 import.json       of imported weights: what became of every tensor of their file
 auxiliary.keras   the network with its auxiliary heads, where they were imported
 metrics.json      the figures on the test images, and the temperature that calibrates them
@@ -71,6 +72,10 @@ class Run:
     @property
     def history(self) -> Path:
         return self.folder / "history.csv"
+
+    @property
+    def rates(self) -> Path:
+        return self.folder / "rates.csv"
 
     @property
     def metrics(self) -> Path:

@@ -1,7 +1,7 @@
 """The steps of a training: `model.fit` with what happens beside it."""
 
 import importlib.util
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 
 import keras
@@ -54,19 +54,7 @@ def fit(
     rates = () if alike else fine_tuning.rates(model, recipe.fine_tuning, fresh or (), steps)
     heads = [name for name in model.output_names if name != PREDICTIONS]
     with devices.strategy.scope():
-        loss, accuracy = losses.of(data, recipe), losses.shown_with(data)
-        optimizer = optimizers.build(model, recipe, steps, total, rates)
-        if heads:
-            model.compile(
-                optimizer=optimizer,
-                loss={PREDICTIONS: loss, **dict.fromkeys(heads, loss)},
-                loss_weights={PREDICTIONS: 1.0, **dict.fromkeys(heads, recipe.auxiliary)},
-                metrics={PREDICTIONS: [accuracy]},
-            )
-        else:
-            model.compile(optimizer=optimizer, loss=loss, metrics=[accuracy])
-        # Keras would build it within the first step, which TensorFlow then traces twice, with all its variables.
-        model.optimizer.build(model.trainable_variables)
+        compile_model(model, data, recipe, steps, total, rates)
         if resumed:
             check_same(resumed.folder, state.classifier, classifier)
             resumed.restore(model)
@@ -96,12 +84,7 @@ def fit(
     )
     validation = validation_batches(data.validation, classifier.preprocessing, recipe.batch_size, devices.share)
     validation = validation.map(lambda images, labels: (images, label_sets.targets(labels, classes, data.label_sets)))
-    if heads:
-        # Every head learns the same labels.
-        training, validation = (
-            batches.map(lambda images, labels: (images, dict.fromkeys([PREDICTIONS, *heads], labels)))
-            for batches in (training, validation)
-        )
+    training, validation = for_heads(training, model), for_heads(validation, model)
     training = devices.training(training, recipe.batch_size)
     validation = devices.validation(validation, recipe.batch_size, data.validation.count)
     try:
@@ -132,3 +115,31 @@ def fit(
                 raise
     finally:
         progress.close()
+
+
+def compile_model(
+    model: keras.Model, data: Data, recipe: Recipe, steps: int, total: int, rates: Sequence[tuple[float, int]] = ()
+) -> None:
+    """Gives a network its loss, metrics and optimizer; for the numbers see `optimizers.build`."""
+    heads = [name for name in model.output_names if name != PREDICTIONS]
+    loss, shown = losses.of(data, recipe), losses.shown_with(data)
+    optimizer = optimizers.build(model, recipe, steps, total, rates)
+    if heads:
+        model.compile(
+            optimizer=optimizer,
+            loss={PREDICTIONS: loss, **dict.fromkeys(heads, loss)},
+            loss_weights={PREDICTIONS: 1.0, **dict.fromkeys(heads, recipe.auxiliary)},
+            metrics={PREDICTIONS: [shown]},
+        )
+    else:
+        model.compile(optimizer=optimizer, loss=loss, metrics=[shown])
+    # Keras would build it within the first step, which TensorFlow then traces twice, with all its variables.
+    model.optimizer.build(model.trainable_variables)
+
+
+def for_heads(batches: tf.data.Dataset, model: keras.Model) -> tf.data.Dataset:
+    """Batches for a network, of which every head learns the same labels."""
+    names = model.output_names
+    if len(names) == 1:
+        return batches
+    return batches.map(lambda images, labels: (images, dict.fromkeys(names, labels)))

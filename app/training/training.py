@@ -1,6 +1,7 @@
 """Training: a data set, a network and a recipe in; a run folder out."""
 
 import random
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -19,7 +20,17 @@ from app.recipe import FineTuning, Recipe
 from app.run_folder import lock
 from app.run_folder.classifier import Classifier
 from app.run_folder.folder import Run
-from app.training import continuing, extending, failures, fine_tuning, finishing, old_classes, probing
+from app.training import (
+    automatic,
+    continuing,
+    extending,
+    failures,
+    fine_tuning,
+    finishing,
+    old_classes,
+    probing,
+    range_test,
+)
 from app.training.beginning import (
     begin,
     build,
@@ -36,6 +47,7 @@ from app.training.devices import faults
 from app.training.devices.devices import Devices
 from app.training.devices.faults import Attempt, memory_named
 from app.training.fitting import fit
+from app.training.range_test import Point
 
 
 def train(
@@ -72,6 +84,7 @@ def train(
     """
     devices = devices or Devices()
     network = check(network, to, recipe, start, devices, extend)
+    recipe = automatic.as_begun(recipe, Run(to))
     source = Run(start).read_start() if start else None
     run = Run(to)
     keras.utils.set_random_seed(recipe.seed)  # TensorFlow forgets what it has set up, so before the decoder is
@@ -80,11 +93,17 @@ def train(
         there = loaded  # what there is now, of what the run may have begun with
         if run.classifier.is_file():
             loaded = continuing.as_begun(run, there, quarantine)
-        devices.check(loaded, recipe)
+        # Of a run that has begun nothing is asked any more: its recipe has all numbers.
         balance.check(loaded, recipe)
-        classifier = describe(loaded, network, recipe, start, source)
+        keys, points = automatic.asked(recipe), list[Point]()
+        if keys:
+            recipe, points = automatic.measured(loaded, network, recipe, start, source, watch)
+            random.seed(recipe.seed)
+        devices.check(loaded, recipe)
+        classifier = describe(loaded, network, recipe, start, source).model_copy(update={"automatic": keys})
         if run.classifier.is_file():
             begun = run.read_classifier()
+            classifier = classifier.model_copy(update={"automatic": begun.automatic})
             check_images(run.folder, begun, classifier)
             if begun.recipe != recipe:
                 classifier = extending.extend(run, begun, classifier, loaded)
@@ -104,7 +123,7 @@ def train(
         if deterministic:
             tf.config.experimental.enable_op_determinism()
         with memory_named(recipe.batch_size):
-            _train(loaded, classifier, recipe, run, watch, start, quarantine, devices, there)
+            _train(loaded, classifier, recipe, run, watch, start, quarantine, devices, there, points)
     return run
 
 
@@ -138,6 +157,8 @@ def check(
     if source:
         _check_taken_over(source.arguments.get("width", 1.0), recipe, start)
     run = Run(to)
+    automatic.check(recipe, devices)
+    recipe = automatic.as_begun(recipe, run)
     if devices.is_chief:
         if to.exists() and not (to.is_dir() and (run.classifier.is_file() or {*_names(to)} <= {lock.NAME})):
             raise UserError(f"{to} exists and is not a run folder; choose another --to. Nothing in it was touched.")
@@ -182,6 +203,7 @@ def _train(
     quarantine: Path | None,
     devices: Devices,
     there: Data,
+    points: Sequence[Point],
 ) -> None:
     attempt = Attempt(run.checkpoints, devices.worker, recipe.batch_size)
     with devices.watched(attempt), devices.strategy.scope():
@@ -196,6 +218,8 @@ def _train(
         old_classes.say(start, classifier.labels)
     if devices.is_chief:
         begin(run, classifier, data, quarantine)
+        if points:
+            range_test.write(run.rates, points)
     with devices.watched(attempt), failures.named(data, run, devices.workers, watch):
         if recipe.fine_tuning.probe:
             probing.fit(model, data, classifier.preprocessing, recipe, run, watch)

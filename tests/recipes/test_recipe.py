@@ -7,7 +7,7 @@ import pydantic
 import pytest
 
 from app.program.errors import UserError
-from app.recipe import RECIPES, Recipe, load
+from app.recipe import AUTO, RECIPES, Recipe, load, settings_of
 
 # Every key, a text for it that is not its default, and what the text means.
 SETTINGS: dict[str, tuple[str, Any]] = {
@@ -282,3 +282,13 @@ def test_the_automatic_momentum_remembers_a_tenth_of_the_run_and_a_hundred_steps
 
 def test_a_momentum_that_is_a_number_stays_that_number() -> None:
     assert load("default", ["batch_norm.momentum=0.75"]).batch_norm.resolved(3) == 0.75
+
+
+def test_what_is_to_be_measured_is_said_as_it_was_asked_for() -> None:
+    wanted = load("default", ["batch_size=auto", "optimizer.rate=auto"])
+    assert (wanted.batch_size, wanted.optimizer.rate) == (AUTO, AUTO)
+    assert settings_of(wanted) == ["batch_size=auto", "optimizer.rate=auto"]
+    assert Recipe.model_validate_json(wanted.model_dump_json()) == wanted
+    for setting in ("batch_size=0", "optimizer.rate=0"):  # which is no other way to say so
+        with pytest.raises(UserError, match="should be greater than 0"):
+            load("default", [setting])
