@@ -157,8 +157,8 @@ def check(
     if source:
         _check_taken_over(source.arguments.get("width", 1.0), recipe, start)
     run = Run(to)
-    automatic.check(recipe, devices)
     recipe = automatic.as_begun(recipe, run)
+    automatic.check(recipe, devices)
     if devices.is_chief:
         if to.exists() and not (to.is_dir() and (run.classifier.is_file() or {*_names(to)} <= {lock.NAME})):
             raise UserError(f"{to} exists and is not a run folder; choose another --to. Nothing in it was touched.")
