@@ -2,7 +2,8 @@
 https://arxiv.org/abs/1506.01186, section 3.3), with the rate rising exponentially, as Howard and Gugger's fastai does.
 
 The network that the run begins with is trained on the run's own batches while the rate rises from 1e-6 to 10. The loss
-is smoothed; the rate of the run is a tenth of that at which it was lowest, since there it is about to diverge.
+is smoothed; the rate of the run is a third of that at which it was lowest, since there it is about to diverge. fastai
+has a tenth; docs/less_to_choose.md compares them.
 """
 
 import csv
@@ -24,7 +25,7 @@ STEPS = 210  # thirty for each power of ten
 SMOOTH = 0.9  # the weight of the past in the mean of the loss
 DIVERGED = 4.0  # times the lowest loss ends the test
 SKIPPED = 10  # steps whose mean says nothing yet
-PART = 10.0  # of the rate at the lowest loss
+PART = 3.0  # of the rate at the lowest loss
 
 
 class Point(NamedTuple):
@@ -59,7 +60,7 @@ def measured(model: keras.Model, batches: tf.data.Dataset, accumulate: int, watc
         if not math.isfinite(losses[-1]) or is_over(points):
             break
     found = curve(steps)
-    console.print(f"optimizer.rate=auto: {chosen(found):.3g}, a tenth of the rate at the lowest loss")
+    console.print(f"optimizer.rate=auto: {chosen(found):.3g}, a third of the rate at the lowest loss")
     return found
 
 

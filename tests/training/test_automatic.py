@@ -89,14 +89,14 @@ def test_a_size_that_would_leave_no_memory_is_not_tried(monkeypatch: pytest.Monk
     assert not batch_sizes._fits([0, 410, 0], 8)
 
 
-def test_the_rate_is_a_tenth_of_that_at_the_lowest_loss() -> None:
+def test_the_rate_is_a_third_of_that_at_the_lowest_loss() -> None:
     """Losses that fall and rise as a parabola in the logarithm of the rate, with the bottom at 0.1: what a running mean
     with a memory of ten steps makes of it has its bottom nine steps later, and there are thirty to a power of ten."""
     places = np.arange(range_test.STEPS) / range_test.STEPS * 7 - 6
     points = range_test.curve((places + 1) ** 2 + 1)
     assert points[0].rate == pytest.approx(1e-6)
     assert points[30].rate == pytest.approx(1e-5)
-    assert range_test.chosen(points) == pytest.approx(10 ** (-1 + 9 / 30 - 1), rel=0.1)
+    assert range_test.chosen(points) == pytest.approx(10 ** (-1 + 9 / 30) / 3, rel=0.1)
 
 
 def test_the_running_mean_of_equal_losses_is_that_loss() -> None:
@@ -155,7 +155,7 @@ def test_a_run_has_the_numbers_that_were_measured_and_is_that_of_whoever_gives_t
     with run.rates.open(newline="") as file:
         rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
     lowest = min(rows[range_test.SKIPPED :], key=lambda row: row["smoothed"])
-    assert numbers[1] == float(f"{lowest['rate'] / 10:.2g}")
+    assert numbers[1] == float(f"{lowest['rate'] / 3:.2g}")
     assert f"the rate {numbers[1]:.2g} was chosen" in run.report.read_text("utf-8")
     # What was tried before has left no trace in what was trained.
     given = recipes.load("default", [*small[:3], f"batch_size={numbers[0]}", f"optimizer.rate={numbers[1]}"])
