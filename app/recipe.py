@@ -6,7 +6,7 @@ python -m app train DATA --network bn_inception --recipe photos --set optimizer.
 import difflib
 import heapq
 import importlib.util
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -16,34 +16,17 @@ from pydantic import (
     Field,
     NonNegativeFloat,
     NonNegativeInt,
-    PlainSerializer,
     PositiveFloat,
     PositiveInt,
     ValidationError,
-    WrapValidator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from app.program.errors import UserError
+from app.recipes._auto import AutoFloat, AutoInt
 
 RECIPES = Path(__file__).with_name("recipes")
-
-
-AUTO = 0  # what "auto" is until a training has measured the number
-
-
-def _of_auto(value: Any, number: Callable[[Any], Any]) -> Any:
-    return AUTO if value == "auto" else number(value)
-
-
-def _written(value: float) -> Any:
-    return value if value != AUTO else "auto"
-
-
-# A number, or "auto": then a training measures it before its first step, and all else sees the number alone.
-AutoInt = Annotated[PositiveInt, WrapValidator(_of_auto), PlainSerializer(_written)]
-AutoFloat = Annotated[PositiveFloat, WrapValidator(_of_auto), PlainSerializer(_written)]
 
 
 class Part(BaseModel):

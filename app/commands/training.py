@@ -144,12 +144,13 @@ def compare(
         raise UserError("--seconds and --multiply-adds are two budgets; give one of them.")
     from app import recipe as recipes
     from app.networks.cards import check_name
+    from app.recipes._auto import AUTO
 
     names = "all" if networks == "all" else networks.split(",")
     for name in names if names != "all" else ():
         check_name(name)
     wanted = recipes.load(recipe, settings or ())
-    if recipes.AUTO in (wanted.batch_size, wanted.optimizer.rate):
+    if AUTO in (wanted.batch_size, wanted.optimizer.rate):
         raise UserError("All networks of a comparison have one recipe: give numbers; auto is for `train`.")
     paths.check_data(data)
     with quiet.tensorflow():

@@ -92,7 +92,7 @@ def find(name: str, source: Path, watch: Watch = unwatched) -> Ranking:
     have learnt other classes.
 
     Raises:
-        UserError: bad data, or data without files; folds that are not finished, know other classes, or none of the
+        UserError: bad data, or data without files or with several labels a picture; folds that are not finished, know other classes, or none of the
             images.
     """
     if paths.is_prepared(name):
@@ -101,6 +101,8 @@ def find(name: str, source: Path, watch: Watch = unwatched) -> Ranking:
     run = folds[0] if folds else Run(source)
     known = run.read_finished()
     data = loading.load(name, watch, None if folds else run.quarantine_of(name))
+    if data.label_sets:
+        raise UserError(f"--with judges one label a picture, and in {name} some have several; leave it out.")
     pictures = [Picture(*one) for one in zip(data.files, data.known, strict=True) if one[0].split != "test"]
     if folds:
         found = _out_of_fold(folds, source, data)

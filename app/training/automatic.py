@@ -15,7 +15,8 @@ from app.pipeline import balance
 from app.pipeline.input_pipeline import steps_per_epoch, training_batches
 from app.program.errors import UserError
 from app.program.progress import Watch
-from app.recipe import AUTO, FineTuning, Recipe
+from app.recipe import FineTuning, Recipe
+from app.recipes._auto import AUTO
 from app.run_folder.classifier import Classifier
 from app.run_folder.folder import Run
 from app.training import batch_sizes, fine_tuning, fitting, range_test

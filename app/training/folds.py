@@ -43,8 +43,8 @@ def train(
     all are in folds.json (see `summary`) and report.html.
 
     Raises:
-        UserError: a class with fewer pictures than folds; `to` is a run itself, or holds folds
-            of other data; what `training.train` raises.
+        UserError: a class with fewer pictures than folds; several labels a picture; `to` is a run itself, or holds
+            folds of other data; what `training.train` raises.
     """
     if Run(to).classifier.exists():
         raise UserError(f"{to} is a run; choose another --to for {count} folds.")
@@ -54,6 +54,8 @@ def train(
         training.check(network, run.folder, recipe, start, devices, extend)
     lists = [to / f"{run.folder.name}.csv" for run in runs]
     loaded = loading.load(data, watch, quarantine, next((file for file in lists if file.is_file()), None))
+    if loaded.label_sets:
+        raise UserError(f"--folds is for one label a picture, and in {data} some have several; leave it out.")
     _write_manifests(lists, loaded)
     for number, (run, manifest) in enumerate(zip(runs, lists, strict=True), start=1):
         console.print(f"Fold {number} of {count}")

@@ -7,7 +7,8 @@ import pydantic
 import pytest
 
 from app.program.errors import UserError
-from app.recipe import AUTO, RECIPES, Recipe, load, settings_of
+from app.recipe import RECIPES, Recipe, load, settings_of
+from app.recipes._auto import AUTO
 
 # Every key, a text for it that is not its default, and what the text means.
 SETTINGS: dict[str, tuple[str, Any]] = {

@@ -15,7 +15,8 @@ from app import recipe as recipes
 from app import training
 from app.program.errors import UserError
 from app.program.progress import unwatched
-from app.recipe import AUTO, Optimizer, Recipe
+from app.recipe import Optimizer, Recipe
+from app.recipes._auto import AUTO
 from app.run_folder.folder import Run
 from app.training import automatic, batch_sizes, optimizers, range_test
 from app.training.devices.devices import Devices

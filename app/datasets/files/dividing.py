@@ -29,11 +29,11 @@ def divide(pictures: Sequence[Picture]) -> dict[str, list[Picture]]:
         splits["train"] = []
     # What somebody has put into a split binds the rest of its group, but not other pictures.
     grouped = any(picture.file.group for picture in pictures)
-    units = _units(pictures if grouped else undivided)
-    held = {units[_key(one)]: split for split in SPLITS for one in splits[split] if one.file.group}
+    units = units_of(pictures if grouped else undivided)
+    held = {units[key_of(one)]: split for split in SPLITS for one in splits[split] if one.file.group}
     loose = []
     for picture in undivided:
-        unit = units[_key(picture)]
+        unit = units[key_of(picture)]
         if picture.file.split is None and unit in held:
             splits[held[unit]].append(picture)
         else:
@@ -45,12 +45,13 @@ def divide(pictures: Sequence[Picture]) -> dict[str, list[Picture]]:
     return splits
 
 
-def _key(picture: Picture) -> str:
+def key_of(picture: Picture) -> str:
+    """The hash of the group that a picture belongs to, or its own."""
     group = picture.file.group
     return hashlib.sha256(group.encode(errors="surrogateescape")).hexdigest() if group else picture.known.encoded
 
 
-def _units(pictures: Sequence[Picture]) -> dict[str, str]:
+def units_of(pictures: Sequence[Picture]) -> dict[str, str]:
     """For the hash of each picture, or of its group, the smallest of all that must be in one split with it."""
     smaller: dict[str, str] = {}  # from a hash to a smaller one that belongs with it
 
@@ -59,7 +60,7 @@ def _units(pictures: Sequence[Picture]) -> dict[str, str]:
             key = smaller[key]
         return key
 
-    keys = [_key(picture) for picture in pictures]
+    keys = [key_of(picture) for picture in pictures]
     of_shown: dict[str, str] = {}
     for picture, key in zip(pictures, keys, strict=True):
         one, other = smallest(key), smallest(of_shown.setdefault(picture.shown, key))

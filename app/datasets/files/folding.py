@@ -4,14 +4,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from app.datasets.dataset import Picture, spread
-from app.datasets.files.dividing import SHARES
+from app.datasets.files import dividing
 from app.program.errors import UserError
 from app.program.shown import counted
 
 
 def folds(pictures: Sequence[Picture], count: int) -> list[int]:
-    """The fold of each picture, from 0 on. Equal pictures are in one; each class is dealt out evenly, in the order of
-    the hashes, so a second run divides as the first did."""
+    """The fold of each picture, from 0 on. Equal pictures are in one, and those of a group; each class is dealt out
+    evenly, in the order of the hashes, so a second run divides as the first did."""
     units = _units(pictures)
     dealt = {unit: place % count for place, unit in enumerate(_in_order(pictures, units))}
     return [dealt[unit] for unit in units]
@@ -30,7 +30,7 @@ def divided(pictures: Sequence[Picture], count: int) -> Iterator[list[Picture]]:
                 others[label].append(unit)
         validation = set()
         for members in others.values():
-            wanted = max(1, round(SHARES["validation"] * len(members))) if members[1:] else 0
+            wanted = max(1, round(dividing.SHARES["validation"] * len(members))) if members[1:] else 0
             validation |= {members[place] for place in spread(len(members), wanted)}
         split = {unit: "validation" if unit in validation else "train" for unit in fold_of}
         split |= {unit: "test" for unit, there in fold_of.items() if there == fold}
@@ -46,7 +46,9 @@ def check(name: str, pictures: Sequence[Picture], count: int) -> None:
     of_label = Counter(_in_order(pictures, units).values())
     for label in sorted({picture.file.label for picture in pictures}):
         if of_label[label] < count:
-            has = counted(of_label[label], "different picture", "different pictures")
+            grouped = any(picture.file.group for picture in pictures)
+            what = ("group", "groups") if grouped else ("different picture", "different pictures")
+            has = counted(of_label[label], *what)
             raise UserError(
                 f"The class '{label}' of {name} has {has} beside those of the test, too few for {count} folds: give it "
                 "more, or take fewer folds."
@@ -54,12 +56,9 @@ def check(name: str, pictures: Sequence[Picture], count: int) -> None:
 
 
 def _units(pictures: Sequence[Picture]) -> list[str]:
-    """For each picture the smallest hash of those that must be in one fold with it: of all that show the same."""
-    smallest: dict[str, str] = {}
-    for picture in pictures:
-        encoded = picture.known.encoded
-        smallest[picture.shown] = min(encoded, smallest.get(picture.shown, encoded))
-    return [smallest[picture.shown] for picture in pictures]
+    """For each picture the smallest hash of those that must be in one fold with it: of equal ones, and of its group."""
+    units = dividing.units_of(pictures)
+    return [units[dividing.key_of(picture)] for picture in pictures]
 
 
 def _in_order(pictures: Sequence[Picture], units: Sequence[str]) -> dict[str, str]:
