@@ -100,7 +100,10 @@ def _check_data(data: HeldOut, run: Run) -> None:
         raise UserError(f"The pictures of {data.name} have several labels, and the network of {run.folder} names one.")
     wanted = {*run.read_classifier().labels} - ({synsets.BACKGROUND} - {*data.labels})
     if difference := classifier.compare_labels(sorted(data.labels), sorted(wanted)):
-        raise UserError(f"{data.name} has other labels than {run.folder} was trained on ({difference}).")
+        raise UserError(
+            f"{data.name} has other labels than {run.folder} was trained on ({difference}); name data of the same "
+            "classes with --data."
+        )
 
 
 def _answers(

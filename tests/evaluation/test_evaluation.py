@@ -493,7 +493,8 @@ def test_class_folders_of_another_network_are_refused(class_folders: Path, tmp_p
     with pytest.raises(UserError) as caught:
         evaluation.evaluate(run.folder, str(class_folders))
     assert str(caught.value) == (
-        f"{class_folders} has other labels than {run.folder} was trained on (new: 'n01751748'; missing: 'n04263257')."
+        f"{class_folders} has other labels than {run.folder} was trained on (new: 'n01751748'; missing: 'n04263257'); "
+        "name data of the same classes with --data."
     )
 
 
