@@ -92,8 +92,8 @@ def find(name: str, source: Path, watch: Watch = unwatched) -> Ranking:
     have learnt other classes.
 
     Raises:
-        UserError: bad data, or data without files or with several labels a picture; folds that are not finished, know other classes, or none of the
-            images.
+        UserError: bad data, or data without files or with several labels a picture; folds that are not finished, know
+            other classes, or none of the images.
     """
     if paths.is_prepared(name):
         raise UserError(f"{name} has no files to mend labels of: --with is for a folder or a manifest.")

@@ -72,8 +72,9 @@ def of_groups(name: str, splits: Mapping[str, Sequence[Picture]]) -> Iterator[Fi
     places: dict[str, set[str]] = defaultdict(set)
     for split, pictures in splits.items():
         for picture in pictures:
-            groups[picture.file.label].add(picture.file.group)
-            places[picture.file.label].add(split)
+            for label in picture.file.labels:
+                groups[label].add(picture.file.group)
+                places[label].add(split)
     count, total = len(set().union(*groups.values())), sum(map(len, splits.values()))
     if all(picture.file.split == split or not picture.file.group for split in splits for picture in splits[split]):
         return
