@@ -42,9 +42,10 @@ def classifier(
         if known and both:
             probabilities, before, *pooled = both(prepared, training=False)
             last = strangeness.classifier(both)
-            logits = tf.matmul(before, last.kernel.value)
-            if last.bias is not None:
-                logits += last.bias.value
+            with tf.name_scope(model.name):  # by which quantizers know what is of the network, as the classifier is
+                logits = tf.matmul(before, last.kernel.value)
+                if last.bias is not None:
+                    logits += last.bias.value
             found = strangeness.measured(known, pooled, logits, strangeness.is_independent(model))
             return {"probabilities": probabilities, **_kept_on_the_processor(found)}
         if not weights:

@@ -49,7 +49,7 @@ def network(model: keras.Model, layers: Sequence[str]) -> keras.Model:
     """`model`, or that network folded or merged, with what strangeness is made of: prepared images ->
     [probabilities, what the classifier is given, *means of the maps (N, r)]."""
     pooled = [_few_channels(keras.ops.mean(model.get_layer(name).output, axis=(1, 2))) for name in layers]
-    return keras.Model(model.input, [model.output, classifier(model).input, *pooled])
+    return keras.Model(model.input, [model.output, classifier(model).input, *pooled], name=model.name)
 
 
 def classifier(model: keras.Model) -> keras.layers.Dense:
@@ -82,5 +82,5 @@ def measured(known: Strangeness, pooled: Sequence[Any], logits: Any, independent
     for each, mean, matrix, weight in zip(pooled, known.means, known.matrices, known.weights[:-1], strict=True):
         score += weight * tf.reduce_sum(tf.square(tf.matmul(each - mean, matrix)), axis=1)
     as_strange = tf.cast(known.quantiles[np.newaxis] >= score[:, tf.newaxis], tf.float32)
-    stranger = tf.reduce_sum(as_strange, axis=1) * (100 / PLACES)
+    stranger = tf.minimum(tf.reduce_sum(as_strange, axis=1) * (100 / PLACES), 100.0)  # there is one more quantile
     return Measured(score, stranger, stranger <= RATE + 50 / PLACES)
