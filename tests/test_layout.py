@@ -26,11 +26,11 @@ ROOMS = {
     "training.devices": "batch_norm pipeline datasets run_folder recipes program",
     "batch_norm": "evaluation pipeline reports datasets.loading datasets.files datasets run_folder images "
     "recipes program",
+    "exporting": "evaluation serving artefacts datasets.loading datasets run_folder images program",
     "scoring": "artefacts run_folder images program",
-    "evaluation": "pipeline artefacts datasets.loading datasets run_folder images networks program datasets.files",
+    "evaluation": "pipeline artefacts datasets.loading datasets.files datasets run_folder images networks program",
     "pipeline": "datasets images images.formats recipes program",
     "reports": "datasets run_folder networks recipes program",
-    "exporting": "evaluation serving artefacts datasets.loading datasets run_folder images program",
     "exporting.foreign": "datasets.loading datasets run_folder images program",
     "serving": "serving.page artefacts inside run_folder images networks program",
     "serving.page": "artefacts",
