@@ -7,7 +7,6 @@ import io
 import threading
 from typing import Any, NamedTuple
 
-import numpy as np
 from PIL import Image, ImageOps
 
 from export.picture_files import LIMITS, Limits
@@ -106,6 +105,8 @@ def _check_is_no_raw(opened: Image.Image, encoded: bytes) -> None:
 
 def _seen(opened: Image.Image) -> Image.Image:
     """RGB as a person sees it."""
+    import numpy as np  # not for every command that finds pictures
+
     tags = getattr(opened, "tag_v2", {})
     is_negative, bits = tags.get(INKS) == 0, tags.get(BITS, (16,))[0]
     opened.info.pop("xmp", None)  # Exif turns a picture, here as everywhere

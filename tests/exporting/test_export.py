@@ -724,7 +724,7 @@ def test_training_evaluation_prediction_and_the_saved_model_see_the_same_pixels(
     np.testing.assert_array_equal(images, right)
 
     network = Onlooker()
-    shown = SimpleNamespace(model=network, preprocessing=preprocessing, labels=["it"], names={})
+    shown = SimpleNamespace(model=network, preprocessing=preprocessing, labels=["it"], names={}, thresholds=())
     monkeypatch.setattr(run_folder, "load", lambda _: shown)
     (tmp_path / "classifier.json").write_text("{}")
     for i, content in enumerate(contents):
@@ -1195,7 +1195,7 @@ def hollow(monkeypatch: pytest.MonkeyPatch) -> None:
         return {"ok": True, "rows": []}
 
     monkeypatch.setattr(certifying, "certify", certify)
-    monkeypatch.setattr(tflite, "write", lambda *given: given[3].write_text(str(time.time())))
+    monkeypatch.setattr(tflite, "write", lambda *given, **more: given[3].write_text(str(time.time())))
 
 
 def test_versions_count_up_and_none_is_written_twice(hollow: None, finished_run: Run, tmp_path: Path) -> None:
@@ -1245,16 +1245,16 @@ def test_what_holds_no_version_is_no_export(tmp_path: Path, place: str) -> None:
     assert str(tmp_path / place) in str(caught.value)
 
 
-def another_network(model: keras.Model, preprocessing: Any, labels: Any, file: Path, english: Any) -> None:
+def another_network(model: keras.Model, preprocessing: Any, labels: Any, file: Path, *_: Any, **more: Any) -> None:
     keras.utils.set_random_seed(9)
     tflite.write(keras.models.clone_model(model), preprocessing, labels, file)
 
 
-def no_artefact(model: keras.Model, preprocessing: Any, labels: Any, file: Path, english: Any) -> None:
+def no_artefact(model: keras.Model, preprocessing: Any, labels: Any, file: Path, *_: Any, **more: Any) -> None:
     file.write_bytes(b"not a FlatBuffer")
 
 
-def full_disk(model: keras.Model, preprocessing: Any, labels: Any, file: Path, english: Any) -> None:
+def full_disk(model: keras.Model, preprocessing: Any, labels: Any, file: Path, *_: Any, **more: Any) -> None:
     file.write_bytes(b"half")
     raise OSError(28, "No space left on device")
 

@@ -69,15 +69,15 @@ def test_a_validation_image_is_called_by_its_file_and_one_without_a_file_by_its_
         list(calibrating.Pictures(spoilt, preprocessing, 1, lambda place: f"number {place}"))
 
 
-def full(model: Any, preprocessing: Any, labels: Any, file: Path, english: Any) -> None:
+def full(model: Any, preprocessing: Any, labels: Any, file: Path, *_: Any, **more: Any) -> None:
     raise OSError(28, "No space left on device")
 
 
-def exhausted(model: Any, preprocessing: Any, labels: Any, file: Path, english: Any) -> None:
+def exhausted(model: Any, preprocessing: Any, labels: Any, file: Path, *_: Any, **more: Any) -> None:
     raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[9]\nmore")
 
 
-def elsewhere(model: Any, preprocessing: Any, labels: Any, file: Path, english: Any) -> None:
+def elsewhere(model: Any, preprocessing: Any, labels: Any, file: Path, *_: Any, **more: Any) -> None:
     tf.io.read_file("/nosuch/picture.jpg")
 
 

@@ -317,7 +317,7 @@ def test_litert_and_openvino_convert_one_saved_model(
     seen: list[tuple[Path, bool]] = []
     for writer in (tflite, openvino_ir):
         monkeypatch.setattr(
-            writer, "write", lambda *_, source: seen.append((source, (source / "saved_model.pb").is_file()))
+            writer, "write", lambda *_, source, **more: seen.append((source, (source / "saved_model.pb").is_file()))
         )
     networks = [run_folder.load(finished_run.folder)]
     steps, count = exporting_module._steps(finished_run, networks, tmp_path, ["openvino", "tflite"], "float32")

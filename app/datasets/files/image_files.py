@@ -145,8 +145,8 @@ def named_in(path: Path, name: str) -> frozenset[str]:
     Raises:
         UserError: it cannot be read.
     """
-    path = remote.place(name)
-    root = path if path.is_dir() else path.parent
+    place = remote.place(name)
+    root = place if place.is_dir() else place.parent
     return frozenset(os.path.abspath(root / line) for line in _lines(path))
 
 
