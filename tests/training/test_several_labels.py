@@ -237,3 +237,15 @@ def test_what_is_for_one_label_says_so(tmp_path: Path) -> None:
     run.model.touch()
     with pytest.raises(UserError, match=r"squares.csv have several labels, and the network of .*one names one"):
         evaluation.evaluate(run.folder, str(manifest))
+
+
+@pytest.mark.parametrize("shown", ["accuracy", "average_precision"])
+def test_figures_of_a_network_with_heads_are_named_as_those_of_one_without(shown: str) -> None:
+    figures = {f"{prefix}{name}": 1.0 for prefix in ("", "val_") for name in ("loss", "predictions_loss")}
+    figures |= {f"predictions_{shown}": 0.5, f"val_predictions_{shown}": 0.25}
+    figures |= {"predictions_loss": 0.7, "val_predictions_loss": 0.8}
+    epochs.NamePredictions().on_epoch_end(0, figures)
+    assert figures == {
+        **{"loss": 0.7, "val_loss": 0.8, "total_loss": 1.0, "val_total_loss": 1.0},
+        **{shown: 0.5, f"val_{shown}": 0.25},
+    }

@@ -41,7 +41,7 @@ class NamePredictions(keras.callbacks.Callback):
         for prefix in ("", "val_"):
             if f"{prefix}{PREDICTIONS}_loss" in figures:
                 figures[f"{prefix}total_loss"] = figures[f"{prefix}loss"]
-                for name in ("loss", shown_of(figures, f"{PREDICTIONS}_")):
+                for name in ("loss", shown_of(figures, f"{prefix}{PREDICTIONS}_")):
                     figures[f"{prefix}{name}"] = figures.pop(f"{prefix}{PREDICTIONS}_{name}")
 
 
