@@ -58,6 +58,39 @@ def test_equal_pictures_are_never_divided_whatever_their_labels() -> None:
         assert len({one.file.split for one in members[-3:]}) == 1
 
 
+def patients(both: int, healthy: int) -> list[Picture]:
+    """Each with a healthy picture, and so many of them with a sick one, too."""
+    found = []
+    for number in range(both + healthy):
+        labels = ("healthy", "sick") if number < both else ("healthy",)
+        for label in labels:
+            file = ImageFile(Path(f"{number} {label}"), label, None, group=f"patient {number}")
+            found.append(Picture(file, Known(1, 1, f"{number} {label}", f"{number} {label}")))
+    return found
+
+
+def test_a_class_that_shares_its_groups_with_another_is_in_every_fold_and_every_training() -> None:
+    for some_ in (patients(10, 90), patients(100, 0), patients(5, 0)):
+        folding.check("xrays", some_, 5)
+        sick = [one.file.path for one in some_ if one.file.label == "sick"]
+        held_out = []
+        for members in folding.divided(some_, 5):
+            counts = Counter((one.file.label, one.file.split) for one in members)
+            assert counts["sick", "test"] == len(sick) // 5
+            assert counts["healthy", "test"] == len(some_) // 5 - len(sick) // 5
+            assert counts["sick", "train"] > 0
+            for group in {one.file.group for one in members}:
+                assert len({one.file.split for one in members if one.file.group == group}) == 1
+            held_out += [one.file.path for one in members if (one.file.label, one.file.split) == ("sick", "test")]
+        assert sorted(held_out) == sorted(sick)
+    folding.check("xrays", patients(2, 10), 2)
+    for members in folding.divided(patients(2, 10), 2):
+        assert Counter(one.file.split for one in members if one.file.label == "sick") == {"test": 1, "train": 1}
+        assert sum(one.file.split == "validation" for one in members) == 1
+    with pytest.raises(UserError, match=r"'sick' of xrays has 4 groups beside those of the test, too few for 5 folds"):
+        folding.check("xrays", patients(4, 90), 5)
+
+
 def test_a_class_with_fewer_pictures_than_folds_is_refused() -> None:
     folding.check("photos", PICTURES, 5)
     with pytest.raises(UserError, match=r"'wasps' of photos has 5 different pictures beside .* too few for 6 folds"):
