@@ -92,8 +92,8 @@ def find(name: str, source: Path, watch: Watch = unwatched) -> Ranking:
     have learnt other classes.
 
     Raises:
-        UserError: bad data, or data without files or with several labels a picture; folds that are not finished, know
-            other classes, or none of the images.
+        UserError: bad data, or data without files or with several labels a picture; too few pictures to be
+            cross-fitted; folds that are not finished, know other classes, or none of the images.
     """
     if paths.is_prepared(name):
         raise UserError(f"{name} has no files to mend labels of: --with is for a folder or a manifest.")
@@ -103,6 +103,7 @@ def find(name: str, source: Path, watch: Watch = unwatched) -> Ranking:
     data = loading.load(name, watch, None if folds else run.quarantine_of(name))
     if data.label_sets:
         raise UserError(f"--with judges one label a picture, and in {name} some have several; leave it out.")
+    manifests.check_labels(name, data.labels, "--with")
     pictures = [Picture(*one) for one in zip(data.files, data.known, strict=True) if one[0].split != "test"]
     if folds:
         found = _out_of_fold(folds, source, data)
@@ -113,7 +114,11 @@ def find(name: str, source: Path, watch: Watch = unwatched) -> Ranking:
         way = f"out of fold, by {source}"
     else:
         ranked = [one.file for one in pictures]
-        probabilities = _cross_fitted(_features(source, data, watch), pictures, data.labels, watch)
+        places = np.array(folding.folds(pictures, FOLDS))
+        given = np.array([data.labels.index(file.label) for file in ranked])
+        if any(len({*given[places != fold]}) < 2 for fold in {*places}):
+            raise UserError(f"{name} has too few different pictures to judge their labels: give each class more.")
+        probabilities = _cross_fitted(_features(source, data, watch), given, places, len(data.labels), watch)
         way = f"cross-fitted on the features of {source}"
     suspects = rank(ranked, probabilities, data.labels)
     return Ranking(data, suspects, len(pictures) - len(ranked), way, known.preprocessing)
@@ -196,13 +201,12 @@ def _features(run: Path, data: Data, watch: Watch) -> NDArray[np.float64]:
 
 
 def _cross_fitted(
-    features: NDArray[Any], pictures: Sequence[Picture], labels: Sequence[str], watch: Watch
+    features: NDArray[Any], given: NDArray[np.int64], places: NDArray[np.int64], classes: int, watch: Watch
 ) -> NDArray[np.float64]:
-    """Probabilities (pictures, labels), each by a logistic regression that has not seen the picture, or one that shows
-    the same. The first fold chooses how strict all are, by their cross-entropy."""
-    given = np.array([labels.index(picture.file.label) for picture in pictures])
-    places = np.array(folding.folds(pictures, FOLDS))
-    found = np.zeros((len(pictures), len(labels)))
+    """Probabilities (pictures, classes), each by a logistic regression that has not seen the picture, or one that shows
+    the same. `given` are the numbers of their labels, `places` their folds; the first fold chooses how strict all are,
+    by their cross-entropy. Of few pictures some folds are empty."""
+    found = np.zeros((len(given), classes))
 
     def fitted(fold: int, strength: float) -> NDArray[np.float64]:
         kept, out = places != fold, places == fold
@@ -210,18 +214,19 @@ def _cross_fitted(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # it stops near enough
             model.fit(features[kept], given[kept])
-        answers = np.zeros((int(out.sum()), len(labels)))
+        answers = np.zeros((int(out.sum()), classes))
         answers[:, model.classes_] = model.predict_proba(features[out])
         return answers
 
     best, strength, least = np.zeros(0), STRENGTHS[0], np.inf
     for tried in STRENGTHS:
         answers = fitted(0, tried)
-        loss = log_loss(given[places == 0], answers, labels=range(len(labels)))
+        loss = log_loss(given[places == 0], answers, labels=range(classes))
         if loss >= least:
             break
         best, strength, least = answers, tried, loss
     found[places == 0] = best
-    for fold in watch(range(1, FOLDS), FOLDS - 1, "Cross-fitting"):
+    others = sorted({*places} - {0})
+    for fold in watch(others, len(others), "Cross-fitting"):
         found[places == fold] = fitted(fold, strength)
     return found

@@ -56,6 +56,7 @@ def train(
     loaded = loading.load(data, watch, quarantine, next((file for file in lists if file.is_file()), None))
     if loaded.label_sets:
         raise UserError(f"--folds is for one label a picture, and in {data} some have several; leave it out.")
+    manifests.check_labels(data, loaded.labels, "--folds")
     _write_manifests(lists, loaded)
     for number, (run, manifest) in enumerate(zip(runs, lists, strict=True), start=1):
         console.print(f"Fold {number} of {count}")

@@ -114,6 +114,24 @@ def test_folds_of_other_classes_or_none_are_refused(pictures: Path, tmp_path: Pa
         wrong_labels.find(str(pictures), tmp_path / "runs")
 
 
+def test_few_pictures_are_judged_too_and_too_few_are_a_sentence(pictures: Path, tmp_path: Path) -> None:
+    """Of three a class there are four beside those of the test: of five folds one is empty."""
+    rows = []
+    for name in ("digit", "flower"):
+        for place, file in enumerate(sorted((pictures / name).iterdir())[:3]):
+            rows.append((str(file), name, ("train", "validation", "test")[place]))
+    run = untrained(tmp_path / "run", 32, ("a", "b"))
+    for wanted in (rows, [row for row in rows if row[1:] != ("digit", "validation")]):
+        manifest = tmp_path / "few.csv"
+        with manifest.open("w", newline="") as content:
+            csv.writer(content).writerows([("file", "label", "split"), *wanted])
+        if wanted is rows:
+            assert len(wrong_labels.find(str(manifest), run.folder).suspects) == 4
+        else:
+            with pytest.raises(UserError, match=r"few\.csv has too few different pictures to judge their labels"):
+                wrong_labels.find(str(manifest), run.folder)
+
+
 def test_what_has_no_files_has_no_labels_to_mend(finished_run: Run) -> None:
     done = CliRunner().invoke(app, ["check", "digits", "--with", str(finished_run.folder)])
     assert isinstance(done.exception, UserError)

@@ -1,6 +1,7 @@
 """Cross-validation by one command."""
 
 import json
+import shutil
 import statistics
 from pathlib import Path
 
@@ -12,12 +13,14 @@ from app import run_folder
 from app.__main__ import app
 from app.datasets import loading
 from app.datasets.dataset import Data
+from app.evaluation import wrong_labels
 from app.images.view import read
 from app.program.errors import UserError
 from app.recipe import Recipe
 from app.run_folder import out_of_fold
 from app.run_folder.folder import Run
 from app.training import folds, training
+from tests.makers.untrained_runs import untrained
 
 SETTINGS = ("image_size=32", "batch_size=8", "steps=2")
 
@@ -84,6 +87,17 @@ def test_folds_of_another_number_or_of_other_data_do_not_go_on(
     assert divided[0].fingerprint == divided[1].fingerprint
     with pytest.raises(UserError, match=f"{tmp_path} holds folds of other data than .*, or another number of them"):
         folds.train(4, str(pictures), "lenet_bn", tmp_path, Recipe())
+
+
+def test_a_class_folder_that_would_be_two_labels_in_a_manifest_is_refused(pictures: Path, tmp_path: Path) -> None:
+    shutil.copytree(pictures, tmp_path / "photos")
+    (tmp_path / "photos" / "digit").rename(tmp_path / "photos" / "digit|number")
+    refused = r"'digit\|number' of .* would be several labels in the manifest that {} writes, .*: rename its folder"
+    with pytest.raises(UserError, match=refused.format("--folds")):
+        folds.train(3, str(tmp_path / "photos"), "lenet_bn", tmp_path / "folds", Recipe())
+    assert not (tmp_path / "folds").exists()
+    with pytest.raises(UserError, match=refused.format("--with")):
+        wrong_labels.find(str(tmp_path / "photos"), untrained(tmp_path / "run", 32, ("a", "b")).folder)
 
 
 @pytest.mark.parametrize(

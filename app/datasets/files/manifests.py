@@ -96,6 +96,19 @@ def _missing(path: Path, line: int, file: ImageFile, lines: dict[str, int]) -> F
     return None
 
 
+def check_labels(name: str, labels: Sequence[str], what: str) -> None:
+    """Raises:
+    UserError: a class folder of the data set `name`, with one label a picture, would be several labels in a manifest,
+        and `what` writes one.
+    """
+    for label in labels:
+        if SEPARATOR in label:
+            raise UserError(
+                f"The class '{label}' of {name} would be several labels in the manifest that {what} writes, where "
+                f"{SEPARATOR} divides them: rename its folder."
+            )
+
+
 def write(path: Path, files: Sequence[ImageFile], known: Sequence[Known] = ()) -> None:
     """The manifest of these files, which names them absolutely, with what is known of each."""
     with whole(path) as beside, beside.open("w", encoding="utf-8", errors="surrogateescape", newline="") as content:
