@@ -19,6 +19,7 @@ from app.datasets.loading import held_out
 from app.datasets.loading.named import load
 from app.datasets.prepared import records
 from app.program.errors import UserError
+from app.program.progress import unwatched
 from tests.makers.image_folders import SPLITS, examples, fill, picture
 
 SETS = ((), ("a",), ("a", "b"), ("b", "c"), ("a", "b", "c"))
@@ -78,6 +79,24 @@ def test_records_hold_the_labels_of_every_picture(tmp_path: Path) -> None:
         labels = wanted[feature["image/encoded"].bytes_list.value[0]]
         assert [name.decode() for name in feature["image/class/text"].bytes_list.value] == [*labels]
         assert list(feature["image/class/label"].int64_list.value) == ["abc".index(label) for label in labels]
+
+
+def test_records_are_written_anew_where_another_set_of_labels_is_gone(tmp_path: Path) -> None:
+    """Of pictures that cannot be read, so that all others are as they were: the numbers of their sets are not."""
+    rows = [("|".join(SETS[number % 5]) or "|",) for number in range(60)]
+    path = write(tmp_path / "all.csv", *rows, ("a|c",))
+    (tmp_path / "0060.png").write_bytes(b"no picture")
+    records.write(load(str(path)), tmp_path / "records", unwatched)
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    data = load(str(path))
+    records.write(data, tmp_path / "records", unwatched)
+    found = load(f"records:{tmp_path / 'records'}")
+    for split in SPLITS:
+        right, made = (
+            [label_sets.names(number, one.labels, one.label_sets) for _, number in examples(getattr(one, split))]
+            for one in (data, found)
+        )
+        assert made == right
 
 
 def test_a_folder_is_one_class_whatever_it_is_called(tmp_path: Path) -> None:

@@ -235,7 +235,7 @@ def _begun(data: Data, folder: Path, order: str, watch: Watch) -> dict[str, Shar
                     f"{folder} holds records of {before.source} as it was, not of {data.name} as it is; choose another "
                     "--to, or remove the folder."
                 )
-            if before.order != order:
+            if (before.order, before.label_sets) != (order, data.label_sets):
                 return {}
             shards = [shard for split in SPLITS for shard in getattr(before, split)]
             found = watch(in_parallel(lambda shard: _is_whole(folder, shard), shards), len(shards), "Verifying shards")
