@@ -154,6 +154,12 @@ def test_check_counts_labels_and_not_their_combinations(tmp_path: Path) -> None:
     assert json.dumps(report.as_json())
 
 
+def test_check_counts_the_labels_of_records_as_those_of_the_manifest(tmp_path: Path) -> None:
+    path = labelled(tmp_path / "data" / "all.csv")
+    records.write(load(str(path)), tmp_path / "records", unwatched)
+    assert checking.check(f"records:{tmp_path / 'records'}").classes == checking.check(str(path)).classes
+
+
 def test_the_same_picture_with_other_labels_is_a_contradiction(tmp_path: Path) -> None:
     path = labelled(tmp_path / "all.csv")
     (tmp_path / "0001.png").write_bytes((tmp_path / "0002.png").read_bytes())

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from app.datasets import loading
+from app.datasets import label_sets, loading
 from app.datasets.checks.near_duplicates import near_duplicates
 from app.datasets.dataset import SPLITS, Data, Finding, ImageFile, Picture, labels_of
 from app.datasets.files import deciding, dividing
@@ -170,7 +170,9 @@ def _examples(data: Data) -> Iterator[tuple[ImageFile, bytes]]:
     """Images that are no files of their own, named by their places."""
     for split in SPLITS:
         for place, (encoded, label) in enumerate(getattr(data, split).in_order().as_numpy_iterator()):
-            yield ImageFile(Path(split, str(place)), data.labels[int(label)], split), encoded
+            named = label_sets.names(int(label), data.labels, data.label_sets)
+            several = named if len(named) != 1 else None
+            yield ImageFile(Path(split, str(place)), label_sets.text(named), split, several=several), encoded
 
 
 def _look(item: tuple[ImageFile, bytes]) -> tuple[ImageFile, Known]:
