@@ -17,7 +17,7 @@ from app.commands.options import (
 )
 from app.commands.printing import output, print_json
 from app.images.finding import passed_over
-from app.program import paths, quiet
+from app.program import paths, quiet, remote
 from app.program.errors import UserError
 from app.program.shown import brief, counted
 
@@ -106,8 +106,9 @@ def _wrong_labels(data: str, network: Path, to: Path | None) -> dict[str, Any]:
     if to:
         wrong_labels.write_lists(found, to)
         first = [one.as_json() for one in found.suspects[: page.SHOWN]]
+        where = remote.place(data)
         for one in first:
-            one["name"] = os.path.relpath(one["file"], data if os.path.isdir(data) else os.path.dirname(data))
+            one["name"] = os.path.relpath(one["file"], where if where.is_dir() else where.parent)
         page.write(to, data, network, first, found.first(page.SHOWN), found.preprocessing.decode, **said)
     rows = [one.as_json() for one in found.suspects if one.is_likely]
     return {**said, "unranked": found.unranked, "rows": rows}

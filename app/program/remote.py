@@ -148,7 +148,7 @@ def _changed(info: dict[str, Any]) -> int:
 
 
 def _of_manifest(store: Any, address: str) -> dict[str, Entry]:
-    """The files that a manifest names and that are there; whoever reads it misses the others."""
+    """The files that a manifest names and that are there; whoever reads it misses the others, also in the cache."""
     folder = posixpath.dirname(address.partition("://")[2])
     with place(address).open(encoding="utf-8-sig", errors="surrogateescape", newline="") as content:
         rows = csv.reader(content)
@@ -163,6 +163,9 @@ def _of_manifest(store: Any, address: str) -> dict[str, Entry]:
         # One list of a folder, and not a question for every file.
         around = posixpath.commonpath([posixpath.dirname(one) for one in names])
         found = _listed(store, f"{address.partition('://')[0]}://{around or folder.partition('/')[0]}")
+    for key in names - {*found}:
+        if ".." not in key.split("/"):  # which would lead out of the cache
+            (_root() / address.partition("://")[0] / key).unlink(missing_ok=True)
     return {key: entry for key, entry in found.items() if key in names}
 
 

@@ -157,6 +157,26 @@ def test_a_manifest_comes_with_its_pictures_and_no_others(store: MemoryFileSyste
     assert len(data.files) == 20
     fetched = contents(remote.place("memory://bucket"))
     assert {*fetched} == {"lists/all.csv", *(f"pictures/{number}.png" for number in range(20))}
+    mine = remote.place("memory://bucket").parents[2] / "mine.png"
+    mine.write_bytes(picture(0))
+    store.pipe("memory://bucket/lists/all.csv", "\n".join(["file,label", *rows, "../../../../mine.png,ant"]).encode())
+    store.rm("memory://bucket/pictures/7.png")
+    with pytest.raises(UserError, match=r"all\.csv, line 9: .*7\.png does not exist; mend the line or remove it"):
+        loading.load("memory://bucket/lists/all.csv")
+    assert mine.is_file()
+
+
+def test_a_manifest_on_this_machine_says_where_its_missing_pictures_came_from(
+    store: MemoryFileSystem, tmp_path: Path
+) -> None:
+    upload(store, animals(tmp_path / "animals"), PHOTOS)
+    manifests.write(tmp_path / "split.csv", loading.load(PHOTOS).files)
+    for path in remote.place(PHOTOS).rglob("*.*"):
+        path.unlink()
+    with pytest.raises(UserError, match=f"does not exist; it came from {PHOTOS}/.*, and `python -m app check DATA`"):
+        loading.load(str(tmp_path / "split.csv"))
+    loading.listing(PHOTOS)
+    assert loading.load(str(tmp_path / "split.csv")).labels
 
 
 def test_one_file_is_fetched_alone_and_called_by_its_address(store: MemoryFileSystem) -> None:

@@ -18,9 +18,10 @@ from app.datasets.files import deciding
 from app.datasets.files.folders import NAMES, SPLIT_NAMED
 from app.datasets.index import Known
 from app.datasets.label_sets import SEPARATOR, text
-from app.program import paths
+from app.program import paths, remote
 from app.program.errors import UserError
 from app.program.files import whole
+from app.program.shown import command
 
 KNOWN = ("size", "changed", "sha256", "picture", "notes")  # columns that are no part of a manifest; see `index.Known`
 
@@ -90,9 +91,10 @@ def _missing(path: Path, line: int, file: ImageFile, lines: dict[str, int]) -> F
         return Finding(str(file.path), "named twice", why)
     if not os.path.isfile(file.path):
         what = "is not a file" if os.path.exists(file.path) else "does not exist"
-        return Finding(
-            str(file.path), "missing", f"{path}, line {line}: {file.path} {what}; mend the line or remove it."
-        )
+        then = "mend the line or remove it"
+        if remote.shown(path) == str(path) and (address := remote.shown(file.path)) != str(file.path):
+            then = f"it came from {address}, and `{command('check', 'DATA')}` on the data set there fetches it again"
+        return Finding(str(file.path), "missing", f"{path}, line {line}: {file.path} {what}; {then}.")
     return None
 
 
