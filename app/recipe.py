@@ -246,8 +246,8 @@ class Recipe(Part):
     def _probes_without_steps(self) -> Self:
         probe = FineTuning(probe=True)
         if self.fine_tuning.probe:
-            image = {"image_size": self.image_size, "image": self.image}
-            plain = Recipe.model_construct(None, seed=self.seed, fine_tuning=probe, **image)
+            of_images = Recipe.model_construct(seed=self.seed, image_size=self.image_size, image=self.image)
+            plain = of_images.model_copy(update={"fine_tuning": probe})
             values, wanted = flat(self.model_dump()), flat(plain.model_dump())
             if key := next((key for key in values if values[key] != wanted[key]), None):
                 why = "a linear probe (fine_tuning.probe) fits the classifier without steps; leave it out"

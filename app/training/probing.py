@@ -3,6 +3,8 @@
 import csv
 import time
 import warnings
+from collections.abc import Collection
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
@@ -16,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from app.datasets.dataset import Data
 from app.evaluation import evaluating
 from app.images.preprocessing import Preprocessing
+from app.program.errors import UserError
 from app.program.files import whole
 from app.program.progress import Watch, console
 from app.recipe import Recipe
@@ -33,6 +36,18 @@ class Examples(NamedTuple):
 
     features: NDArray[np.float64]
     labels: NDArray[np.int64]
+
+
+def check(fresh: Collection[str], start: Path | None, recipe: Recipe) -> None:
+    """
+    Raises:
+        UserError: more than the classifier is `fresh`, so that the features would be of random weights.
+    """
+    if others := sorted({*fresh} - {PREDICTIONS}):
+        raise UserError(
+            f"A linear probe (fine_tuning.probe) takes features as they are trained, and with image_size="
+            f"{recipe.image_size} {', '.join(others)} of {start} would begin anew; leave image_size out."
+        )
 
 
 def fit(model: keras.Model, data: Data, preprocessing: Preprocessing, recipe: Recipe, run: Run, watch: Watch) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from app.datasets import loading
+from app.datasets import label_sets, loading
 from app.datasets.dataset import Data
 from app.datasets.loading.named import report_data
 from app.networks import cards
@@ -95,6 +95,8 @@ def train(
             loaded = continuing.as_begun(run, there, quarantine)
         # Of a run that has begun nothing is asked any more: its recipe has all numbers.
         balance.check(loaded, recipe)
+        if recipe.fine_tuning.probe:
+            label_sets.check_one(loaded.name, loaded.label_sets, "a linear probe (fine_tuning.probe)")
         keys, points = automatic.asked(recipe), list[Point]()
         if keys:
             recipe, points = automatic.measured(loaded, network, recipe, start, source, watch)
@@ -209,6 +211,8 @@ def _train(
     with devices.watched(attempt), devices.strategy.scope():
         model = devices.replicated(build(classifier, recipe))
         fresh = fine_tuning.take_weights(model, start, classifier.labels) if start else None
+        if recipe.fine_tuning.probe:
+            probing.check(fresh or (), start, recipe)
         if not start:
             scale_kernels(model, recipe.initial_weights)
     fine_tuning.freeze(model, "base" if recipe.fine_tuning.probe else recipe.freeze, fresh)

@@ -1,5 +1,6 @@
 """`--recipe linear_probe`: the classifier alone, fitted on the features of trained weights."""
 
+import dataclasses
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -126,3 +127,24 @@ def test_a_probe_is_of_trained_weights_on_one_device_and_alone(tmp_path: Path) -
     with pytest.raises(UserError, match="fitted on one device: leave --devices out"):
         check(None, tmp_path / "run", PROBE, start, two)
     assert [path.name for path in tmp_path.iterdir()] == ["start"]
+
+
+def test_a_probe_of_several_labels_is_refused(finished_run: Run, pictures: Path, tmp_path: Path) -> None:
+    """Of as many sets of labels as there are labels, so that the classifier would take the numbers of the sets."""
+    data = dataclasses.replace(loading.load(str(pictures)), label_sets=((0,), (1,), (0, 2)))
+    with pytest.raises(UserError, match=r"several labels each, and a linear probe \(fine_tuning.probe\) is for"):
+        training.train(data, None, tmp_path / "run", PROBE, unwatched, finished_run.folder)
+    assert not Run(tmp_path / "run").classifier.exists()
+
+
+def test_a_probe_of_features_that_would_be_random_is_refused(finished_run: Run, pictures: Path, tmp_path: Path) -> None:
+    """At another size the first dense layer of LeNet has another map below it."""
+    wanted = recipe.load("linear_probe", ("image_size=48",))
+    with pytest.raises(UserError, match=r"image_size=48 dense_1_dense of .* would begin anew; leave image_size out"):
+        training.train(str(pictures), None, tmp_path / "run", wanted, unwatched, finished_run.folder)
+    assert not Run(tmp_path / "run").classifier.exists()
+
+
+def test_a_probe_is_told_what_its_pictures_become() -> None:
+    wanted = recipe.load("linear_probe", ("image.aspect=pad", "image.crop=0.9"), from_weights=True)
+    assert (wanted.image.aspect, wanted.image.crop) == ("pad", 0.9)
