@@ -19,7 +19,7 @@ from app.recipe import Recipe
 from app.reports import folds as page
 from app.run_folder import out_of_fold
 from app.run_folder.folder import Run
-from app.training import training
+from app.training import automatic, training
 from app.training.devices.devices import Devices
 
 
@@ -50,6 +50,7 @@ def train(
         raise UserError(f"{to} is a run; choose another --to for {count} folds.")
     devices = devices or Devices()
     runs = [Run(to / str(number)) for number in range(1, count + 1)]
+    recipe = automatic.as_begun(recipe, runs[0])
     for run in runs:
         training.check(network, run.folder, recipe, start, devices, extend)
     lists = [to / f"{run.folder.name}.csv" for run in runs]
@@ -62,6 +63,7 @@ def train(
         console.print(f"Fold {number} of {count}")
         part = loading.load(str(manifest), watch, None, manifest)
         training.train(part, network, run.folder, recipe, watch, start, None, deterministic, devices, extend)
+        recipe = automatic.as_begun(recipe, runs[0])  # measured anew, others would not be the same training
         if devices.is_chief:
             _keep_answers(run, part, watch)
     if devices.is_chief:

@@ -35,13 +35,15 @@ class Point(NamedTuple):
 
 
 def rising(recipe: Recipe) -> Recipe:
-    """The recipe with a rate that rises from LOWEST to HIGHEST in STEPS optimizer steps."""
+    """The recipe with a rate that rises from LOWEST to HIGHEST in STEPS optimizer steps. All that is to train does so
+    from the first one on: a rate that suits a new classifier alone may be too high for what joins it later."""
     # No recipe that a user writes may have a factor above 1.
     schedule = Schedule(name="exponential", every=1.0, staircase=False).model_copy(
         update={"factor": (HIGHEST / LOWEST) ** (1 / STEPS)}
     )
     optimizer = recipe.optimizer.model_copy(update={"rate": LOWEST})
-    return recipe.model_copy(update={"optimizer": optimizer, "schedule": schedule})
+    together = recipe.fine_tuning.model_copy(update={"head_epochs": 0.0})
+    return recipe.model_copy(update={"optimizer": optimizer, "schedule": schedule, "fine_tuning": together})
 
 
 def measured(model: keras.Model, batches: tf.data.Dataset, accumulate: int, watch: Watch) -> list[Point]:

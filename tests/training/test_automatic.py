@@ -175,3 +175,11 @@ def test_a_run_has_the_numbers_that_were_measured_and_is_that_of_whoever_gives_t
     assert extended.read_classifier().automatic == kept.automatic
     with pytest.raises(UserError, match=f"batch_size {numbers[0]}, here auto"):
         training.train(str(pictures), "lenet_bn", other.folder, wanted, unwatched)
+
+
+def test_all_of_the_network_trains_in_a_range_test() -> None:
+    """With 1000 steps to an epoch only the new classifier would, whose rate may be too high for the rest."""
+    wanted = recipes.load("fine_tuning", ("optimizer.rate=auto",), from_weights=True)
+    rising = range_test.rising(wanted)
+    assert (wanted.fine_tuning.head_epochs, rising.fine_tuning.head_epochs) == (3, 0)
+    assert rising.fine_tuning.layer_decay == wanted.fine_tuning.layer_decay == 0.9

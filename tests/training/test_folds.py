@@ -17,9 +17,11 @@ from app.evaluation import wrong_labels
 from app.images.view import read
 from app.program.errors import UserError
 from app.recipe import Recipe
+from app.recipe import load as load_recipe
 from app.run_folder import out_of_fold
 from app.run_folder.folder import Run
 from app.training import folds, training
+from app.training.beginning import describe
 from tests.makers.untrained_runs import untrained
 
 SETTINGS = ("image_size=32", "batch_size=8", "steps=2")
@@ -98,6 +100,31 @@ def test_a_class_folder_that_would_be_two_labels_in_a_manifest_is_refused(pictur
     assert not (tmp_path / "folds").exists()
     with pytest.raises(UserError, match=refused.format("--with")):
         wrong_labels.find(str(tmp_path / "photos"), untrained(tmp_path / "run", 32, ("a", "b")).folder)
+
+
+def test_what_is_measured_is_measured_once_for_all_folds(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def train_one(data: Data, network: str, folder: Path, recipe: Recipe, *_: object) -> Run:
+        asked.append(recipe.batch_size or "auto")
+        if len(asked) in (3, 6):
+            raise KeyboardInterrupt
+        automatic = () if recipe.batch_size else ("batch_size",)
+        found = describe(data, network, recipe.model_copy(update={"batch_size": recipe.batch_size or 16}))
+        folder.mkdir(parents=True, exist_ok=True)
+        if not Run(folder).classifier.is_file():
+            content = found.model_copy(update={"automatic": automatic}).model_dump_json()
+            Run(folder).classifier.write_text(content)
+        return Run(folder)
+
+    monkeypatch.setattr(training, "train", train_one)
+    monkeypatch.setattr(folds, "_keep_answers", lambda *_: None)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            folds.train(3, str(pictures), "lenet_bn", tmp_path, load_recipe("default", ("batch_size=auto",)))
+    assert asked == ["auto", 16, 16, 16, 16, 16]
 
 
 @pytest.mark.parametrize(
