@@ -438,6 +438,18 @@ def test_the_examples_of_the_model_card_are_of_float32_and_integers_are_spoken_o
     assert 'Interpreter("model.dynamic.tflite")' in card()
 
 
+def test_the_model_card_speaks_of_the_signature_unknown_where_a_file_has_it(
+    version: Path, finished_run: Run, tmp_path: Path
+) -> None:
+    rows = json.loads((version / "certificate.json").read_text())["rows"]
+    figures = json.loads(finished_run.metrics.read_text())
+    figures["unknown"] = {"rate": 5.0, "threshold": 2.0, "refused": 0.062}
+    shutil.copytree(version / "golden", tmp_path / "golden")
+    for more, said in (({}, False), ({"strangeness": 1e-6}, True)):
+        model_card.write(tmp_path, "it", [finished_run.read_classifier()], figures, [*rows[:-1], rows[-1] | more])
+        assert ("The signature `unknown`" in (tmp_path / "README.md").read_text()) == said
+
+
 def test_several_runs_become_no_such_file(finished_run: Run, tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match="an ensemble, which becomes a SavedModel; leave onnx, openvino out of --formats"
