@@ -120,9 +120,9 @@ def _of_features(score: Callable[[Array], Array], seen: Seen) -> Array:
 def rows(run: Path, folders: dict[str, Path]) -> list[dict[str, Any]]:
     trained = run_folder.load(run)
     data = loading.of_run(Run(run), unwatched)
-    prepared, reading = trained.preprocessing, strangeness.Reading(trained.model)
+    prepared, reading = trained.preprocessing, strangeness.Reading(trained.model, count=data.validation.count)
     evaluating.predict(reading, data.validation, prepared)
-    fitted = reading.fit(data.validation.count)
+    fitted = reading.fit()
     if isinstance(fitted, str):
         raise SystemExit(fitted)
 

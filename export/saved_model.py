@@ -8,8 +8,8 @@
     predict_pixels    images uint8 [N, height, width, 3]  -> probabilities float32 [N, classes], in label order
     features          image_bytes string [N]              -> embedding float32 [N, d]: what the classifier is given
     unknown           image_bytes string [N]              -> of a network that has it (see `strangeness`): strangeness
-                                                             and stranger, float32 [N], unknown, bool [N], and classes,
-                                                             scores and errors as serving_default
+                                                             and stranger, float32 [N], unknown, bool [N], and all that
+                                                             serving_default gives
 
 k is the smaller of 10 and the number of classes; of several labels a picture it is their number. Files of different
 formats and sizes may be in one batch. A file that cannot be decoded has an answer of its own, since a server makes
@@ -62,11 +62,7 @@ class Servable(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
     def serving_default(self, image_bytes: Any) -> dict[str, Any]:
         probabilities, *_, readable = self._on_files(image_bytes)
-        named = self._named(probabilities, readable, image_bytes)
-        if self.thresholds is None:
-            return named
-        _, indices = tf.math.top_k(probabilities, k=self.top)
-        return named | {"thresholds": tf.gather(self.thresholds, indices)}
+        return self._named(probabilities, readable, image_bytes)
 
     # `inputs` is the name that TensorFlow Serving's :classify looks for, which takes no other output than these two.
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
@@ -86,7 +82,11 @@ class Servable(tf.Module):
 
     def _named(self, probabilities: tf.Tensor, readable: tf.Tensor, image_bytes: tf.Tensor) -> dict[str, Any]:
         preprocessing = self.networks[0][1]
-        return {**self._best(probabilities, readable), "errors": _reasons(preprocessing, image_bytes, readable)}
+        named = {**self._best(probabilities, readable), "errors": _reasons(preprocessing, image_bytes, readable)}
+        if self.thresholds is None:
+            return named
+        _, indices = tf.math.top_k(probabilities, k=self.top)
+        return named | {"thresholds": tf.gather(self.thresholds, indices)}
 
     def _best(self, probabilities: tf.Tensor, readable: tf.Tensor) -> dict[str, Any]:
         scores, indices = tf.math.top_k(probabilities, k=self.top)

@@ -33,11 +33,10 @@ def scores(figures: dict[str, Any], classes: int) -> str:
 def answer(row: dict[str, Any]) -> str:
     """The classes of a picture and their scores, with English names beside synsets; in brackets where it is unknown."""
     names = dict(zip(row["classes"], row.get("names", ()), strict=False))
-    if not row["classes"]:
-        return "none of the labels"
     said = "  ".join(
         f"{named(label, names)} {score:.3f}" for label, score in zip(row["classes"], row["scores"], strict=True)
     )
+    said = said or "none of the labels"
     return f"unknown ({said})" if row.get("unknown") else said
 
 

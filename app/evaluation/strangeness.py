@@ -25,7 +25,6 @@ FEWEST = 20  # validation images: 5 % of fewer are none
 MOST = 5_000  # validation images that are looked at
 STAGES = 12  # maps at most, evenly spread over the depth of the network
 FOLDS = 5
-BATCH = 32
 
 Array = NDArray[np.float64]
 
@@ -53,10 +52,13 @@ def _is_folded(layer: keras.layers.Layer) -> bool:
 
 class Reading:
     """A network where `evaluating.predict` wants a model: it gives the probabilities, and keeps what strangeness is
-    made of until it is fitted, and the strangeness of what it is asked about from then on."""
+    made of until it is fitted, and the strangeness of what it is asked about from then on. To be fitted it is asked
+    about `count` pictures first; of more than `MOST` every second, third ... is kept: they may come class by class."""
 
-    def __init__(self, model: keras.Model, known: Strangeness | None = None) -> None:
-        self.model, self.known = model, known
+    def __init__(self, model: keras.Model, known: Strangeness | None = None, count: int = 0) -> None:
+        self.model, self.known, self.count = model, known, count
+        self.every = max(1, -(-count // MOST))
+        self.seen = 0
         self.output_shape = model.output_shape
         self.layers = known.layers if known else tuple(stages(model)) if _has_classifier(model) else ()
         self.network = strangeness.network(model, self.layers) if self.layers else None
@@ -72,9 +74,11 @@ class Reading:
         if self.known:
             found = strangeness.measured(self.known, pooled, self._logits(before), self._is_independent)
             self.scores.append(found.strangeness.numpy())
-        elif BATCH * len(self.energies) < MOST:
-            self.pooled.append(pooled)
-            self.energies.append(strangeness.energy(self._logits(before), self._is_independent).numpy())
+        else:
+            kept = slice(-self.seen % self.every, None, self.every)
+            self.pooled.append([each[kept] for each in pooled])
+            self.energies.append(strangeness.energy(self._logits(before[kept]), self._is_independent).numpy())
+            self.seen += len(probabilities)
         return probabilities
 
     def measured(self, images: Any) -> tuple[NDArray[np.float32], strangeness.Measured]:
@@ -85,14 +89,15 @@ class Reading:
         found = strangeness.measured(self.known, pooled, self._logits(before), self._is_independent)
         return probabilities, strangeness.Measured(*(each.numpy() for each in found))
 
-    def fit(self, count: int) -> Strangeness | str:
-        """The score, of the first `count` pictures that the network was asked about, all validation images: the
-        Gaussian of every stage, and, by images that each was not fitted on, what the distances and the energy are
-        divided by and how strange known pictures are. Or a sentence: why there is none."""
-        if count < FEWEST:
-            return f"{count} validation images are too few to tell what is unknown: it takes {FEWEST}."
+    def fit(self) -> Strangeness | str:
+        """The score, of the pictures that the network was asked about, all validation images: the Gaussian of every
+        stage, and, by images that each was not fitted on, what the distances and the energy are divided by and how
+        strange known pictures are. Or a sentence: why there is none."""
+        if self.count < FEWEST:
+            return f"{self.count} validation images are too few to tell what is unknown: it takes {FEWEST}."
         if not self.layers:
             return "What is unknown cannot be told: the network has no maps before a dense layer."
+        count = -(-self.count // self.every)
         pooled = [np.concatenate(each)[:count].astype(np.float64) for each in zip(*self.pooled, strict=True)]
         fitted = _fitted(self.layers, pooled, np.concatenate(self.energies)[:count].astype(np.float64))
         if not all(np.isfinite(each).all() for each in (*fitted.means, *fitted.matrices, fitted.weights)):

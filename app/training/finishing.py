@@ -7,13 +7,11 @@ The network is worth more than all that is measured on it: what fails here leave
 from pathlib import Path
 
 import keras
-import numpy as np
 
-from app import evaluation
 from app.batch_norm import in_training, measuring
 from app.datasets import label_sets, loading
 from app.datasets.dataset import Data, spread
-from app.evaluation import evaluating, several_labels, strangeness
+from app.evaluation import evaluating, own_figures, several_labels, strangeness
 from app.pipeline import balance
 from app.program import unexpected
 from app.program.errors import UserError
@@ -25,7 +23,7 @@ from app.reports import run_report
 from app.run_folder import golden
 from app.run_folder.classifier import Classifier
 from app.run_folder.folder import Run
-from app.run_folder.trained import Trained, load
+from app.run_folder.trained import load
 from app.training import old_classes
 from app.training.callbacks import weight_average
 
@@ -141,31 +139,13 @@ def _why(error: Exception) -> str:
 
 def _measure(data: Data, classifier: Classifier, run: Run, watch: Watch) -> None:
     trained = load(run.folder)
-    if data.label_sets:
-        _measure_labels(data, classifier, run, trained, watch)
-        return
-    reading = strangeness.Reading(trained.model)
-    temperature = evaluating.fit_temperature(reading, data.validation, trained.preprocessing, watch)
-    known = reading.fit(data.validation.count)
+    figures, probabilities, truth, known, strange = own_figures.measure(trained, data, watch)
     strangeness.write(run, known)
-    probabilities, truth = evaluating.predict(reading, data.test, trained.preprocessing, watch)
-    figures = evaluation.metrics(probabilities, truth, data.labels, temperature)
-    old_classes.measure(run, classifier, trained, watch)
-    strange = None
     if isinstance(known, str):
         console.print(known)
-    else:
-        strange = np.concatenate(reading.scores)[: len(truth)]  # the last batch is filled up
-        figures["unknown"] = strangeness.figures(known, strange)
+    if not data.label_sets:
+        old_classes.measure(run, classifier, trained, watch)
     run_report.write(run, classifier, figures, probabilities, truth, data.test, strangeness=strange)
-    write_json(run.metrics, figures)
-
-
-def _measure_labels(data: Data, classifier: Classifier, run: Run, trained: Trained, watch: Watch) -> None:
-    probabilities, kinds = evaluating.predict(trained.model, data.test, trained.preprocessing, watch)
-    truth = label_sets.rows(data.label_sets, len(data.labels))[kinds]
-    figures = several_labels.metrics(probabilities, truth, data.labels, trained.thresholds)
-    run_report.write(run, classifier, figures, probabilities, truth, data.test)
     write_json(run.metrics, figures)
 
 

@@ -2,6 +2,8 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import keras
 import numpy as np
@@ -31,10 +33,10 @@ def run(finished_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
     copy = Run(tmp_path_factory.mktemp("strange") / "pictures")
     shutil.copytree(finished_run.folder, copy.folder)
     trained = run_folder.load(copy.folder)
-    reading = strangeness.Reading(trained.model)
     split = loading.of_run(finished_run).train
+    reading = strangeness.Reading(trained.model, count=split.count)
     evaluating.predict(reading, split, trained.preprocessing)
-    strangeness.write(copy, reading.fit(split.count))
+    strangeness.write(copy, reading.fit())
     return copy
 
 
@@ -107,8 +109,29 @@ def test_few_validation_images_are_said_and_not_measured_again(finished_run: Run
     """It has 8."""
     assert strangeness.is_there(finished_run)
     assert strangeness.read(finished_run) is None
-    reading = strangeness.Reading(run_folder.load(finished_run.folder).model)
-    assert reading.fit(19) == "19 validation images are too few to tell what is unknown: it takes 20."
+    reading = strangeness.Reading(run_folder.load(finished_run.folder).model, count=19)
+    assert reading.fit() == "19 validation images are too few to tell what is unknown: it takes 20."
+
+
+def test_of_many_validation_images_it_takes_some_of_all(finished_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They come class by class: the first ones would be of the first classes alone."""
+    trained, train = run_folder.load(finished_run.folder), loading.of_run(finished_run).train
+    fitted: list[NDArray[np.float64]] = []
+
+    def keep(layers: object, pooled: list[NDArray[np.float64]], energies: NDArray[np.float64]) -> Any:
+        assert {len(each) for each in pooled} == {len(energies)}
+        fitted.append(energies)
+        return SimpleNamespace(means=(), matrices=(), weights=np.zeros(1))
+
+    monkeypatch.setattr(strangeness, "_fitted", keep)
+    for most in (5000, 10):
+        monkeypatch.setattr(strangeness, "MOST", most)
+        reading = strangeness.Reading(trained.model, count=train.count)
+        evaluating.predict(reading, train, trained.preprocessing)
+        reading.fit()
+    everything, some = fitted
+    assert len(everything) == train.count > 40
+    np.testing.assert_array_equal(some, everything[:: -(-train.count // 10)])
 
 
 def test_a_score_of_another_network_or_a_damaged_one_is_none(run: Run, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from app import exporting, run_folder
 from app.artefacts import predicting
-from app.evaluation import prediction
+from app.evaluation import prediction, strangeness
 from app.exporting import verifying
 from app.exporting.foreign import searching
 from app.program.errors import UserError
@@ -20,7 +20,7 @@ from app.run_folder import golden
 from app.run_folder.folder import Run
 from app.serving.of_file import OfFile
 from app.serving.of_run import OfRun
-from export import carried
+from export import carried, certificate
 from tests.makers.image_folders import picture
 from tests.makers.networks import disturb
 from tests.makers.untrained_runs import untrained
@@ -41,6 +41,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     known = known.model_copy(update={"thresholds": tuple(np.diagonal(thresholds).astype(float).tolist())})
     run.classifier.write_text(known.model_dump_json())
     golden.keep(run, ((picture(seed), "label 01|label 02") for seed in range(4)))
+    reading = strangeness.Reading(model, count=20)
+    reading.predict_on_batch(np.stack(inputs))
+    strangeness.write(run, reading.fit())
+    assert strangeness.read(run)
     return run
 
 
@@ -72,9 +76,13 @@ def test_every_artefact_names_what_the_run_names(run: Run, version: Path, tmp_pa
     }
     for kind in ("tflite", "onnx", "xml"):
         ways[kind] = functools.partial(predicting.predict, version / f"model.{kind}", files, 1, unwatched)
+    strange = [row["strangeness"] for row in ways["run"]()]
+    assert np.std(strange) > 0.1
     for way, ask in ways.items():
-        for row, right in zip(ask(), wanted, strict=True):
+        for row, right, how in zip(ask(), wanted, strange, strict=True):
             assert dict(zip(row["classes"], row["scores"], strict=True)) == pytest.approx(right, abs=1e-5), way
+            if way in ("SavedModel", "tflite"):
+                assert row["strangeness"] == pytest.approx(how, abs=certificate.STRANGENESS), way
 
 
 @pytest.mark.slow

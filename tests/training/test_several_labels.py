@@ -11,16 +11,17 @@ import pytest
 from PIL import Image
 
 from app import evaluation, recipe, run_folder, training
+from app.commands import printing
 from app.datasets import label_sets
 from app.datasets.loading.named import load
-from app.evaluation import evaluating, prediction, several_labels
+from app.evaluation import evaluating, prediction, several_labels, strangeness
 from app.images.preprocessing import Preprocessing
 from app.pipeline.input_pipeline import training_batches
 from app.program.errors import UserError
 from app.program.progress import unwatched
 from app.run_folder.classifier import Classifier
 from app.run_folder.folder import Run, read_history
-from app.training import members
+from app.training import finishing, members
 from app.training.callbacks import epochs
 from app.training.several_labels import SumOfBinaryCrossentropies
 
@@ -96,6 +97,33 @@ def test_a_run_learns_which_labels_are_there(trained: Run) -> None:
     report = trained.report.read_text()
     assert "mean average precision" in report
     assert "Confusion" not in report
+
+
+@pytest.mark.slow
+def test_what_is_finished_is_not_measured_again(trained: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    known, written = trained.read_classifier(), trained.metrics.stat().st_mtime_ns
+    assert known.data
+    assert known.recipe
+    assert strangeness.is_there(trained)
+    training.train(known.data.name, "lenet_bn", trained.folder, known.recipe)
+    assert "is finished; nothing to do." in " ".join(capsys.readouterr().err.split())
+    finishing.complete_later(trained.folder, unwatched)
+    assert trained.metrics.stat().st_mtime_ns == written
+
+
+@pytest.mark.slow
+def test_how_strange_pictures_are_is_told_of_several_labels_too(tmp_path: Path) -> None:
+    settings = ("epochs=1", "batch_size=32", "image_size=24")
+    run = training.train(str(squares(tmp_path, 400)), "lenet_bn", tmp_path / "run", recipe.load("default", settings))
+    assert strangeness.read(run)
+    figures = json.loads(run.metrics.read_text())
+    assert 0 <= figures["unknown"]["refused"] < 0.5
+    assert "refused as unknown" in run.report.read_text()
+    asked = sorted(tmp_path.glob("*.png"))
+    rows = prediction.predict(run.folder, asked, 1, unwatched, 20.0)
+    assert 0 < np.mean([row["unknown"] for row in rows]) < 0.3
+    row = next(row for row in rows if row["unknown"])
+    assert printing.answer(row | {"classes": [], "scores": []}) == "unknown (none of the labels)"
 
 
 @pytest.mark.slow
