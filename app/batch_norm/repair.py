@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from app import evaluation, run_folder
+from app import run_folder
 from app.batch_norm import measuring, population
 from app.batch_norm.batches import Batches, DecodedOnce, Joined, Watched, batches_of_run, positions
 from app.batch_norm.measuring import Population
@@ -22,7 +22,7 @@ from app.batch_norm.report import description
 from app.datasets import loading
 from app.datasets.dataset import Split
 from app.datasets.files import folders
-from app.evaluation import evaluating
+from app.evaluation import evaluating, own_figures, strangeness
 from app.images.preprocessing import Preprocessing
 from app.program import paths, remote
 from app.program.errors import UserError
@@ -66,19 +66,21 @@ def recalibrate(folder: Path, data_name: str, exact: bool = False, watch: Watch 
     if not exact:
         result["spread"] = _spread(trained.model, found, batches, watch)
     population.adopt(trained.model, found)
-    probabilities, labels = evaluating.predict(trained.model, data.test, trained.preprocessing, watch)
-    after = _top_1(probabilities, labels, truth)
-    figures = None
-    if record and run.metrics.is_file():
-        temperature = evaluating.fit_temperature(trained.model, data.validation, trained.preprocessing, watch)
-        figures = evaluation.metrics(probabilities, labels, data.labels, temperature)
+    own = own_figures.measure(trained, data, watch) if record and run.metrics.is_file() else None
+    if own:
+        after = _top_1(own.probabilities, own.truth, truth)
+    else:
+        after = _accuracy(trained.model, data.test, trained.preprocessing, truth, watch)
     result |= {"before": before, "after": after}
     with run.exchanged() as beside:
         new = Run(beside)
         trained.model.save(new.model)
         write_json(new.batch_norm, result)
-        if figures:
-            run_report.write(run, run.read_classifier(), figures, probabilities, labels, data.test, new.report)
+        if own:
+            figures, probabilities, labels, known, strange = own
+            strangeness.write(new, known)
+            classifier = run.read_classifier()
+            run_report.write(run, classifier, figures, probabilities, labels, data.test, new.report, strange)
             write_json(new.metrics, figures)
     return result
 

@@ -19,7 +19,7 @@ from app.batch_norm import in_training, inspection, measuring, population, repai
 from app.batch_norm.batches import Batches
 from app.commands import batch_norm as commands
 from app.datasets import loading
-from app.evaluation import evaluating
+from app.evaluation import evaluating, strangeness
 from app.program.errors import UserError
 from app.program.progress import unwatched
 from app.reports import run_report
@@ -582,8 +582,9 @@ def test_recalibrate_rewrites_the_model_and_its_figures(exact: bool, run: Run, p
     assert (
         {"model.keras", "batch_norm.json"}
         <= changed
-        <= {"model.keras", "batch_norm.json", "metrics.json", "report.html"}
+        <= {"model.keras", "batch_norm.json", "metrics.json", "report.html", "unknown.npz"}
     )
+    assert strangeness.is_there(run), "of the network that the run has now"
     assert set(after) == set(before)
     record = json.loads(run.batch_norm.read_text())
     assert record["form"] == ("exact" if exact else "paper")
