@@ -121,7 +121,8 @@ def _spread(model: keras.Model, found: Population, batches: Batches, watch: Watc
 def adapt(folder: Path, data_name: str, to: Path, exact: bool = False, watch: Watch = unwatched) -> dict[str, Any]:
     """Writes the run folder `to`: the network of the run `folder` with the statistics of all images of DATA, a new
     domain (section 5 of the paper; https://arxiv.org/abs/1603.04779). Labels are not looked at; where there are some,
-    `before` and `after` are the accuracies on the same images. DATA may be a folder of images without class folders.
+    `before` and `after` are the accuracies on the same images, which are also what is not strange to it from then on.
+    DATA may be a folder of images without class folders.
 
     Raises:
         UserError: not a finished run; `to` exists; bad data; see `population.population`. No folder is left then.
@@ -134,7 +135,8 @@ def adapt(folder: Path, data_name: str, to: Path, exact: bool = False, watch: Wa
     found = _measured(trained.model, batches, exact, watch)
     before = _accuracy(trained.model, split, trained.preprocessing, truth, watch)
     population.adopt(trained.model, found)
-    after = _accuracy(trained.model, split, trained.preprocessing, truth, watch)
+    reading = strangeness.Reading(trained.model, count=split.count)
+    after = _top_1(*evaluating.predict(reading, split, trained.preprocessing, watch), truth)
     result = description(trained.model, found, batches, data_name)
     result |= {"before": before, "after": after, "note": _note(before, after, run)}
     to.parent.mkdir(parents=True, exist_ok=True)
@@ -142,6 +144,7 @@ def adapt(folder: Path, data_name: str, to: Path, exact: bool = False, watch: Wa
         adapted = Run(Path(beside) / to.name)
         adapted.folder.mkdir()
         trained.model.save(adapted.model)
+        strangeness.write(adapted, reading.fit())
         shutil.copyfile(run.classifier, adapted.classifier)
         if run.quarantine.is_file():
             shutil.copyfile(run.quarantine, adapted.quarantine)
