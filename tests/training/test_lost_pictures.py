@@ -1,5 +1,6 @@
 """Pictures that vanish or are damaged after they were looked at, and other errors of TensorFlow within a training."""
 
+import dataclasses
 import json
 import os
 import re
@@ -22,7 +23,7 @@ from app.pipeline import held_pictures, input_pipeline
 from app.program.errors import UserError
 from app.program.progress import unwatched
 from app.run_folder.folder import Run
-from app.training import beginning, continuing, failures
+from app.training import beginning, continuing, failures, finishing
 from app.training.callbacks import epochs
 from app.training.checkpoints import checkpoint
 from tests.makers.image_folders import age
@@ -277,6 +278,23 @@ def test_a_finished_run_needs_no_picture_that_is_lost(photos: Path, tmp_path: Pa
     assert continuing.as_begun(run, there, listed).fingerprint == data.fingerprint
     with pytest.raises(UserError, match="1 image was removed"):
         continuing.as_begun(run, there, None)
+
+
+def test_figures_of_all_pictures_stay_where_some_were_lost_since(
+    finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a run that was finished before there was a score of strangeness."""
+    run = Run(tmp_path / "run")
+    shutil.copytree(finished_run.folder, run.folder)
+    run.unknown.unlink()
+    data, classifier, asked = loading.of_run(run), run.read_finished(), []
+    monkeypatch.setattr(finishing, "_measure", lambda *given: asked.append(given))
+    assert isinstance(data.test, FileSplit)
+    fewer = FileSplit(data.test.paths[1:], data.test.labels[1:])
+    assert not finishing.complete(dataclasses.replace(data, test=fewer), classifier, run, unwatched)
+    assert not asked
+    assert finishing.complete(data, classifier, run, unwatched)
+    assert len(asked) == 1
 
 
 @pytest.mark.slow
