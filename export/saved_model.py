@@ -81,12 +81,15 @@ class Servable(tf.Module):
         return {"embedding": tf.where(readable[:, tf.newaxis], embedding, 0.0)}
 
     def _named(self, probabilities: tf.Tensor, readable: tf.Tensor, image_bytes: tf.Tensor) -> dict[str, Any]:
-        preprocessing = self.networks[0][1]
-        named = {**self._best(probabilities, readable), "errors": _reasons(preprocessing, image_bytes, readable)}
+        errors = _reasons(self.networks[0][1], image_bytes, readable)
+        return {**self._best(probabilities, readable), **self._least(probabilities), "errors": errors}
+
+    def _least(self, probabilities: tf.Tensor) -> dict[str, Any]:
+        """Of several labels a picture the `thresholds`, in the order of the scores; nothing of one."""
         if self.thresholds is None:
-            return named
+            return {}
         _, indices = tf.math.top_k(probabilities, k=self.top)
-        return named | {"thresholds": tf.gather(self.thresholds, indices)}
+        return {"thresholds": tf.gather(self.thresholds, indices)}
 
     def _best(self, probabilities: tf.Tensor, readable: tf.Tensor) -> dict[str, Any]:
         scores, indices = tf.math.top_k(probabilities, k=self.top)

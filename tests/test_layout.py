@@ -27,7 +27,7 @@ ROOMS = {
     "batch_norm": "evaluation pipeline reports datasets.loading datasets.files datasets run_folder images "
     "recipes program",
     "exporting": "evaluation serving artefacts datasets.loading datasets run_folder images program",
-    "scoring": "artefacts run_folder images program",
+    "scoring": "evaluation artefacts run_folder images program",
     "evaluation": "pipeline artefacts datasets.loading datasets.files datasets run_folder images networks program",
     "pipeline": "datasets images images.formats recipes program",
     "reports": "datasets run_folder networks recipes program",

@@ -27,6 +27,10 @@ class Artefact:
     thresholds: Sequence[float] = ()
     judge: Callable[[Any], Mapping[str, Any]] | None = None
 
+    def told(self, images: Any) -> Mapping[str, Any]:
+        """`probabilities`, and what else `judge` gives where there is one."""
+        return self.judge(images) if self.judge else {"probabilities": self.answer(images)}
+
 
 def load(path: Path, threads: int | None = None) -> Artefact:
     """A file, or the version folder of a SavedModel, as `choosing.meant` finds them. TensorFlow is imported for the

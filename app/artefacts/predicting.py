@@ -1,7 +1,7 @@
 """What is on these pictures? From a LiteRT, ONNX or OpenVINO file, without TensorFlow."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,9 @@ AT_ONCE = 8  # pictures that are decoded while others are asked about: each may 
 
 def predict(
     file: Path, paths: Sequence[Path], top: int, watch: Watch, refused: float | None = None
-) -> list[dict[str, Any]]:
-    """A row per picture: see `told`, `judged` and `unread`. `refused` is the per cent of known pictures that may be
-    called unknown.
+) -> Iterator[dict[str, Any]]:
+    """A row per picture, as soon as it is there: see `told`, `judged` and `unread`. `refused` is the per cent of known
+    pictures that may be called unknown.
 
     Raises:
         UserError: the file does not load; a path that does not exist; a folder without pictures.
@@ -31,18 +31,22 @@ def predict(
     files = pictures(paths)
     network = loading.load(file)
     check(network.judge is not None, refused, file)
-    rows = []
+    return _rows(network, files, top, watch, refused)
+
+
+def _rows(
+    network: loading.Artefact, files: Sequence[Path], top: int, watch: Watch, refused: float | None
+) -> Iterator[dict[str, Any]]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")  # of broken notes beside pixels that are whole
         decoded = in_parallel(_decoded, files, AT_ONCE)
         for picture, pixels in watch(zip(files, decoded, strict=True), len(files), "Predicting"):
             if isinstance(pixels, str):
-                rows.append(unread(picture, pixels))
+                yield unread(picture, pixels)
                 continue
-            found = (network.judge or _probabilities_of(network.answer))(pixels[np.newaxis])
+            found = network.told(pixels[np.newaxis])
             named = chosen(found["probabilities"][0], network.labels, network.thresholds, top)
-            rows.append(told(picture, named, network.names) | judged(found, refused))
-    return rows
+            yield told(picture, named, network.names) | judged(found, refused)
 
 
 def chosen(scores: Any, labels: Sequence[str], thresholds: Sequence[float], top: int) -> list[tuple[str, float]]:
@@ -60,14 +64,14 @@ def told(picture: Path, best: Sequence[tuple[str, float]], names: Mapping[str, s
     return row | {"names": [names.get(label, label) for label in labels]} if names else row
 
 
-def judged(found: Mapping[str, Any], refused: float | None) -> dict[str, Any]:
-    """`strangeness` and whether it is `unknown` of the one picture that was measured; nothing where nothing was."""
+def judged(found: Mapping[str, Any], refused: float | None, row: int = 0) -> dict[str, Any]:
+    """`strangeness` of one of the pictures measured, and whether it is `unknown`; nothing where nothing was."""
     if "strangeness" not in found:
         return {}
     most = RATE if refused is None else refused
     return {
-        "unknown": bool(found["stranger"][0] < most + 50 / PLACES),
-        "strangeness": float(found["strangeness"][0]),
+        "unknown": bool(found["stranger"][row] < most + 50 / PLACES),
+        "strangeness": float(found["strangeness"][row]),
     }
 
 
@@ -80,10 +84,6 @@ def check(has_it: bool, refused: float | None, model: Path) -> None:
             f"{model} does not say how strange a picture is: leave --unknown out, or `evaluate` its run and export it "
             "again, SavedModel or LiteRT file."
         )
-
-
-def _probabilities_of(answer: Callable[[Any], Any]) -> Callable[[Any], Mapping[str, Any]]:
-    return lambda images: {"probabilities": answer(images)}
 
 
 def unread(picture: Path, why: str) -> dict[str, Any]:

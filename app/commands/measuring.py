@@ -1,7 +1,9 @@
 """What a network says, and how often it is right."""
 
 import os
-from collections.abc import Sequence
+import stat
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +18,7 @@ from app.commands.printing import answer, going_on, output, print_json, print_pr
 from app.networks.english import named
 from app.program import paths, quiet, remote
 from app.program.errors import UserError
+from app.program.progress import Watch
 from app.program.shown import counted
 
 
@@ -161,32 +164,38 @@ def predict(
             raise UserError(f"A server answers with what it was started with; leave {option} out, or --server.")
         images = _fetched([model, *(images or ())])
         from app.program.progress import watch
-        from app.serving import remote
+        from app.serving.remote import predict as ask
 
-        _print_rows(remote.predict(server, images, top, watch, os.environ.get("SERVE_TOKEN")), as_json)
+        _print_rows(ask(server, images, top, watch, os.environ.get("SERVE_TOKEN")), as_json)
         return
     paths.check_model(model)
     if not images:
         raise UserError("Name the pictures, too, as in `predict MODEL IMAGE...`.")
     images = _fetched(images)
     from app.artefacts import choosing, predicting
-    from app.program.progress import watch
 
     if to is not None:
-        _write_answers(model, artefact, images, to, top, embeddings, as_json)
+        _write_answers(model, artefact, images, to, top, embeddings, unknown, as_json)
         return
-    meant = choosing.meant(model, artefact)
+    meant, watched = choosing.meant(model, artefact), _watched(as_json)
     if meant.is_file():  # of which TensorFlow, whose import takes seconds, knows nothing
-        rows = predicting.predict(meant, images, top, watch, unknown)
+        rows = predicting.predict(meant, images, top, watched, unknown)
     else:
         with quiet.tensorflow():
             from app.evaluation import prediction
-        rows = prediction.predict(meant, images, top, watch, unknown)
+        rows = prediction.predict(meant, images, top, watched, unknown)
     _print_rows(rows, as_json)
 
 
 def _write_answers(
-    model: Path, artefact: str | None, images: Sequence[Path], to: str, top: int, embeddings: bool, as_json: bool
+    model: Path,
+    artefact: str | None,
+    images: Sequence[Path],
+    to: str,
+    top: int,
+    embeddings: bool,
+    unknown: float | None,
+    as_json: bool,
 ) -> None:
     from app.artefacts import choosing
     from app.program.progress import console, watch
@@ -194,7 +203,7 @@ def _write_answers(
 
     named_to = target.named(to, embeddings)
     with going_on("picture"):
-        done = bulk.predict(choosing.meant(model, artefact), images, named_to, top, embeddings, watch)
+        done = bulk.predict(choosing.meant(model, artefact), images, named_to, top, embeddings, watch, unknown)
     if done.odd:
         console.print(
             f"Not all names are UTF-8: what is not stands as in {done.odd.encode('utf-8', 'backslashreplace').decode()}"
@@ -221,11 +230,28 @@ def _fetched(images: Sequence[Path]) -> list[Path]:
     return [remote.fetched(image, watch) for image in images]
 
 
-def _print_rows(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
+def _watched(as_json: bool) -> Watch:
+    """Of rows that are printed as they come: on a terminal they show how far it is, and a bar would lie across them."""
+    from app.program.progress import console, unwatched, watch
+
+    return watch if as_json or not console.is_terminal or _goes_into_a_file() else unwatched
+
+
+def _goes_into_a_file() -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
+    except (OSError, ValueError):  # none
+        return False
+
+
+def _print_rows(rows: Iterable[dict[str, Any]], as_json: bool) -> None:
     if as_json:
+        rows = [*rows]
         print_json(rows)
-    else:
-        for row in rows:
+    unread = False
+    for row in rows:
+        unread |= "error" in row
+        if not as_json:
             output.print(f"{row['file']}: {row.get('error') or answer(row)}", soft_wrap=True)
-    if any("error" in row for row in rows):
+    if unread:
         raise typer.Exit(1)

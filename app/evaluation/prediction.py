@@ -1,6 +1,6 @@
 """What is on these pictures? From a run folder or a SavedModel, for files and folders of them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,9 @@ Answering = tuple[Callable[[bytes, int], Answer], Mapping[str, str], bool]
 
 def predict(
     model: Path, paths: Sequence[Path], top: int, watch: Watch, refused: float | None = None
-) -> list[dict[str, Any]]:
-    """A row per picture: see `predicting.told`, `judged` and `unread`. `model` is a run folder, or the version folder
-    of a SavedModel; of other files see `predicting.predict`.
+) -> Iterator[dict[str, Any]]:
+    """A row per picture, as soon as it is there: see `predicting.told`, `judged` and `unread`. `model` is a run folder,
+    or the version folder of a SavedModel; of other files see `predicting.predict`.
 
     Raises:
         UserError: a path that does not exist; a folder without pictures.
@@ -33,15 +33,16 @@ def predict(
     files = pictures(paths)
     answer, names, has_it = (_run if is_run(model) else _export)(model)
     predicting.check(has_it, refused, model)
-    rows: list[dict[str, Any]] = []
-    for file in watch(files, len(files), "Predicting"):
+
+    def row(file: Path) -> dict[str, Any]:
         try:
             best, found = answer(file.read_bytes(), top)
-            rows.append(predicting.told(file, best, names) | predicting.judged(found, refused))
         except (tf.errors.InvalidArgumentError, OSError) as error:
             why = reason(error) if isinstance(error, OSError) else decoding.refusal(error)
-            rows.append(predicting.unread(file, why))
-    return rows
+            return predicting.unread(file, why)
+        return predicting.told(file, best, names) | predicting.judged(found, refused)
+
+    return map(row, watch(files, len(files), "Predicting"))
 
 
 def _run(folder: Path) -> Answering:

@@ -87,11 +87,12 @@ def place(name: object) -> Path:
     return _root().joinpath(*named(name).split("://", 1)) if is_remote(name) else Path(str(name))
 
 
-def shown(path: Path) -> str:
+def shown(path: Path | str) -> str:
     """The name of a file for people: its address, where it was fetched."""
-    if not path.is_relative_to(_root()):
-        return str(path)
-    scheme, *rest = path.relative_to(_root()).parts
+    name = str(path)
+    if "inceptions" not in name or not Path(name).is_relative_to(_root()):  # the first is quick, for a million of them
+        return name
+    scheme, *rest = Path(name).relative_to(_root()).parts
     return f"{scheme}://{'/'.join(rest)}"
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from app.artefacts import loading
+from app.artefacts import loading, predicting
 from app.program.errors import UserError
 from app.scoring.listing import File
 from export import picture_files, runtime_errors
@@ -31,20 +31,25 @@ class StoppedError(Exception):
 
 
 class Answer(NamedTuple):
-    """The best classes and their scores, and the features where they are asked for; or why there are none."""
+    """What is named and the scores, best first; of a network that says how strange pictures are `unknown` and
+    `strangeness`; the features where they are asked for. Or why there are none."""
 
     classes: Sequence[str] = ()
     scores: Sequence[float] = ()
+    unknown: bool | None = None
+    strangeness: float | None = None
     features: NDArray[np.float32] | None = None
     error: str | None = None
 
 
 class Network(Protocol):
-    """`best` classes are named of each picture, `names` are English ones beside those that have one; `width` is the
-    number of features, 0 without them. `at_once` threads may call `answer`."""
+    """`best` classes are named of each picture, or where that is 0 all labels that reach their thresholds; `names` are
+    English ones beside those that have one. `judges` says whether answers have `unknown` and `strangeness`; `width` is
+    the number of features, 0 without them. `at_once` threads may call `answer`."""
 
     best: int
     names: Mapping[str, str]
+    judges: bool
     width: int
     at_once: int
 
@@ -64,21 +69,23 @@ class OfFile:
     read and decode while the others ask.
 
     Raises:
-        UserError: it does not load.
+        UserError: it does not load, or cannot call so many per cent of known pictures unknown as are `refused`.
     """
 
     width = 0
 
-    def __init__(self, path: Path, top: int) -> None:
+    def __init__(self, path: Path, top: int, refused: float | None = None) -> None:
         cores = os.cpu_count() or 1
         copies = min(cores, MOST_COPIES)
         self._path, self._threads = path, cores // copies
         self._copies, self._large = queue.LifoQueue[Any](), threading.Lock()
         for _ in range(copies):
             network = self._load()
-            self._copies.put(network.answer)
-        self._labels, self.names = network.labels, network.names
-        self.best = min(top, len(self._labels))
+            self._copies.put(network.told)
+        self.judges, self._refused = network.judge is not None, refused
+        predicting.check(self.judges, refused, path)
+        self._labels, self.names, self._thresholds = network.labels, network.names, network.thresholds
+        self.best = 0 if self._thresholds else min(top, len(self._labels))
         self.at_once = 2 * copies
 
     def answer(self, files: Sequence[File], over: threading.Event) -> list[Answer]:
@@ -93,16 +100,17 @@ class OfFile:
             some = waiting.pop(size)
             pixels -= len(some) * size[0] * size[1]
             found = self._ask(np.stack([picture for _, picture in some]), files[some[0][0]].path)
-            for (place, _), scores in zip(some, found, strict=True):
-                order = np.argsort(-scores, kind="stable")[: self.best]
-                answers[place] = Answer([self._labels[i] for i in order], scores[order].tolist())
+            for row, (place, _) in enumerate(some):
+                scores = found["probabilities"][row]
+                named = predicting.chosen(scores, self._labels, self._thresholds, self.best)
+                answers[place] = answered(named, predicting.judged(found, self._refused, row))
 
         for place, file in enumerate(files):
             if over.is_set():
                 raise StoppedError
             picture = _decoded(file)
             if isinstance(picture, str):
-                answers[place] = Answer(error=picture)
+                answers[place] = unread(file, picture)
                 continue
             size = picture.shape
             waiting.setdefault(size, []).append((place, picture))
@@ -115,21 +123,33 @@ class OfFile:
             ask(size)
         return answers
 
-    def _ask(self, images: NDArray[np.uint8], first: str) -> NDArray[np.float32]:
+    def _ask(self, images: NDArray[np.uint8], first: str) -> dict[str, NDArray[np.float32]]:
         large = images.size > 3 * picture_files.LARGE
         with self._large if large else nullcontext():  # one of them at a time: each has the memory of many
             copy = self._copies.get()
             try:
-                return np.array(copy(images), np.float32)  # what a runtime returns may be its own memory
+                # What a runtime returns may be its own memory.
+                return {name: np.array(each, np.float32) for name, each in copy(images).items()}
             except Exception as error:  # every runtime raises what it has
                 raise failure(self._path, first, runtime_errors.sentence(error)) from error
             finally:
                 if large:  # what it took for so many pixels it would never give back
-                    copy = self._load().answer
+                    copy = self._load().told
                 self._copies.put(copy)
 
     def _load(self) -> loading.Artefact:
         return loading.load(self._path, self._threads)
+
+
+def answered(
+    named: Sequence[tuple[str, float]], judged: Mapping[str, Any], features: NDArray[np.float32] | None = None
+) -> Answer:
+    """Of what `predicting.chosen` and `judged` say."""
+    return Answer([label for label, _ in named], [score for _, score in named], **judged, features=features)
+
+
+def unread(file: File, why: str) -> Answer:
+    return Answer(error=predicting.unread(Path(file.path), why)["error"])
 
 
 def failure(network: Path, first: str, why: str) -> UserError:

@@ -14,6 +14,9 @@ from pyarrow import parquet
 from app.program.files import whole
 
 Write = Callable[[pyarrow.Table], None]
+SEPARATOR = "|"  # between several labels, and alone where there is none: as in manifests, see `datasets.label_sets`
+COLUMNS = {"classes": "class", "scores": "score", "names": "name"}  # how the columns of each place begin
+KEYS = ("file", *COLUMNS, "unknown", "strangeness", "features")  # as `predict --json` has them, and in that order
 
 
 @contextmanager
@@ -25,13 +28,14 @@ def to_parquet(file: Path, schema: pyarrow.Schema) -> Iterator[Write]:
 
 @contextmanager
 def to_csv(file: Path, schema: pyarrow.Schema) -> Iterator[Write]:
-    """The columns as they are, of UTF-8; what is nothing is empty."""
+    """The columns as they are, of UTF-8; what is nothing is empty, and several labels are one text, as a manifest has
+    them."""
     with file.open("w", encoding="utf-8", newline="") as content:
         writer = csv.writer(content, lineterminator="\n")
         writer.writerow(schema.names)
 
         def write(part: pyarrow.Table) -> None:
-            writer.writerows(zip(*(_column(part, name) for name in schema.names), strict=True))
+            writer.writerows(zip(*(map(_cell, _column(part, name)) for name in schema.names), strict=True))
 
         yield write
 
@@ -75,10 +79,15 @@ def _column(part: pyarrow.Table, name: str) -> list[Any]:
     column = part[name]
     if pyarrow.types.is_float32(column.type):
         return [None if score is None else _short(score) for score in column.to_pylist()]
-    if pyarrow.types.is_fixed_size_list(column.type):
+    is_list = pyarrow.types.is_fixed_size_list(column.type) or pyarrow.types.is_list(column.type)
+    if is_list and pyarrow.types.is_float32(column.type.value_type):
         return [None if row is None else [_short(number) for number in row] for row in column.to_pylist()]
     values: list[Any] = column.to_pylist()
     return values
+
+
+def _cell(value: Any) -> Any:
+    return (SEPARATOR.join(map(str, value)) or SEPARATOR) if isinstance(value, list) else value
 
 
 def _short(number: float) -> float:
@@ -86,11 +95,10 @@ def _short(number: float) -> float:
 
 
 def _object(row: Mapping[str, Any]) -> dict[str, Any]:
-    def all_of(what: str) -> list[Any]:
-        found = (row[name] for name in row if name.startswith(f"{what}_"))
-        return [value for value in found if value is not None]
-
-    made = {"file": row["file"], "classes": all_of("class"), "scores": all_of("score")}
-    made |= {"names": all_of("name")} if "name_1" in row else {}
-    made |= {"features": row["features"]} if row.get("features") is not None else {}
-    return made | ({"error": row["error"]} if row["error"] is not None else {})
+    if row["error"] is not None:
+        return {"file": row["file"], "classes": [], "scores": [], "error": row["error"]}
+    made = dict(row)
+    for key, column in COLUMNS.items():
+        if f"{column}_1" in row:
+            made[key] = [row[name] for name in row if name.startswith(f"{column}_")]
+    return {key: made[key] for key in KEYS if made.get(key) is not None}

@@ -47,13 +47,22 @@ class _Unit(NamedTuple):
     files: list[File]
 
 
-def predict(model: Path, paths: Sequence[Path], to: Target, top: int, embeddings: bool, watch: Watch) -> Done:
+def predict(
+    model: Path,
+    paths: Sequence[Path],
+    to: Target,
+    top: int,
+    embeddings: bool,
+    watch: Watch,
+    refused: float | None = None,
+) -> Done:
     """Writes a row for every picture. `model` is a run folder, the version folder of a SavedModel or a file, as
-    `choosing.meant` finds them.
+    `choosing.meant` finds them; `refused` is the per cent of known pictures that may be called unknown.
 
     Raises:
-        UserError: the model does not load, or has no features; a path that does not exist; a folder without pictures;
-            what is at `to` is of another model, other pictures or other options; the disk is full.
+        UserError: the model does not load, or has no features, or does not say how strange pictures are; a path that
+            does not exist; a folder without pictures; what is at `to` is of another model, other pictures or other
+            options; the disk is full.
         Stopped: SIGTERM or Ctrl-C asked for it; the parts so far are there, and the same call goes on.
     """
     with tempfile.TemporaryDirectory(prefix="listing_") as work:
@@ -61,30 +70,31 @@ def predict(model: Path, paths: Sequence[Path], to: Target, top: int, embeddings
         plan = {
             "layout": target.LAYOUT,
             "model": {"path": str(model), "sha256": _digest(model)},
-            "options": {"top": top, "embeddings": embeddings},
+            "options": {"top": top, "embeddings": embeddings, "unknown": refused},
             "pictures": {"count": pictures.count, "sha256": pictures.sha256},
         }
         if (there := target.finished(to, plan)) is not None:
             target.clear(to)
             return Done(there["rows"], there["unreadable"], before=True)
-        target.begin(to, plan)
+        target.check(to, plan)
         done = parts.done(to.parts, pictures.count)
         if len(done) < parts.count(pictures.count):
-            network = _network(model, top, embeddings)
+            network = _network(model, top, embeddings, refused)  # first, so that what does not load leaves nothing
+            target.begin(to, plan)
             _make(network, pictures, to.parts, done, watch)
         return _end(to, plan, pictures, watch)
 
 
-def _network(model: Path, top: int, embeddings: bool) -> Network:
+def _network(model: Path, top: int, embeddings: bool, refused: float | None) -> Network:
     if model.is_file():
         if embeddings:
             raise UserError(f"{model} has no features: of an export its SavedModel has them, or take the run.")
-        return OfFile(model, top)
+        return OfFile(model, top, refused)
     with quiet.tensorflow():
         from app.scoring import in_tensorflow
 
         made = in_tensorflow.of_run if kinds.is_run(model) else in_tensorflow.of_saved_model
-        return made(model, top, embeddings)
+        return made(model, top, embeddings, refused)
 
 
 def _digest(model: Path) -> str:
@@ -92,9 +102,9 @@ def _digest(model: Path) -> str:
     if model.is_file():
         files = [model, *([model.with_suffix(".bin")] if model.suffix == ".xml" else [])]
     elif kinds.is_run(model):
-        files = [model / "model.keras", model / "classifier.json"]
+        files = [model / "model.keras", model / "classifier.json", model / "unknown.npz"]
     else:
-        files = [model / "saved_model.pb", *sorted(path for path in model.glob("variables/*"))]
+        files = [model / "saved_model.pb", *sorted(model.glob("variables/*")), *sorted(model.glob("assets/*"))]
     return hashlib.sha256("".join(digest(file) for file in files if file.is_file()).encode()).hexdigest()
 
 
@@ -165,7 +175,7 @@ def _end(to: Target, plan: dict[str, Any], pictures: Listing, watch: Watch) -> D
     total, ends, odd = pictures.count, [], None
     files = pictures.read()
     while some := list(islice(files, parts.ROWS)):
-        ends.append((parts.text(some[0].path), parts.text(some[-1].path)))
+        ends.append((parts.name(some[0]), parts.name(some[-1])))
         odd = odd or next((file.path for file in some if parts.text(file.path) != file.path), None)
     numbers = watch(range(len(ends)), len(ends), "Reading the parts again")
     tables = (parts.read(to.parts, number) for number in numbers)

@@ -8,16 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from app import run_folder
-from app.artefacts import loading
+from app.artefacts import loading, predicting
+from app.evaluation import strangeness
 from app.images import decoding
 from app.program.errors import UserError
-from app.scoring.asking import BATCH, Answer, StoppedError, failure, read
+from app.run_folder.folder import Run
+from app.scoring.asking import BATCH, Answer, StoppedError, answered, failure, read, unread
 from app.scoring.listing import File
 from export import picture_files, run_artefact
+from export import strangeness as judging
 from export.saved_model import Servable
+from export.strangeness import Strangeness
 
 AT_ONCE = 2  # calls: while one of them decodes, or ends on one core, the other has work for the rest
 BYTES = 64_000_000  # of the files of a call
@@ -25,16 +30,28 @@ Reply = Mapping[str, Any]  # arrays, or lists, of a row for each
 
 
 class InTensorFlow:
-    """`ask` is given the contents of files and replies as the signatures `serving_default` and, where `width` is not 0,
-    `features` do."""
+    """`ask` is given the contents of files and replies as the signatures `serving_default`, or where it `judges`
+    `unknown`, and, where `width` is not 0, `features` do."""
 
     at_once = AT_ONCE
 
     def __init__(
-        self, path: Path, ask: Callable[[list[bytes]], Reply], best: int, names: Mapping[str, str], width: int
+        self,
+        path: Path,
+        ask: Callable[[list[bytes]], Reply],
+        best: int,
+        names: Mapping[str, str],
+        width: int = 0,
+        judges: bool = False,
+        refused: float | None = None,
     ) -> None:
-        self._path, self._ask = path, ask
-        self.best, self.names, self.width = best, names, width
+        """
+        Raises:
+            UserError: it does not judge, and so many per cent of known pictures may be `refused`.
+        """
+        predicting.check(judges, refused, path)
+        self._path, self._ask, self._refused = path, ask, refused
+        self.best, self.names, self.width, self.judges = best, names, width, judges
 
     def answer(self, files: Sequence[File], over: threading.Event) -> list[Answer]:
         answers: list[Answer] = []
@@ -47,7 +64,9 @@ class InTensorFlow:
                 told = iter(self._told(given) if given else ())
             except (tf.errors.OpError, MemoryError) as error:
                 raise failure(self._path, some[0].path, decoding.reason(error).removesuffix(".")) from error
-            answers += [next(told) if isinstance(content, bytes) else Answer(error=content) for content in contents]
+            for file, content in zip(some, contents, strict=True):
+                found = next(told) if isinstance(content, bytes) else Answer(error=content)
+                answers.append(unread(file, found.error) if found.error else found)
         return answers
 
     def _told(self, contents: list[bytes]) -> list[Answer]:
@@ -63,16 +82,18 @@ class InTensorFlow:
             if "errors" in reply and (why := reply["errors"][row]):
                 answers.append(Answer(error=why.decode()))
                 continue
-            classes = [name.decode() for name in reply["classes"][row][: self.best]]
-            features = reply["embedding"][row] if self.width else None
-            answers.append(Answer(classes, reply["scores"][row][: self.best].tolist(), features))
+            classes = [name.decode() for name in reply["classes"][row]]
+            least = reply["thresholds"][row] if "thresholds" in reply else ()
+            named = predicting.chosen(np.asarray(reply["scores"][row]), classes, least, self.best)
+            judged = predicting.judged(reply, self._refused, row) if self.judges else {}
+            answers.append(answered(named, judged, reply["embedding"][row] if self.width else None))
         return answers
 
 
-def of_saved_model(version: Path, top: int, embeddings: bool) -> InTensorFlow:
+def of_saved_model(version: Path, top: int, embeddings: bool, refused: float | None) -> InTensorFlow:
     """
     Raises:
-        UserError: it does not load, or has no features.
+        UserError: it does not load, or has no features, or does not say how strange pictures are.
     """
     if not (version / "saved_model.pb").is_file():
         raise UserError(f"{version} is no export; `export RUN --to FOLDER` makes one of a run.")
@@ -80,39 +101,36 @@ def of_saved_model(version: Path, top: int, embeddings: bool) -> InTensorFlow:
     if embeddings and "features" not in signatures.known:
         raise UserError(f"{version} has no signature `features`: export the run again, or leave out --embeddings.")
 
+    judges = "unknown" in signatures.known
+    asked = "unknown" if judges else "serving_default"
+    outputs = signatures.known[asked].outputs
+
     def ask(contents: list[bytes]) -> Reply:
-        reply = signatures("serving_default", image_bytes=contents)
+        reply = signatures(asked, image_bytes=contents)
         return {**reply, **signatures("features", image_bytes=contents)} if embeddings else reply
 
-    def columns(signature: str, output: str) -> int:
-        return int(signatures.known[signature].outputs[output].tensor_shape.dim[1].size)
+    def columns(output: Any) -> int:
+        return int(output.tensor_shape.dim[1].size)
 
-    best = min(top, columns("serving_default", "classes"))
-    return InTensorFlow(
-        version, ask, best, loading.labels_of(version)[1], columns("features", "embedding") if embeddings else 0
-    )
+    best = 0 if "thresholds" in outputs else min(top, columns(outputs["classes"]))
+    width = columns(signatures.known["features"].outputs["embedding"]) if embeddings else 0
+    return InTensorFlow(version, ask, best, loading.labels_of(version)[1], width, judges, refused)
 
 
-def of_run(folder: Path, top: int, embeddings: bool) -> InTensorFlow:
+def of_run(folder: Path, top: int, embeddings: bool, refused: float | None) -> InTensorFlow:
     """
     Raises:
-        UserError: not a finished run.
+        UserError: not a finished run, or one that does not say how strange pictures are.
     """
     trained = run_folder.load(folder)
-    model = trained.model
-    classifier = next(layer for layer in reversed(model.layers) if isinstance(layer, keras.layers.Dense))
-    both = keras.Model(model.input, [model.output, classifier.input])
-    shape = model.inputs[0].shape[1:]
-
-    @tf.function(input_signature=[tf.TensorSpec([None, *shape], tf.float32)], autograph=False)
-    def network(images: Any) -> list[Any]:
-        return [tf.cast(output, tf.float32) for output in both(images, training=False)]
-
-    servable = _Servable([(network, trained.preprocessing, shape)], trained.labels, [])
-    servable.top = best = min(top, len(trained.labels))
+    known = strangeness.read(Run(folder))
+    network, shape = _function(trained.model, known), trained.model.inputs[0].shape[1:]
+    servable = _Servable([(network, trained.preprocessing, shape)], trained.labels, [], trained.thresholds)
+    best = 0 if trained.thresholds else min(top, len(trained.labels))
+    servable.top = best or len(trained.labels)
 
     def ask(contents: list[bytes]) -> Reply:
-        reply = {name: tensor.numpy() for name, tensor in servable.with_features(tf.constant(contents)).items()}
+        reply = {name: tensor.numpy() for name, tensor in servable.everything(tf.constant(contents)).items()}
         readable = reply.pop("readable")
         return reply | {"errors": [b"" if can else refusal(each) for each, can in zip(contents, readable, strict=True)]}
 
@@ -123,16 +141,35 @@ def of_run(folder: Path, top: int, embeddings: bool) -> InTensorFlow:
             return decoding.refusal(error, content).encode()
         return picture_files.DAMAGED.encode()
 
-    return InTensorFlow(folder, ask, best, trained.names, int(classifier.input.shape[-1]) if embeddings else 0)
+    width = int(judging.classifier(trained.model).input.shape[-1]) if embeddings else 0
+    return InTensorFlow(folder, ask, best, trained.names, width, known is not None, refused)
+
+
+def _function(model: keras.Model, known: Strangeness | None) -> Any:
+    """Prepared images -> probabilities, what the classifier is given and, where that is known, `judging.Measured`."""
+    both = judging.network(model, known.layers if known else ())
+    last = judging.classifier(model)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, *model.inputs[0].shape[1:]], tf.float32)], autograph=False)
+    def network(images: Any) -> list[Any]:
+        probabilities, before, *pooled = (tf.cast(output, tf.float32) for output in both(images, training=False))
+        if known is None:
+            return [probabilities, before]
+        logits = tf.matmul(before, last.kernel) + (0.0 if last.bias is None else last.bias)
+        return [probabilities, before, *judging.measured(known, pooled, logits, judging.is_independent(model))]
+
+    return network
 
 
 class _Servable(Servable):
-    """What an export answers, of a run that is none, with the features in the same call."""
+    """What an export answers, of a run that is none: the signatures in one call."""
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
-    def with_features(self, image_bytes: Any) -> dict[str, Any]:
-        probabilities, embedding, readable = self._on_files(image_bytes)
-        return {**self._best(probabilities, readable), "embedding": embedding, "readable": readable}
+    def everything(self, image_bytes: Any) -> dict[str, Any]:
+        probabilities, embedding, *found, readable = self._on_files(image_bytes)
+        strange = judging.Measured(*found)._asdict() if found else {}
+        named = {**self._best(probabilities, readable), **self._least(probabilities)}
+        return {**named, **strange, "embedding": embedding, "readable": readable}
 
 
 def _batches(files: Sequence[File]) -> Iterator[list[File]]:

@@ -1,5 +1,6 @@
 """Which pictures are asked about, as a list on the disk: nothing in memory grows with their number."""
 
+import hashlib
 import heapq
 import itertools
 import json
@@ -13,8 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from app.images import finding
+from app.program import remote
 from app.program.errors import UserError
-from app.program.files import digest
 from app.program.progress import console
 from app.program.shown import counted
 
@@ -32,7 +33,7 @@ class File(NamedTuple):
 
 @dataclass(frozen=True)
 class Listing:
-    """The file that holds them, a line each, how many there are, and the SHA-256 of that file."""
+    """The file that holds them, a line each, how many there are, and a SHA-256 of their names, sizes and times."""
 
     file: Path
     count: int
@@ -76,7 +77,7 @@ def make(paths: Sequence[Path], folder: Path) -> Listing:
         UserError: a path that does not exist; a folder without pictures.
     """
     wanted = [path for path in paths if not (paths[1:] and path.name and finding.is_left_by_a_system(path.name))]
-    passed, count = _Passed(), 0
+    passed, count, hashed = _Passed(), 0, hashlib.sha256()
     for path in paths:
         if wanted and path not in wanted:
             passed.left += finding.count_left(path)
@@ -86,12 +87,14 @@ def make(paths: Sequence[Path], folder: Path) -> Listing:
             before = count
             for found in _files(path, passed, folder):
                 lines.write(json.dumps(found) + "\n")
+                # By their addresses: a cache may lie elsewhere the next time.
+                hashed.update(json.dumps((remote.shown(found.path), *found[1:])).encode())
                 count += 1
             if count == before:
                 raise UserError(f"The folder {path} {_without_pictures(passed)}.")
     for sentence in passed.sentences():
         console.print(sentence)
-    return Listing(file, count, digest(file))
+    return Listing(file, count, hashed.hexdigest())
 
 
 def _files(path: Path, passed: _Passed, folder: Path) -> Iterator[File]:
@@ -112,6 +115,8 @@ def _walk(folder: Path, above: frozenset[tuple[int, int]], passed: _Passed) -> I
         why = f"The folder {folder} cannot be read ({error.strerror}): let it be read, or remove it."
         passed.over(finding.Found(folder, "unreadable folder", why))
         return
+    # Not a Path for every name: it would keep the name in a table of its own for a while.
+    below = str(folder / "_").removesuffix("_")
     with entries:
         if here in above:
             passed.over(finding.Found(folder, "symlink loop"))
@@ -124,7 +129,7 @@ def _walk(folder: Path, above: frozenset[tuple[int, int]], passed: _Passed) -> I
                 around = {_identity(parent) for parent in path.resolve().parents} if entry.is_symlink() else set()
                 yield from _walk(path, above | {here} | around, passed)
             elif _is_named_so(entry):
-                yield _file(str(folder / entry.name))
+                yield _file(below + entry.name)
             elif (found := finding.told(folder / entry.name)).kind:
                 passed.over(found)
             else:

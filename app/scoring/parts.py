@@ -1,21 +1,25 @@
 """Parts of the answers: Parquet files of `ROWS` rows each but the last, written whole. Whoever reads the folder while
 more are made sees none that is not.
 
-    file       text, the path
-    class_1    text, the best class; score_1 float32; name_1 its English name, where classes are synsets; class_2 ...
-    features   float32, as many as the network has, where they are asked for
-    error      text, why there is no answer; empty for all others, which have one
+    file         text, the path, or the address on s3:// or gs://
+    class_1      text, the best class; score_1 float32; name_1 its English name, where classes are synsets; class_2 ...
+    classes      list of text, instead of these where a picture has several labels or none; scores, names likewise
+    unknown      whether the picture is called so, where the model says how strange pictures are; strangeness float32
+    features     float32, as many as the network has, where they are asked for
+    error        text, why there is no answer; empty for all others, which have one
 """
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import pyarrow
 from pyarrow import parquet
 
+from app.program import remote
 from app.program.errors import UserError
 from app.program.files import whole
 from app.scoring.asking import Answer, Network
@@ -26,33 +30,46 @@ NAME = "part-{:06}.parquet"
 
 
 def schema(network: Network) -> pyarrow.Schema:
-    columns = [("file", pyarrow.string())]
+    word, number = pyarrow.string(), pyarrow.float32()
+    columns = [("file", word)]
     for place in range(1, network.best + 1):
-        columns += [(f"class_{place}", pyarrow.string()), (f"score_{place}", pyarrow.float32())]
-        columns += [(f"name_{place}", pyarrow.string())] if network.names else []
-    columns += [("features", pyarrow.list_(pyarrow.float32(), network.width))] if network.width else []
-    return pyarrow.schema([*columns, ("error", pyarrow.string())])
+        columns += [(f"class_{place}", word), (f"score_{place}", number)]
+        columns += [(f"name_{place}", word)] if network.names else []
+    if not network.best:
+        columns += [("classes", pyarrow.list_(word)), ("scores", pyarrow.list_(number))]
+        columns += [("names", pyarrow.list_(word))] if network.names else []
+    columns += [("unknown", pyarrow.bool_()), ("strangeness", number)] if network.judges else []
+    columns += [("features", pyarrow.list_(number, network.width))] if network.width else []
+    return pyarrow.schema([*columns, ("error", word)])
 
 
 def table(network: Network, files: Sequence[File], answers: Sequence[Answer]) -> pyarrow.Table:
     wanted = schema(network)
-    columns = [pyarrow.array([text(file.path) for file in files], pyarrow.string())]
+    english = [[network.names.get(label, label) for label in answer.classes] for answer in answers]
+    columns: dict[str, list[Any]] = {
+        "file": [name(file) for file in files],
+        "classes": [None if answer.error else answer.classes for answer in answers],
+        "scores": [None if answer.error else answer.scores for answer in answers],
+        "names": [None if answer.error else some for answer, some in zip(answers, english, strict=True)],
+        "unknown": [answer.unknown for answer in answers],
+        "strangeness": [answer.strangeness for answer in answers],
+        "error": [answer.error for answer in answers],
+    }
     for place in range(network.best):
-        classes = [None if answer.error else answer.classes[place] for answer in answers]
-        columns.append(pyarrow.array(classes, pyarrow.string()))
-        columns.append(
-            pyarrow.array([None if answer.error else answer.scores[place] for answer in answers], pyarrow.float32())
-        )
-        if network.names:
-            named = [None if label is None else network.names.get(label, label) for label in classes]
-            columns.append(pyarrow.array(named, pyarrow.string()))
+        for one, of_all in (("class", "classes"), ("score", "scores"), ("name", "names")):
+            columns[f"{one}_{place + 1}"] = [None if some is None else some[place] for some in columns[of_all]]
+    made = {key: pyarrow.array(columns[key], wanted.field(key).type) for key in wanted.names if key in columns}
     if network.width:
         nothing = np.zeros(network.width, np.float32)
         flat = np.concatenate([nothing if answer.features is None else answer.features for answer in answers])
         without = pyarrow.array([answer.features is None for answer in answers])
-        columns.append(pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(flat), network.width, mask=without))
-    columns.append(pyarrow.array([answer.error for answer in answers], pyarrow.string()))
-    return pyarrow.Table.from_arrays(columns, schema=wanted)
+        made["features"] = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(flat), network.width, mask=without)
+    return pyarrow.table(made, schema=wanted)
+
+
+def name(file: File) -> str:
+    """Under which its row is found."""
+    return text(remote.shown(file.path))
 
 
 def text(path: str) -> str:

@@ -84,11 +84,10 @@ def finished(target: Target, plan: Mapping[str, Any]) -> dict[str, Any] | None:
     return None if missing else there
 
 
-def begin(target: Target, plan: Mapping[str, Any]) -> None:
-    """Makes the folder of the parts, or finds in it those that the same command has made before.
-
+def check(target: Target, plan: Mapping[str, Any]) -> None:
+    """
     Raises:
-        UserError: they are those of another; the disk is full.
+        UserError: the folder of the parts has those of another command, or something else.
     """
     folder = target.parts
     before = _content(folder / PLAN)
@@ -98,13 +97,20 @@ def begin(target: Target, plan: Mapping[str, Any]) -> None:
                 f"{folder} holds half of the answers {other}: give that command again to end it, remove the folder to "
                 "begin anew, or choose another --to. It was not touched."
             )
-        parts.clear(folder)
         return
     if not target.is_folder and folder.exists() and _others(folder):
         raise UserError(f"{folder} holds other files: move it, or choose another --to. They were not touched.")
-    folder.mkdir(parents=True, exist_ok=True)
-    parts.clear(folder)
-    write_json(folder / PLAN, plan)
+
+
+def begin(target: Target, plan: Mapping[str, Any]) -> None:
+    """Makes the folder of the parts, or clears it of what a kill of the same command has left half written.
+
+    Raises:
+        UserError: the disk is full, or cannot be written to.
+    """
+    target.parts.mkdir(parents=True, exist_ok=True)
+    parts.clear(target.parts)
+    write_json(target.parts / PLAN, plan)
 
 
 def end(target: Target, index: Mapping[str, Any], whole: Path | None) -> None:
@@ -160,6 +166,7 @@ def _difference(before: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
     if before.get("options") != plan["options"]:
         options = before.get("options", {})
         said = f"--top {options.get('top')}" + (" --embeddings" if options.get("embeddings") else "")
+        said += f" --unknown {options['unknown']:g}" if options.get("unknown") is not None else ""
         return f"with other options, {said}"
     old, new = (each.get("pictures", {}) for each in (before, plan))
     if old.get("sha256") != new["sha256"]:

@@ -75,7 +75,7 @@ def test_a_picture_that_cannot_be_read_does_not_end_the_others(
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     (tmp_path / "d.png").symlink_to(tmp_path / "nowhere")
-    rows = predicting.predict(exported / "model.tflite", [tmp_path], 2, unwatched)
+    rows = [*predicting.predict(exported / "model.tflite", [tmp_path], 2, unwatched)]
     assert [Path(row["file"]).name for row in rows] == ["a.png", "b.png", "c.jpg", "d.png"]
     assert [row.get("error") for row in rows] == [None, picture_files.DAMAGED, None, "No such file or directory"]
     assert [len(row["classes"]) for row in rows] == [2, 0, 2, 0]
@@ -112,7 +112,7 @@ def test_every_sort_of_picture_is_answered_as_by_the_saved_model(exported: Path,
     contents = [*FILES.values(), *COMPARED.values(), LARGE, made_bmp(np.full((9, 9), 2**15), 16)]
     for i, content in enumerate(contents):
         (tmp_path / f"{i:03}.png").write_bytes(content)  # whatever it is
-    rows = predicting.predict(exported / "model.tflite", [tmp_path], 3, unwatched)
+    rows = [*predicting.predict(exported / "model.tflite", [tmp_path], 3, unwatched)]
     right = prediction.predict(exported, [tmp_path], 3, unwatched)
     assert len(rows) == len(contents)
     for row, other in zip(rows, right, strict=True):

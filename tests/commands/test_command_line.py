@@ -715,7 +715,7 @@ def test_predict_gives_the_same_with_a_run_and_its_export(finished_run: Run, exp
     from app.program.progress import unwatched
 
     files = [pictures / "digit", min((pictures / "temple").iterdir())]
-    wanted, found = (predict(model, files, 2, unwatched) for model in (finished_run.folder, exported))
+    wanted, found = ([*predict(model, files, 2, unwatched)] for model in (finished_run.folder, exported))
     assert len(found) == 34
     assert len({row["classes"][0] for row in wanted}) > 1
     for row, right in zip(found, wanted, strict=True):

@@ -188,7 +188,7 @@ def test_run_saved_model_and_device_file_call_the_same_pictures_unknown(
     counts: list[int] = []
     for percent in (0.0, None, 30.0, 100.0):
         of_run, of_graph, of_file = (
-            predict(model, [asked], 2, unwatched, percent)
+            [*predict(model, [asked], 2, unwatched, percent)]
             for predict, model in (
                 (prediction.predict, run.folder),
                 (prediction.predict, version),

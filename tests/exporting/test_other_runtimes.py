@@ -484,7 +484,7 @@ def test_predicting_from_a_file_needs_neither_tensorflow_nor_keras(
     said = fresh_process(PREDICTING, path, golden)
     *answer, imported = said.splitlines()
     assert imported == "[]"
-    of_saved_model = prediction.predict(exported, [golden], 3, unwatched)
+    of_saved_model = [*prediction.predict(exported, [golden], 3, unwatched)]
     assert len(of_saved_model) > 8
     for row, right in zip(json.loads("\n".join(answer)), of_saved_model, strict=True):
         assert (row["file"], row["classes"]) == (right["file"], right["classes"])

@@ -86,7 +86,7 @@ def assert_alike(found: list[dict[str, Any]], right: list[dict[str, Any]]) -> No
 @pytest.mark.parametrize("name", ["answers.parquet", "answers.csv", "answers.jsonl", "answers/"])
 def test_the_rows_are_those_that_predict_prints(model: Path, photos: Path, tmp_path: Path, name: str) -> None:
     done = write(model, photos, f"{tmp_path}/{name}")
-    right = predicting.predict(model, [photos], 2, unwatched)
+    right = [*predicting.predict(model, [photos], 2, unwatched)]
     assert done == Done(101, 2, before=False)
     assert [row["file"] for row in right if "error" in row] == [
         f"{photos}/digit/03a.png",
@@ -352,7 +352,7 @@ def test_a_run_and_a_saved_model_answer_as_they_do_for_predict_with_their_featur
 
     model = finished_run.folder if kind == "run" else exported
     assert write(model, photos, tmp_path / "a.parquet", embeddings=True).unreadable == 2
-    assert_alike(read(tmp_path / "a.parquet"), prediction.predict(model, [photos], 2, unwatched))
+    assert_alike(read(tmp_path / "a.parquet"), [*prediction.predict(model, [photos], 2, unwatched)])
     table = parquet.read_table(tmp_path / "a.parquet")
     signature = tf.saved_model.load(str(exported)).signatures["features"]
     for row in table.to_pylist():
