@@ -115,17 +115,17 @@ class BatchNorm(Part):
 
 
 class Image(Part):
-    """How a picture becomes the network's input: `aspect` and `crop` of `app.images.preprocessing`, where they are
-    described. None is what the run has that the training begins with, and else "squash" and 1. What a recipe file says
-    here is for networks that begin with random weights; with trained ones it takes `--set`.
-
-    Training without random crops sees what evaluation sees. A random crop (`augmentation.crop_area`) takes the place of
-    `crop`. With "squash" it has about the picture's shape and is squashed; with "keep" it has about the network's
-    shape, and is squashed by no more than 4/3; with "pad" it is a window of about the picture's shape, its aspect is
-    kept and the rest filled, so that the network sees what is laid around pictures in training, too."""
+    """How a picture becomes the network's input: keys of `app.images.preprocessing`, where they are described. None is
+    what the run has that the training begins with, and else "squash", 1 and RGB. What a recipe file says here is for
+    networks that begin with random weights; with trained ones it takes `--set`. Training without random crops
+    sees what evaluation sees. A random crop (`augmentation.crop_area`) takes the place of `crop`. With "squash" it has
+    about the picture's shape and is squashed; with "keep" it has about the network's shape, and is squashed by no more
+    than 4/3; with "pad" it is a window of about the picture's shape, its aspect is kept and the rest filled, so that
+    the network sees what is laid around pictures in training, too."""
 
     aspect: Literal["squash", "keep", "pad"] | None = None
     crop: Annotated[float, Field(gt=0, le=1)] | None = None
+    colour: Literal["grey"] | None = None
 
 
 class RandAugment(Part):

@@ -60,7 +60,7 @@ def write(
         except ConverterError as error:
             missing = ", ".join(sorted(set(re.findall(r"'(tf\.\w+)' op is neither", str(error))))) or "what it computes"
             raise ConversionError(f"LiteRT has no {missing}, which {model.name} needs") from error
-    _write_of_size(content, (1, *model.input_shape[1:]), file)
+    _write_of_size(content, (1, *model.input_shape[1:3], 3), file)
     said = on_pixels.description(model, preprocessing, labels, thresholds)
     metadata.write(file, model.name, said, labels, english, thresholds)
 

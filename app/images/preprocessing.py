@@ -16,6 +16,7 @@ LARGE = 4_000_000  # pixels of a JPEG beyond which it is reduced: one of 12 mega
 # Pixels that a margin may lack to a whole number and is that number: TF-slim counts in float64, and a runtime may round
 # a product and a difference once or twice.
 ROUNDING = 1e-3
+LUMA = (0.299, 0.587, 0.114)  # of R, G and B, ITU-R BT.601
 SPARE = 1.5  # how many times the wanted rows and columns a reduced window has at least
 
 
@@ -39,14 +40,15 @@ class Preprocessing(BaseModel):
        `fill`. Of an odd number of pixels to fill, the smaller half is above or left.
     2. `resize` is "bilinear", or "bicubic" (a = -0.5); with `antialias` the filter widens when it shrinks, as Pillow's.
     3. `colour` is the order of the channels. Each becomes (pixel - mean) / deviation, where pixels are 0..255 and
-       `mean` and `deviation` stand in the order of `colour`; the default is -1..1.
+       `mean` and `deviation` stand in the order of `colour`; the default is -1..1. "grey" makes one channel of the
+       three, `LUMA`, which is not rounded; mean and deviation are three times the same number then.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     height: PositiveInt
     width: PositiveInt
-    colour: Literal["RGB", "BGR"] = "RGB"
+    colour: Literal["RGB", "BGR", "grey"] = "RGB"
     resize: Literal["bilinear", "bicubic"] = "bilinear"
     antialias: bool = True
     aspect: Literal["squash", "keep", "pad"] = "squash"
@@ -60,6 +62,29 @@ class Preprocessing(BaseModel):
         if self.resize == "bicubic" and not self.antialias:
             raise ValueError("bicubic needs antialias")
         return self
+
+    @model_validator(mode="after")
+    def _grey_has_one_scale(self) -> Self:
+        if self.colour == "grey" and not len({*self.mean}) == len({*self.deviation}) == 1:
+            raise ValueError("grey needs one mean and one deviation, each given three times")
+        return self
+
+    @property
+    def channels(self) -> int:
+        """Of what the network takes."""
+        return 1 if self.colour == "grey" else 3
+
+    def in_grey(self) -> Self:
+        """The same for a network of one channel. Of means and deviations that differ the luma is taken."""
+
+        def one(numbers: tuple[float, ...]) -> tuple[float, ...]:
+            if len({*numbers}) == 1:
+                return numbers
+            rgb = numbers[::-1] if self.colour == "BGR" else numbers
+            return (sum(share * number for share, number in zip(LUMA, rgb, strict=True)),) * 3
+
+        grey = {"colour": "grey", "mean": one(self.mean), "deviation": one(self.deviation)}
+        return self.model_copy(update=grey)
 
     def decode(self, encoded: Any) -> tf.Tensor:
         """As `images.decode`, but a JPEG of more than `LARGE` pixels is reduced while decoding, by 2, 4 or 8, until it
@@ -100,7 +125,7 @@ class Preprocessing(BaseModel):
     @property
     def fill(self) -> tuple[float, ...]:
         """What "pad" lays around a picture, RGB: the mean, which the network sees as 0."""
-        return self.mean if self.colour == "RGB" else self.mean[::-1]
+        return self.mean[::-1] if self.colour == "BGR" else self.mean
 
     def of_windows(self) -> Self:
         """What is done to the random windows that training cuts out: they take the place of `crop`. One that was
@@ -109,7 +134,8 @@ class Preprocessing(BaseModel):
         return self.model_copy(update={"aspect": "pad" if self.aspect == "pad" else "squash", "crop": 1.0})
 
     def __call__(self, pixels: tf.Tensor) -> tf.Tensor:
-        """Pixels of 0 to 255 (..., height, width, 3), RGB, of any size -> float32 (..., self.height, self.width, 3).
+        """Pixels of 0 to 255 (..., height, width, 3), RGB, of any size -> float32 (..., self.height, self.width,
+        self.channels).
 
         At most one axis comes before, that of pictures of one size.
         """
@@ -252,13 +278,17 @@ class Preprocessing(BaseModel):
         return weights * self._inside(axis, size)[:, tf.newaxis] if self.aspect == "pad" else weights
 
     def scaled(self, pixels: tf.Tensor) -> tf.Tensor:
-        """The second half: channels in the order of `colour`, each (pixel - mean) / deviation."""
+        """The second half: channels in the order of `colour`, each (pixel - mean) / deviation, or the luma of these."""
         if self.colour == "BGR":
             pixels = pixels[..., ::-1]
         # One number for all channels, where it is one: with three, the same arithmetic takes four times as long.
         mean, deviation = (numbers[0] if len({*numbers}) == 1 else numbers for numbers in (self.mean, self.deviation))
         # Times the reciprocal: a graph's optimizer would make that of a division, and change the last bit.
-        return (pixels - tf.constant(mean)) * (1 / np.asarray(deviation, np.float32))
+        scaled = (pixels - tf.constant(mean)) * (1 / np.asarray(deviation, np.float32))
+        if self.colour != "grey":
+            return scaled
+        # Of what is scaled: 0 stays 0, also what is laid around a picture.
+        return tf.reduce_sum(scaled * tf.constant(LUMA), axis=-1, keepdims=True)
 
 
 def _cubic(x: tf.Tensor) -> tf.Tensor:

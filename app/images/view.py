@@ -16,8 +16,8 @@ from app.program.errors import UserError
 
 
 class View(NamedTuple):
-    """`image` is what the network takes, float32 (height, width, 3); `picture` the same part of the picture for people,
-    uint8 RGB (height, width, 3)."""
+    """`image` is what the network takes, float32 (height, width, channels); `picture` the same part of the picture for
+    people, uint8 RGB (height, width, 3)."""
 
     image: Any
     picture: Any

@@ -40,8 +40,8 @@ PLACES = ((0, 0), (0, 2), (2, 0), (2, 2), (1, 1))  # the corners and the centre,
 
 
 def crops(pixels: tf.Tensor, preprocessing: Preprocessing, count: int) -> tf.Tensor:
-    """Pixels of 0 to 255 (height, width, 3), RGB, of any size -> float32 (count, input height, input width, 3), as the
-    network takes them.
+    """Pixels of 0 to 255 (height, width, 3), RGB, of any size -> float32 (count, input height, input width,
+    channels), as the network takes them.
 
     Their order: scale, square, then top left, top right, bottom left, bottom right, centre, the whole square; the
     second half are the first, mirrored. Filter and numbers are the preprocessing's; its own crop counts for nothing.
@@ -58,7 +58,7 @@ def crops(pixels: tf.Tensor, preprocessing: Preprocessing, count: int) -> tf.Ten
             if scheme.whole:
                 found.append(preprocessing.filtered(taken, *wanted))
     plain = preprocessing.scaled(tf.stack(found))
-    return tf.ensure_shape(tf.concat([plain, plain[:, :, ::-1]], 0), (count, *wanted, 3))
+    return tf.ensure_shape(tf.concat([plain, plain[:, :, ::-1]], 0), (count, *wanted, preprocessing.channels))
 
 
 def _covering(pixels: tf.Tensor, preprocessing: Preprocessing, box: tuple[int, ...]) -> tf.Tensor:

@@ -5,7 +5,7 @@
 SGD without momentum at the rate 1.0, which LeNet without batch normalisation does not stand, for 5 epochs in batches of
 256 images of 28 x 28. The first weights are Xavier's (Glorot's uniform), which is the builder's own choice.
 
-Departure: images have three channels, here as everywhere in this program.
+Departure: images have three channels, unless `--set image.colour=grey` makes the one of the book.
 """
 
 from app.recipe import BatchNorm, Optimizer, Recipe, Schedule

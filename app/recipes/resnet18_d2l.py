@@ -5,7 +5,7 @@
 SGD without momentum at the rate 0.01, for 10 epochs in batches of 128 images, enlarged to 96 x 96. The first weights
 are Xavier's (Glorot's uniform), which is the builder's own choice.
 
-Departure: images have three channels, here as everywhere in this program.
+Departure: images have three channels, unless `--set image.colour=grey` makes the one of the book.
 """
 
 from app.recipe import BatchNorm, Optimizer, Recipe, Schedule

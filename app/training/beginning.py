@@ -60,7 +60,7 @@ def describe(
 ) -> Classifier:
     card = cards.CARDS[network]
     side = recipe.image_size or (max(data.image_size, card.minimum) if data.image_size else card.side)
-    arguments: dict[str, Any] = {"input_shape": (side, side, 3), "classes": len(data.labels)}
+    arguments: dict[str, Any] = {"classes": len(data.labels)}
     taken = inspect.signature(NETWORKS[network]).parameters
     if "momentum" in taken:  # GoogLeNet came before batch normalisation
         arguments["momentum"] = recipe.batch_norm.resolved(total_steps(data, recipe))
@@ -70,11 +70,13 @@ def describe(
         preprocessing = source.preprocessing
         if recipe.image_size:
             preprocessing = preprocessing.model_copy(update={"height": side, "width": side})
-        arguments["input_shape"] = (preprocessing.height, preprocessing.width, 3)
     else:
         arguments["width"] = recipe.width
     of_image = {key: value for key, value in recipe.image.model_dump().items() if value is not None}
+    if of_image.pop("colour", None) == "grey":
+        preprocessing = preprocessing.in_grey()
     preprocessing = preprocessing.model_copy(update=of_image)
+    arguments["input_shape"] = (preprocessing.height, preprocessing.width, preprocessing.channels)
     if recipe.dropout is not None:
         arguments["dropout"] = recipe.dropout
     return Classifier(

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from rich.table import Table
 
+from app.program.errors import UserError
 from app.program.progress import console
 from app.recipe import FineTuning
 from app.run_folder.folder import Run
@@ -16,16 +17,18 @@ from app.run_folder.trained import load_network
 from app.training import old_classes
 from app.training.callbacks.epochs import PREDICTIONS
 from models import BatchNormalization
+from models.weights import WeightsError, take_channels
 
 
 def take_weights(model: keras.Model, start: Path, labels: Sequence[str]) -> set[str]:
     """Gives `model` the weights of the run `start`, layer by layer; returns the layers that begin anew.
 
     These are the classifier, auxiliary heads that the run does not have, and dense layers on a map of another size. A
-    classifier keeps what it knows of those of its `labels` that the run has, and still trains as a new one.
+    classifier keeps what it knows of those of its `labels` that the run has, and still trains as a new one. Where
+    `model` takes grey pictures and the run colours, the first kernel is summed over its inputs (see `take_channels`).
 
     Raises:
-        UserError: its network is damaged.
+        UserError: its network is damaged, or has no kernel that could be summed.
     """
     auxiliary = Run(start).auxiliary
     heads = len(model.outputs) > 1
@@ -36,8 +39,9 @@ def take_weights(model: keras.Model, start: Path, labels: Sequence[str]) -> set[
     known = {layer.name: layer for layer in source.layers if layer.weights}
     classifiers = {PREDICTIONS, *model.output_names}
     fresh = set()
+    summed = take_summed(model, source, start) if model.input_shape[-1] != source.input_shape[-1] else None
     for layer in model.layers:
-        if not layer.weights:
+        if not layer.weights or layer is summed:
             continue
         there = known.get(layer.name)
         shapes = [weight.shape for weight in layer.weights]
@@ -48,6 +52,20 @@ def take_weights(model: keras.Model, start: Path, labels: Sequence[str]) -> set[
         else:
             layer.set_weights(there.get_weights())
     return fresh
+
+
+def take_summed(model: keras.Model, source: keras.Model, start: Path) -> keras.layers.Layer:
+    """Gives the first layer of `model` the weights that it has in `source`, for one channel; returns it."""
+    first = next(layer for layer in model.layers if layer.weights)
+    in_source = source.get_layer(first.name)
+    try:
+        take_channels(keras.Model(model.input, first.output), keras.Model(source.input, in_source.output))
+    except WeightsError as error:
+        raise UserError(
+            f"The first layer of {start} convolves each colour by itself, so that its weights cannot be taken for grey "
+            "pictures: leave image.colour out, or --from."
+        ) from error
+    return first
 
 
 def freeze(model: keras.Model, what: str, fresh: Collection[str] | None) -> None:

@@ -29,9 +29,11 @@ from app.run_folder.folder import Run
 from app.run_folder.trained import Trained
 from export import certificate, fixed_size, picture_files, quantization, run_artefact, tflite
 from export.on_pixels import ConversionError
+from models import NETWORKS
 from tests import ROOT
 from tests.makers.exports import SAVED_MODEL, change, forget_the_run, without
 from tests.makers.image_files import FILES, PHOTO, encoded
+from tests.makers.networks import disturb
 
 Array = np.ndarray[Any, Any]
 SCRIPTS = ROOT / "app" / "exporting" / "page"
@@ -87,13 +89,18 @@ def test_what_does_not_resize_cannot_be_cut(exported: Path, tmp_path: Path) -> N
         {"aspect": "keep", "crop": 0.875, "resize": "bicubic", "mean": (124, 116, 104), "deviation": (58, 57, 57)},
         {"antialias": False, "mean": (0, 0, 0), "deviation": (1, 1, 1)},
         {"aspect": "pad", "crop": 0.9, "colour": "BGR", "mean": (124, 116, 104), "deviation": (58, 57, 57)},
+        {"colour": "grey"},
+        {"aspect": "pad", "crop": 0.9, "colour": "grey", "mean": (30, 30, 30), "deviation": (57, 57, 57)},
     ],
 )
 def test_whatever_prepares_a_picture_stays_in_the_network_of_one_size(
     prepared: dict[str, Any], trained: Trained, tmp_path: Path
 ) -> None:
     preprocessing = Preprocessing(height=32, width=32, **prepared)
-    tflite.write(trained.model, preprocessing, trained.labels, tmp_path / "model.tflite")
+    model = trained.model
+    if preprocessing.channels == 1:
+        model = disturb(NETWORKS["lenet_bn"](input_shape=(32, 32, 1), classes=len(trained.labels)))
+    tflite.write(model, preprocessing, trained.labels, tmp_path / "model.tflite")
     whole = run_artefact.tflite(str(tmp_path / "model.tflite"))
     cut = of_one_size(tmp_path / "model.tflite", tmp_path / "cut.tflite")
     pixels = np.asarray(PHOTO)

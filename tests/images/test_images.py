@@ -385,6 +385,7 @@ def test_a_device_prepares_each_picture_of_a_batch_for_itself() -> None:
         {"aspect": "keep", "crop": 0.875, "colour": "BGR"},
         {"aspect": "pad", "mean": (104.0, 117.0, 128.0)},
         {"antialias": False},
+        {"colour": "grey"},
     ],
     ids=str,
 )
@@ -393,7 +394,7 @@ def test_pictures_of_one_size_are_prepared_together_as_each_alone(source: Any, o
     pixels = np.random.default_rng(3).integers(0, 256, (3, *source, 3), dtype=np.uint8)
     preprocessing = Preprocessing(height=25, width=36, **options)
     together = preprocessing(pixels)
-    assert together.shape == (3, 25, 36, 3)
+    assert together.shape == (3, 25, 36, 1 if "grey" in options.values() else 3)
     np.testing.assert_array_equal(together, [preprocessing(picture) for picture in pixels])
 
 
@@ -586,6 +587,7 @@ def test_preprocessing_survives_json() -> None:
             "299 x 299 RGB, bilinear with antialias, aspect of the middle 50 % kept, the rest filled with the mean, "
             "-1..1",
         ),
+        ({"colour": "grey"}, "299 x 299 grey, bilinear with antialias, squashed, -1..1"),
     ],
 )
 def test_a_preprocessing_says_in_one_line_what_it_does(options: dict[str, Any], words: str) -> None:
@@ -606,6 +608,8 @@ def test_a_preprocessing_says_in_one_line_what_it_does(options: dict[str, Any], 
         {"resize": "nearest"},
         {"resize": "bicubic", "antialias": False},
         {"colour": "YUV"},
+        {"colour": "grey", "mean": (104, 117, 128)},
+        {"colour": "grey", "deviation": (58.4, 57.1, 57.4)},
         {"aspect": "crop"},
     ],
     ids=str,

@@ -122,6 +122,13 @@ def test_crops_take_the_filter_and_the_numbers_of_the_preprocessing() -> None:
     np.testing.assert_allclose(crops.crops(pixels, caffe, 12), wanted, atol=0.3)
 
 
+def test_crops_for_a_grey_network_are_the_luma_of_those_in_colours() -> None:
+    pixels = noise(50, 70)
+    found = crops.crops(pixels, preprocessing(24, colour="grey"), 10)
+    right = crops.crops(pixels, preprocessing(24), 10).numpy() @ [0.299, 0.587, 0.114]
+    np.testing.assert_allclose(found[..., 0], right, rtol=0, atol=1e-6)
+
+
 def test_crops_of_one_colour_are_one_colour() -> None:
     found = crops.crops(np.full((300, 200, 3), 51, np.uint8), preprocessing(64), 144)
     np.testing.assert_allclose(found, np.full((144, 64, 64, 3), 51 / 127.5 - 1), atol=1e-6)

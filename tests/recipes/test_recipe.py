@@ -20,6 +20,7 @@ SETTINGS: dict[str, tuple[str, Any]] = {
     "image_size": ("96", 96),
     "image.aspect": ("pad", "pad"),
     "image.crop": ("0.875", 0.875),
+    "image.colour": ("grey", "grey"),
     "width": ("0.25", 0.25),
     "dropout": ("0.1", 0.1),
     "initial_weights": ("1.5", 1.5),
@@ -93,7 +94,10 @@ def test_several_keys_can_be_set_and_the_last_one_counts() -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["steps", "image_size", "image.aspect", "image.crop", "dropout", "balance", "optimizer.clip", "weight_average"],
+    [
+        *("steps", "image_size", "image.aspect", "image.crop", "image.colour"),
+        *("dropout", "balance", "optimizer.clip", "weight_average"),
+    ],
 )
 def test_none_sets_back_what_may_be_left_open(key: str) -> None:
     assert flat(load("default", [f"{key}={SETTINGS[key][0]}", f"{key}=None"]).model_dump())[key] is None

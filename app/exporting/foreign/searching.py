@@ -58,12 +58,17 @@ def compare(
     it all.
 
     Raises:
-        UserError: the file does not load or cannot be asked; not a finished run, or one of several labels a picture.
+        UserError: the file does not load or cannot be asked; not a finished run, or one of several labels a picture or
+            for grey ones.
     """
     trained = trained_networks.load(run)
     Run(run).read_classifier().check_one_label(
         run, "the comparison with a file of somebody else, which tries a softmax,"
     )
+    if trained.preprocessing.colour == "grey":
+        raise UserError(
+            f"The network of {run} takes grey pictures, and the comparison with a file of somebody else is for colours."
+        )
     with Foreign(file) as asked:
         feeds = ways_to_feed(asked, trained.preprocessing, run, range_, layout)
         name = output_of(asked, len(trained.labels), run, output)

@@ -183,8 +183,9 @@ function paint(small) {
   const canvas = element("seen");
   [canvas.width, canvas.height] = [how.width, how.height];
   const image = new ImageData(how.width, how.height);
-  for (let from = 0, to = 0; from < small.length; to += 4) {
-    for (let channel = 0; channel < 3; channel++) image.data[to + channel] = small[from++];
+  for (let from = 0, to = 0; from < small.length; from += 3, to += 4) {
+    const rgb = small.subarray(from, from + 3), grey = 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2];
+    image.data.set(how.colour === "grey" ? [grey, grey, grey] : rgb, to);
     image.data[to + 3] = 255;
   }
   canvas.getContext("2d").putImageData(image, 0, 0);

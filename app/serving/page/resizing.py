@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROUNDING = 1e-3  # pixels that a margin may lack to a whole number and is that number
+LUMA = (0.299, 0.587, 0.114)  # see `app.images.preprocessing`
 LINES = 256  # rows that are looked at together: the pixels as floats take four times the memory
 
 
@@ -26,7 +27,8 @@ class Axis(NamedTuple):
 
 def seen(pixels: NDArray[np.uint8], preprocessing: Mapping[str, Any]) -> NDArray[np.uint8]:
     """Pixels (rows, columns, 3), RGB -> those that the network gets, before they are scaled, uint8 RGB (height, width,
-    3). `preprocessing` is what runs and artefacts say of theirs: see `app.images.preprocessing`."""
+    3), of equal channels where that is grey. `preprocessing` is what runs and artefacts say of theirs: see
+    `app.images.preprocessing`."""
     rows, columns = pixels.shape[:2]
     down, across = (
         _weights(side, axis, preprocessing)
@@ -39,8 +41,10 @@ def seen(pixels: NDArray[np.uint8], preprocessing: Mapping[str, Any]) -> NDArray
             found[..., channel] += down[:, start : start + LINES] @ (part[..., channel] @ across.T)
     if preprocessing["aspect"] == "pad":
         mean = np.asarray(preprocessing["mean"], np.float32)
-        fill = mean if preprocessing["colour"] == "RGB" else mean[::-1]
+        fill = mean[::-1] if preprocessing["colour"] == "BGR" else mean
         found[np.outer(down.sum(axis=1), across.sum(axis=1)) == 0] = fill  # laid around it: the network sees 0
+    if preprocessing["colour"] == "grey":
+        found[:] = (found @ np.asarray(LUMA, np.float32))[..., np.newaxis]
     return np.clip(np.rint(found), 0, 255).astype(np.uint8)
 
 
