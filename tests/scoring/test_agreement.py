@@ -255,9 +255,9 @@ def strange(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     network = disturb(known.build())
     network.save(run.model)
     inputs = np.stack([known.preprocessing(known.preprocessing.decode(picture(seed))) for seed in range(40)])
-    reading = strangeness.Reading(network)
+    reading = strangeness.Reading(network, count=40)
     scores = reading.predict_on_batch(inputs)
-    fitted = reading.fit(40)
+    fitted = reading.fit()
     assert not isinstance(fitted, str), fitted
     strangeness.write(run, fitted)
     thresholds = np.quantile(scores, (0.4, 0.6, 0.8), axis=0, method="midpoint").diagonal()
