@@ -287,6 +287,7 @@ def test_a_run_has_the_temperature_of_its_validation_images(finished_run: Run, p
 LABELS = ("digit", "flower", "temple")
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_the_mean_of_networks_of_different_sizes(
     finished_run: Run, pictures: Path, tmp_path: Path
 ) -> None:

@@ -100,6 +100,7 @@ with tf.compat.v1.Session(graph=tf.Graph()) as session:
 """
 
 
+@pytest.mark.slow
 def test_a_session_as_serving_opens_it_answers_the_good_rows(exported: Path, signatures: Any, tmp_path: Path) -> None:
     files = [JPEG, b"no", PNG, BAD["a cut GIF"]]
     for number, content in enumerate(files):

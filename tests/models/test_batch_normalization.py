@@ -731,6 +731,7 @@ def small_model() -> keras.Model:
     return model
 
 
+@pytest.mark.slow
 def test_a_saved_layer_loads_in_a_fresh_process_that_imports_models(
     tmp_path: Path, fresh_process: Callable[..., str]
 ) -> None:

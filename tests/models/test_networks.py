@@ -560,6 +560,7 @@ def test_a_saved_network_comes_back(name: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(outputs(again, x), right)
 
 
+@pytest.mark.slow
 def test_saved_networks_load_in_a_fresh_process_that_imports_models(
     tmp_path: Path, fresh_process: Callable[..., str]
 ) -> None:

@@ -49,6 +49,7 @@ def alone(trained: Trained, encoded: bytes) -> dict[str, float]:
     return dict(zip(trained.labels, trained.model.predict_on_batch(image[None])[0].tolist(), strict=True))
 
 
+@pytest.mark.slow
 def test_the_saved_model_gives_the_mean_of_its_networks_whatever_the_order_of_their_labels(
     runs: list[Run], version: Path, pictures: Path
 ) -> None:
@@ -65,6 +66,7 @@ def test_the_saved_model_gives_the_mean_of_its_networks_whatever_the_order_of_th
             assert score == pytest.approx(sum(answer[name.decode()] for answer in answers) / 3, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_its_embedding_is_that_of_every_network_one_after_the_other(runs: list[Run], version: Path) -> None:
     file = (runs[0].golden / golden.read_golden(runs[0])[0]["file"]).read_bytes()
     found = tf.saved_model.load(str(version)).signatures["features"](image_bytes=tf.constant([file]))["embedding"]
@@ -106,6 +108,7 @@ def test_loading_a_network_builds_it_once_until_somebody_asks_for_the_logits(
     assert built == [None]
 
 
+@pytest.mark.slow
 def test_the_certificate_and_the_card_name_every_network(runs: list[Run], version: Path) -> None:
     found = json.loads((version / "certificate.json").read_text())
     assert [one["run"] for one in found["networks"]] == [str(run.folder.resolve()) for run in runs]
@@ -154,6 +157,7 @@ def test_of_networks_of_different_data_only_the_golden_images_are_compared(
     assert "Only golden images are compared: the networks were not trained on the same data" in printed
 
 
+@pytest.mark.slow
 def test_an_export_of_an_ensemble_answers_the_command(
     version: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

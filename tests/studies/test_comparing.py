@@ -38,6 +38,7 @@ def compared(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_row_has_the_figures_of_its_run(compared: Path) -> None:
     found = json.loads((compared / "comparison.json").read_text())
     row, failed = found["rows"]
@@ -60,6 +61,7 @@ def test_a_row_has_the_figures_of_its_run(compared: Path) -> None:
     assert "75" in failed["error"]
 
 
+@pytest.mark.slow
 def test_the_page_and_the_table_have_every_network(compared: Path) -> None:
     page = (compared / "report.html").read_text()
     assert "lenet_bn" in page
@@ -74,6 +76,7 @@ def test_the_page_and_the_table_have_every_network(compared: Path) -> None:
     assert head.count("|") == lines[0].count("|")
 
 
+@pytest.mark.slow
 def test_a_network_that_was_compared_is_not_trained_again(
     compared: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,6 +90,7 @@ def test_a_network_that_was_compared_is_not_trained_again(
     assert (compared / "comparison.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_another_comparison_does_not_go_into_the_folder(compared: Path, pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="another recipe"):
         comparing.compare(str(pictures), ["lenet_bn"], compared, recipe.load("default", ()), Budget())
@@ -99,6 +103,7 @@ def test_another_comparison_does_not_go_into_the_folder(compared: Path, pictures
         comparing.compare(str(pictures), ["lenet_bn"], tmp_path, recipe.load("default", SETTINGS), Budget())
 
 
+@pytest.mark.slow
 def test_images_that_changed_do_not_go_into_the_same_table(compared: Path, pictures: Path, tmp_path: Path) -> None:
     """Nor does what was given as other data; but the same images elsewhere are the same."""
     shutil.copytree(pictures, tmp_path / "moved")
