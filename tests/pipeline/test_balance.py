@@ -138,6 +138,13 @@ def test_data_without_random_access_is_refused_with_the_way_out() -> None:
     assert {*balance.labels_of(data.train).tolist()} == {*range(10)}
 
 
+@pytest.mark.parametrize("way", ["weights", "sample"])
+def test_several_labels_a_picture_are_not_balanced(way: Any) -> None:
+    data = replace(loading.load("digits"), label_sets=((0,), (0, 1)))
+    with pytest.raises(UserError, match=f"balance={way} is for one label a picture, and in digits some have several"):
+        balance.check(data, Recipe(balance=way))
+
+
 def test_weights_are_those_that_scikit_learn_calls_balanced() -> None:
     right = sklearn.utils.class_weight.compute_class_weight("balanced", classes=np.array([0, 1, 3]), y=LABELS)
     found = balance.class_weights(np.array(LABELS), 5)

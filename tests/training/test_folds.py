@@ -102,6 +102,18 @@ def test_a_class_folder_that_would_be_two_labels_in_a_manifest_is_refused(pictur
         wrong_labels.find(str(tmp_path / "photos"), untrained(tmp_path / "run", 32, ("a", "b")).folder)
 
 
+def test_several_labels_a_picture_are_refused_before_anything_is_written(pictures: Path, tmp_path: Path) -> None:
+    files = sorted(path for path in pictures.rglob("*") if path.is_file())
+    labels = ("a|b", "a", "b")
+    lines = "".join(f"{file},{labels[place % 3]}\n" for place, file in enumerate(files))
+    (tmp_path / "several.csv").write_text("file,label\n" + lines)
+    with pytest.raises(UserError, match=r"--folds is for one label a picture, and in .*several[.]csv some"):
+        folds.train(3, str(tmp_path / "several.csv"), "lenet_bn", tmp_path / "folds", Recipe())
+    assert not (tmp_path / "folds").exists()
+    with pytest.raises(UserError, match=r"--with judges one label a picture, and in .*several[.]csv some"):
+        wrong_labels.find(str(tmp_path / "several.csv"), untrained(tmp_path / "run", 32, ("a", "b")).folder)
+
+
 def test_what_is_measured_is_measured_once_for_all_folds(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
