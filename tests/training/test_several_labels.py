@@ -120,7 +120,7 @@ def test_how_strange_pictures_are_is_told_of_several_labels_too(tmp_path: Path) 
     assert 0 <= figures["unknown"]["refused"] < 0.5
     assert "refused as unknown" in run.report.read_text()
     asked = sorted(tmp_path.glob("*.png"))
-    rows = prediction.predict(run.folder, asked, 1, unwatched, 20.0)
+    rows = [*prediction.predict(run.folder, asked, 1, unwatched, 20.0)]
     assert 0 < np.mean([row["unknown"] for row in rows]) < 0.3
     row = next(row for row in rows if row["unknown"])
     assert printing.answer(row | {"classes": [], "scores": []}) == "unknown (none of the labels)"
