@@ -15,7 +15,7 @@ from app.pipeline import balance
 from app.pipeline.input_pipeline import steps_per_epoch, training_batches
 from app.program.errors import UserError
 from app.program.progress import Watch
-from app.recipe import FineTuning, Recipe
+from app.recipe import Recipe
 from app.recipes._auto import AUTO
 from app.run_folder.classifier import Classifier
 from app.run_folder.folder import Run
@@ -96,8 +96,7 @@ def _begun(data: Data, network: str, recipe: Recipe, start: Path | None, source:
         scale_kernels(model, recipe.initial_weights)
     fine_tuning.freeze(model, recipe.freeze, fresh)
     steps = steps_per_epoch(data.train, recipe)
-    alike = fresh is None or recipe.fine_tuning == FineTuning()
-    rates = () if alike else fine_tuning.rates(model, recipe.fine_tuning, fresh or (), steps)
+    rates = fine_tuning.rates(model, recipe.fine_tuning, fresh, steps)
     # An epoch of one optimizer step: the range test counts its rate in these.
     one = recipe.optimizer.accumulate
     fitting.compile_model(model, data, recipe, one, max(range_test.STEPS, steps) * one, rates)

@@ -81,9 +81,13 @@ def freeze(model: keras.Model, what: str, fresh: Collection[str] | None) -> None
         layer.trainable = layer.name in trains or not frozen
 
 
-def rates(model: keras.Model, options: FineTuning, fresh: Collection[str], steps: int) -> list[tuple[float, int]]:
+def rates(
+    model: keras.Model, options: FineTuning, fresh: Collection[str] | None, steps: int
+) -> list[tuple[float, int]]:
     """For each weight that trains: what its rate is multiplied by, and the batch at which it begins to train; `steps`
-    batches are an epoch. What is `fresh` has 1 and 0."""
+    batches are an epoch. What is `fresh` has 1 and 0. Empty where all weights are alike."""
+    if fresh is None or options == FineTuning():
+        return []
     stages = _stages(model)
     begin = round(options.head_epochs * steps)
     found: dict[int, tuple[float, int]] = {}

@@ -14,7 +14,7 @@ from app.pipeline import balance
 from app.pipeline.input_pipeline import steps_per_epoch, training_batches, validation_batches
 from app.program import stopping
 from app.program.progress import console
-from app.recipe import FineTuning, Recipe
+from app.recipe import Recipe
 from app.run_folder.classifier import Classifier
 from app.run_folder.folder import Run
 from app.training import fine_tuning, losses, optimizers
@@ -50,8 +50,7 @@ def fit(
     if trained:
         return
     attempt.step = state.step
-    alike = fresh is None or recipe.fine_tuning == FineTuning()
-    rates = () if alike else fine_tuning.rates(model, recipe.fine_tuning, fresh or (), steps)
+    rates = fine_tuning.rates(model, recipe.fine_tuning, fresh, steps)
     heads = [name for name in model.output_names if name != PREDICTIONS]
     with devices.strategy.scope():
         compile_model(model, data, recipe, steps, total, rates)
