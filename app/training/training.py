@@ -93,10 +93,10 @@ def train(
         there = loaded  # what there is now, of what the run may have begun with
         if run.classifier.is_file():
             loaded = continuing.as_begun(run, there, quarantine)
-        # Of a run that has begun nothing is asked any more: its recipe has all numbers.
         balance.check(loaded, recipe)
         if recipe.fine_tuning.probe:
             label_sets.check_one(loaded.name, loaded.label_sets, "a linear probe (fine_tuning.probe)")
+        # Of a run that has begun nothing is asked any more: its recipe has all numbers.
         keys, points = automatic.asked(recipe), list[Point]()
         if keys:
             recipe, points = automatic.measured(loaded, network, recipe, start, source, watch)
