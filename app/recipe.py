@@ -3,16 +3,12 @@
 python -m app train DATA --network bn_inception --recipe photos --set optimizer.rate=0.01 --to RUN
 """
 
-import difflib
-import heapq
 import importlib.util
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -24,15 +20,10 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from app.program.errors import UserError
+from app.recipe_keys import Part, complaint, flat, keys, nearest
 from app.recipes._auto import AutoFloat, AutoInt
 
 RECIPES = Path(__file__).with_name("recipes")
-
-
-class Part(BaseModel):
-    """Frozen; unknown keys are errors, and so are numbers that are infinite or none."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Optimizer(Part):
@@ -270,9 +261,9 @@ def load(name: str, settings: Iterable[str] = (), from_weights: bool = False) ->
         key, equals, text = setting.partition("=")
         if not equals:
             raise UserError(f"--set {setting}: write key=value, as in --set epochs=3.")
-        if key not in set(_keys(Recipe)):
+        if key not in set(keys(Recipe)):
             raise UserError(
-                f"--set {setting}: there is no recipe key '{key}'. The nearest are {', '.join(_nearest(key))}; "
+                f"--set {setting}: there is no recipe key '{key}'. The nearest are {', '.join(nearest(key, Recipe))}; "
                 "app/recipe.py describes them all."
             )
         *parts, last = key.split(".")
@@ -283,50 +274,13 @@ def load(name: str, settings: Iterable[str] = (), from_weights: bool = False) ->
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"--set {_complaint(error)}.") from error
-
-
-def _nearest(key: str) -> list[str]:
-    """The three keys that are written most alike, with or without the part that they are in."""
-
-    def likeness(known: str) -> float:
-        return max(difflib.SequenceMatcher(None, key, name).ratio() for name in (known, known.rpartition(".")[2]))
-
-    return heapq.nlargest(3, _keys(Recipe), key=likeness)
+        raise UserError(f"--set {complaint(error, Recipe)}.") from error
 
 
 def settings_of(recipe: Recipe) -> list[str]:
     """The `key=value` settings that make this recipe of the default one."""
     changed, default = flat(recipe.model_dump()), flat(Recipe().model_dump())
     return [f"{key}={value}" for key, value in changed.items() if value != default[key]]
-
-
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The keys as `--set` takes them, of a recipe's `model_dump`."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return found
-
-
-def _complaint(error: ValidationError) -> str:
-    """`key=value: what is wrong`, of the first thing that is."""
-    first = error.errors()[0]
-    if not first["loc"]:
-        return first["msg"]  # of several keys together
-    # Of a key that takes several types, pydantic adds the one it tried: batch_norm.momentum.literal['auto'].
-    parts = [str(part) for part in first["loc"]]
-    while len(parts) > 1 and ".".join(parts) not in set(_keys(Recipe)):
-        parts.pop()
-    return f"{'.'.join(parts)}={first['input']}: {first['msg'].lower()}"
-
-
-def _keys(part: type[Part], prefix: str = "") -> Iterator[str]:
-    for name, field in part.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Part):
-            yield from _keys(field.annotation, f"{prefix}{name}.")
-        else:
-            yield prefix + name
 
 
 def _named(name: str) -> Recipe:
@@ -341,7 +295,7 @@ def _named(name: str) -> Recipe:
     try:
         spec.loader.exec_module(module)
     except ValidationError as error:
-        raise UserError(f"The recipe {path} does not run: {_complaint(error)}.") from error
+        raise UserError(f"The recipe {path} does not run: {complaint(error, Recipe)}.") from error
     except Exception as error:
         raise UserError(f"The recipe {path} does not run: {type(error).__name__}: {error}.") from error
     recipe = getattr(module, "RECIPE", None)

@@ -70,8 +70,8 @@ def modules() -> dict[str, Path]:
 
 
 def room_of(module: str) -> str:
-    """Its folder; the command line is of the commands, and the module that reads recipes of the recipes."""
-    alone = {"app": "", "app.__main__": "commands", "app.recipe": "recipes"}
+    """Its folder; the command line is of the commands, and the modules that read recipes of the recipes."""
+    alone = {"app": "", "app.__main__": "commands", "app.recipe": "recipes", "app.recipe_keys": "recipes"}
     return alone.get(module, ".".join(modules()[module].parent.relative_to(ROOT / "app").parts))
 
 

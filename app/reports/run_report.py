@@ -14,7 +14,7 @@ from PIL import Image
 
 from app.datasets.dataset import Split
 from app.networks import english
-from app.recipe import flat
+from app.recipe_keys import flat
 from app.reports import made_by, page
 from app.run_folder.classifier import Classifier
 from app.run_folder.folder import Run, read_history

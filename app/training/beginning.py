@@ -18,7 +18,8 @@ from app.pipeline.input_pipeline import steps_per_epoch
 from app.program import remote
 from app.program.errors import UserError
 from app.program.files import digest, whole, write_json
-from app.recipe import Recipe, flat
+from app.recipe import Recipe
+from app.recipe_keys import flat
 from app.run_folder import classifier
 from app.run_folder.classifier import Classifier, DataRecord, Origin
 from app.run_folder.data_name import real_name
