@@ -49,7 +49,7 @@ lint: $(READY)
 	.venv/bin/mypy
 	.venv/bin/nbstripout --verify notebooks/*.ipynb
 
-bench: $(READY)
+bench: $(READY) .peers/ready
 	.venv/bin/python -m benchmarks.batch_normalization
 	.venv/bin/python -m benchmarks.batch_normalization --network inception_v3
 	.venv/bin/python -m benchmarks.population_statistics
@@ -69,6 +69,15 @@ bench: $(READY)
 	.venv/bin/python -m benchmarks.ensemble
 	.venv/bin/python -m benchmarks.checkpoints
 	.venv/bin/python -m benchmarks.fine_tuning
+	.venv/bin/python -m benchmarks.training_step
+	.venv/bin/python -m benchmarks.training_step --memory
+
+# What training is measured against. PyPI's torch is the one for CUDA, some gigabytes; where pip is told of an index that
+# has PyTorch's file for the CPU (PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS), it takes that.
+.peers/ready: constraints.txt
+	@.venv/bin/python -m venv .peers
+	@.peers/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch torchvision timm
+	@touch $@
 
 clean:
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .peers build *.egg-info .mypy_cache .ruff_cache .pytest_cache
