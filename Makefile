@@ -71,6 +71,7 @@ bench: $(READY) .peers/ready
 	.venv/bin/python -m benchmarks.fine_tuning
 	.venv/bin/python -m benchmarks.training_step
 	.venv/bin/python -m benchmarks.training_step --memory
+	.venv/bin/python -m benchmarks.cost_growth
 
 # What training is measured against. PyPI's torch is the one for CUDA, some gigabytes; where pip is told of an index that
 # has PyTorch's file for the CPU (PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS), it takes that.
