@@ -172,8 +172,13 @@ class BatchNormalization(keras.layers.Layer):
             return normalize(inputs, self.moving_mean, self.moving_variance)[0]
         replicas = self._replicas() if self.synchronized else None
         if on_the_kernel and replicas is None and mask is None:
+            if self.unbiased:
+                past = tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance)
+                outputs, *moved = self._fused(inputs, *past, share=1 - self.momentum)
+                self._take_over(past, moved, inputs)
+                return outputs
             m = self._values_per_channel(inputs)
-            outputs, mean, unbiased = self._fused(inputs)
+            outputs, mean, unbiased = self._fused(inputs, self.moving_mean, self.moving_variance, share=1.0)
         else:
             # Cast once: the gradients of two casts would be rounded to half precision before they are added.
             x = ops.cast(inputs, self.moving_mean.dtype)
@@ -207,25 +212,27 @@ class BatchNormalization(keras.layers.Layer):
         sizes = [size for i, size in enumerate(ops.shape(inputs)) if i != axis]
         return ops.convert_to_tensor(math.prod(sizes), self.moving_mean.dtype)
 
-    def _fused(self, inputs: Any, mean: Any = None, variance: Any = None) -> tuple[Any, Any, Any]:
-        """FusedBatchNormV3: half precision in and out, float32 inside. Its variance is the unbiased one."""
+    def _fused(self, inputs: Any, mean: Any, variance: Any, share: float | None = None) -> tuple[Any, Any, Any]:
+        """FusedBatchNormV3: half precision in and out, float32 inside. Normalises by the given figures; with a `share`
+        by the batch's, towards which the given ones come back moved by so much: 1 is the batch's. Its variance is the
+        unbiased one."""
         channels = inputs.shape[-1]
         image = inputs
         if len(inputs.shape) != 4:
             image = tf.reshape(inputs, (-1, 1, 1, channels))
-        elif mean is not None and inputs.shape[0] == 1:
+        elif share is None and inputs.shape[0] == 1:
             # TensorFlow would join the kernel with the convolution below; for one image the joint one is ten times
             # slower than the two of oneDNN. What stands between them costs nothing.
             image = tf.ensure_shape(inputs, inputs.shape)
-        empty = tf.zeros((0,), tf.float32)
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=image,
             scale=tf.ones((channels,)) if self.gamma is None else tf.convert_to_tensor(self.gamma),
             offset=tf.zeros((channels,)) if self.beta is None else tf.convert_to_tensor(self.beta),
-            mean=empty if mean is None else tf.convert_to_tensor(mean),
-            variance=empty if variance is None else tf.convert_to_tensor(variance),
+            mean=tf.convert_to_tensor(mean),
+            variance=tf.convert_to_tensor(variance),
             epsilon=self.epsilon,
-            is_training=mean is None,
+            exponential_avg_factor=1.0 if share is None else share,
+            is_training=share is not None,
         )
         if len(inputs.shape) != 4:
             outputs = tf.reshape(outputs, tf.shape(inputs))
@@ -280,6 +287,17 @@ class BatchNormalization(keras.layers.Layer):
         per_channel = [1] * rank
         per_channel[axis] = -1
         return [i for i in range(rank) if i != axis], per_channel
+
+    def _take_over(self, past: Any, moved: Any, inputs: Any) -> None:
+        """Gives both averages the values that the kernel moved from those of the past, unless the batch was without
+        values: then they are NaN."""
+        if None in inputs.shape:
+            has_values = tf.size(inputs, tf.int64) > 0
+            moved = [tf.where(has_values, *values) for values in zip(moved, past, strict=True)]
+        elif 0 in inputs.shape:
+            return
+        self.moving_mean.assign(moved[0])
+        self.moving_variance.assign(moved[1])
 
     def _move(self, mean: Any, variance: Any, m: Any) -> None:
         """Moves both averages towards the batch's figures, by `1 - momentum`."""

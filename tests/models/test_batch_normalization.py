@@ -633,6 +633,16 @@ def test_half_precision_activations_are_never_cast(dtype: str, training: bool) -
     )
 
 
+def test_the_kernel_moves_the_averages_itself() -> None:
+    """More operations than these were a quarter of a large network's first step, in which a graph is made of them."""
+    known, unknown = tf.TensorSpec(IMAGE), tf.TensorSpec((None, *IMAGE[1:]))
+    layer = ready(known)
+    of_the_kernel = {"Placeholder", "ReadVariableOp", "FusedBatchNormV3", "AssignVariableOp", "NoOp", "Identity"}
+    assert kinds(lambda x: layer(x, training=True), known) == of_the_kernel
+    guarded = {"Const", "Size", "Greater", "SelectV2"}
+    assert kinds(lambda x: layer(x, training=True), unknown) == of_the_kernel | guarded
+
+
 def test_another_axis_and_float64_run_the_plain_formula() -> None:
     first, double = tf.TensorSpec((4, 5, 7, 6)), tf.TensorSpec(IMAGE, "float64")
     assert "FusedBatchNormV3" not in kinds(step_of(ready(first, axis=1), True), first)
