@@ -167,8 +167,27 @@ class Step(keras.optimizers.Optimizer):
         return {**super().get_config(), "l2": self.l2, "average": self.average, "rates": self.rates}
 
 
+class FusedSGD(keras.optimizers.SGD):
+    """Keras' step, with momentum, bit by bit, by TensorFlow's kernel of it, which needs no other memory than that of
+    the weights; Keras takes four operations, three of which write tensors of their size."""
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        if not self.momentum:
+            super().update_step(gradient, variable, learning_rate)
+            return
+        velocity = self.momentums[self._get_variable_index(variable)].value
+        tf.raw_ops.ResourceApplyKerasMomentum(
+            var=variable.handle,
+            accum=velocity.handle,
+            lr=ops.cast(learning_rate, variable.dtype),
+            grad=ops.cast(gradient, variable.dtype),
+            momentum=self.momentum,
+            use_nesterov=self.nesterov,
+        )
+
+
 @register
-class SGD(Step, keras.optimizers.SGD):
+class SGD(Step, FusedSGD):
     """Stochastic gradient descent with momentum."""
 
 
@@ -211,8 +230,29 @@ class RMSprop(Step, FusedRMSprop):
         return {**super().get_config(), "initial_accumulator": self.initial_accumulator}
 
 
+class FusedAdamW(keras.optimizers.AdamW):
+    """Keras' step by TensorFlow's kernel of it, which rounds elsewhere; Keras takes a dozen operations."""
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        index = self._get_variable_index(variable)
+        mean, square = self._momentums[index].value, self._velocities[index].value  # as Keras calls them
+        steps = ops.cast(self.iterations + 1, variable.dtype)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=mean.handle,
+            v=square.handle,
+            beta1_power=ops.power(ops.cast(self.beta_1, variable.dtype), steps),
+            beta2_power=ops.power(ops.cast(self.beta_2, variable.dtype), steps),
+            lr=ops.cast(learning_rate, variable.dtype),
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=ops.cast(gradient, variable.dtype),
+        )
+
+
 @register
-class AdamW(Step, keras.optimizers.AdamW):
+class AdamW(Step, FusedAdamW):
     """Adam with decoupled weight decay."""
 
 

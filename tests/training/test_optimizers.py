@@ -147,6 +147,19 @@ def test_adamw_is_that_of_its_paper() -> None:
         assert_equal(found, weights, model)
 
 
+@pytest.mark.parametrize(
+    ("name", "kernel"),
+    [("sgd", "ResourceApplyKerasMomentum"), ("rmsprop", "ResourceApplyRMSProp"), ("adamw", "ResourceApplyAdam")],
+)
+def test_every_weight_takes_its_step_by_one_kernel(name: str, kernel: str) -> None:
+    model = small_model(recipe(optimizer={"name": name}))
+    model.optimizer.build(model.trainable_variables)
+    step = tf.function(lambda gradients: model.optimizer.apply(gradients, model.trainable_weights), autograph=False)
+    graph = step.get_concrete_function(gradients(model, 1)[0]).graph
+    found = [operation.type for operation in graph.get_operations()]
+    assert found.count(kernel) == len(model.trainable_weights)
+
+
 @pytest.mark.parametrize("name", ["sgd", "rmsprop", "adamw"])
 def test_l2_and_weight_decay_leave_gamma_beta_and_biases_alone(name: str) -> None:
     model = small_model(recipe(optimizer={"name": name, "l2": 0.1, "weight_decay": 0.1}))
