@@ -134,6 +134,8 @@ def compile_model(
         model.compile(optimizer=optimizer, loss=loss, metrics=[shown])
     # Keras would build it within the first step, which TensorFlow then traces twice, with all its variables.
     model.optimizer.build(model.trainable_variables)
+    if heads and tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        checkpoint.build_metrics(model)  # the mean loss of every head likewise
 
 
 def for_heads(batches: tf.data.Dataset, model: keras.Model) -> tf.data.Dataset:

@@ -175,9 +175,19 @@ def test_a_dense_layer_on_a_map_of_another_size_begins_anew(
 
 
 @pytest.mark.slow
-def test_auxiliary_heads_train_beside_the_predictions_and_stay_behind(pictures: Path, tmp_path: Path) -> None:
+def test_auxiliary_heads_train_beside_the_predictions_and_stay_behind(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, traced = keras.Model.train_step, []
+
+    def counted(model: keras.Model, data: Any) -> Any:
+        traced.append(data)
+        return step(model, data)
+
+    monkeypatch.setattr(keras.Model, "train_step", counted)
     settings = ("width=0.05", "image_size=224", "steps=2", "batch_size=2", "auxiliary=0.3")
     run = training.train(str(pictures), "googlenet", tmp_path / "run", recipe.load("default", settings), unwatched)
+    assert len(traced) == 1, "variables are made within the first step: TensorFlow traces it again"
     model = run_folder.load(run.folder).model
     assert model.output_shape == (None, 3)
     assert not [layer.name for layer in model.layers if "auxiliary" in layer.name]
