@@ -1,11 +1,13 @@
 """How long it still takes, as long work says it."""
 
+import io
 import re
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from app.program import progress
 from app.training.callbacks.progress import ReportProgress
@@ -78,3 +80,31 @@ def test_a_training_says_what_its_steps_and_validations_still_take(
         ended = step % 10 == 0
         assert left == pytest.approx(truth[step - 1] - 5 * ended, abs=15 if step < 10 else 0.1), (step, left)
     assert re.findall(r"\d+ images/s", said)[0] == "2 images/s"
+
+
+def test_on_a_terminal_the_figures_are_asked_for_when_the_bar_is_drawn(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That takes a millisecond, and a step of a small network not many more."""
+    asked = []
+
+    class Optimizer:
+        @property
+        def learning_rate(self) -> float:
+            asked.append(clock.now)
+            return 0.1
+
+    terminal = Console(file=io.StringIO(), force_terminal=True)
+    monkeypatch.setattr("app.training.callbacks.progress.console", terminal)
+    shown = ReportProgress(batch_size=4, steps=100, total_steps=100, first_step=0, seconds_before=0.0)
+    shown.set_model(SimpleNamespace(optimizer=Optimizer()))
+    shown.on_train_begin()
+    shown.on_epoch_begin(0)
+    for batch in range(100):
+        clock.now += 0.01
+        shown.on_train_batch_end(batch, {"loss": 1.0, "accuracy": 0.5})
+    assert 8 <= len(asked) <= 10
+    shown.on_test_begin()
+    (task,) = shown.bar.tasks
+    assert task.completed == 100
+    shown.on_train_end()

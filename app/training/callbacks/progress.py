@@ -12,6 +12,7 @@ from app.recipe import Recipe
 from app.training.callbacks.epochs import Logs, shown_of
 
 EVERY = 10.0  # seconds between plain lines within an epoch
+DRAWN = 0.1  # and between pictures of the bar on a terminal: asking for the figures takes a millisecond
 
 
 def show_banner(model: keras.Model, recipe: Recipe, steps: int, total: int) -> None:
@@ -85,11 +86,12 @@ class ReportProgress(keras.callbacks.Callback):
             self.counted_seconds += now - self.step_ended
         self.step += 1
         self.step_ended = now
-        if console.is_terminal or now - self.said > EVERY:
+        if now - self.said > (DRAWN if console.is_terminal else EVERY):
             self._say(logs or {})
 
     def on_test_begin(self, logs: Logs = None) -> None:
         self.trained_at = time.monotonic()
+        self.bar.update(self.task, completed=self.step)  # the last steps of the epoch were not shown
 
     def on_test_batch_end(self, batch: int, logs: Logs = None) -> None:
         self.validated = batch + 1
@@ -139,4 +141,4 @@ class ReportProgress(keras.callbacks.Callback):
         self.bar.update(self.task, completed=self.step, description=f"epoch {self.epoch + 1}", figures=figures)
         if not console.is_terminal:
             console.print(f"epoch {self.epoch + 1}  step {self.step} of {self.total_steps}  {figures}{self._left()}")
-            self.said = time.monotonic()
+        self.said = time.monotonic()
