@@ -1,10 +1,17 @@
 """The Inception family in Keras 3, with batch normalisation as its papers define it.
 
 `NETWORKS` maps the name of every network to its builder, a function with the arguments of `keras.applications`.
-Importing this package registers its layers, so that `keras.models.load_model` reads what it saved.
+Importing this package registers its layers, so that `keras.models.load_model` reads what it saved. Imported before
+Keras and TensorFlow, it has the latter use oneDNN on all x86 processors, unless `TF_ENABLE_ONEDNN_OPTS` is set already.
 """
 
+import os
+import sys
 from collections.abc import Callable
+
+# TensorFlow turns oneDNN on by itself for processors with AVX-512 VNNI only, and reads this when it is imported.
+if "tensorflow" not in sys.modules:
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import keras
 
