@@ -12,8 +12,12 @@ from ai_edge_litert.interpreter import Interpreter
 from ai_edge_litert.tools import flatbuffer_utils
 from PIL import Image
 
+from app import run_folder
+from app.datasets import loading
+from app.evaluation import evaluating, strangeness
 from app.exporting import on_gpu
 from app.images.decoding import decode
+from app.run_folder.folder import Run
 from export import certificate, gpu_delegate, quantization, tflite
 from tests.makers.environments import interpreter_with
 
@@ -85,6 +89,20 @@ print(json.dumps([{found.category_name: found.score for found in answer} for ans
 
 
 @pytest.fixture(scope="module")
+def judging(finished_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The LiteRT file of the network that `exported` has, with the signature `unknown`, for which its validation images
+    are too few: its score is of the training images."""
+    trained, split = run_folder.load(finished_run.folder), loading.of_run(finished_run).train
+    reading = strangeness.Reading(trained.model, count=split.count)
+    evaluating.predict(reading, split, trained.preprocessing)
+    known = reading.fit()
+    assert not isinstance(known, str), known
+    file = tmp_path_factory.mktemp("judging") / "model.tflite"
+    tflite.write(trained.model, trained.preprocessing, trained.labels, file, known=known)
+    return file
+
+
+@pytest.fixture(scope="module")
 def mediapipe(request: pytest.FixtureRequest) -> Path:
     return interpreter_with(MEDIAPIPE, request)
 
@@ -110,6 +128,18 @@ def test_mediapipe_answers_as_the_saved_model(
     assert len({picture.shape for picture in originals}) > 5
     assert (resized.argmax(axis=1) == right.argmax(axis=1)).all()
     assert np.ptp(found, axis=0).max() > 0.5, "not one answer for everything"
+
+
+@pytest.mark.slow
+def test_mediapipe_reads_a_file_that_says_unknown_as_one_that_does_not(
+    mediapipe: Path, exported: Path, judging: Path, of_the_networks_size: list[Array], tmp_path: Path
+) -> None:
+    assert [*tflite.interpreter(exported / "model.tflite").get_signature_list()] == ["serving_default"]
+    assert [*tflite.interpreter(judging).get_signature_list()] == ["serving_default", "unknown"]
+    found = asked(mediapipe, judging, of_the_networks_size, tmp_path)
+    plain = asked(mediapipe, exported / "model.tflite", of_the_networks_size, tmp_path)
+    np.testing.assert_allclose(found, plain, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found, scores(exported, of_the_networks_size), rtol=0, atol=1e-3)
 
 
 # ---- graphics processors
