@@ -51,7 +51,7 @@ def read(path: Path | str, network: str, source: str) -> Checkpoint:
 
     Raises:
         WeightsError: an unknown source, one that has no such network, a file that cannot be read or has another
-            network's names; which one, if it is of the family.
+            network's names, which one, if it is of the family; a checkpoint of TensorFlow where that is not installed.
     """
     path = Path(path)
     if source not in SOURCES:
@@ -101,8 +101,15 @@ def stand_in(shape: tuple[int, ...]) -> Array:
 def _tensors(path: Path, layout: Format) -> dict[str, Tensor]:
     if layout == "tensorflow":
         # Here, so that TensorFlow is imported only by those who read its files.
-        from . import slim
-
+        try:
+            from . import slim
+        except ModuleNotFoundError as error:
+            if error.name != "tensorflow":
+                raise
+            raise WeightsError(
+                f"{path} is a checkpoint of TensorFlow, which reads it and is not installed: install `tensorflow` "
+                "beside the backend of Keras, or save the weights as .weights.h5 where it is."
+            ) from error
         return slim.tensors(path)
     if layout == "keras":
         return keras_h5.tensors(path)

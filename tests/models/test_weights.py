@@ -8,6 +8,7 @@ import io
 import os
 import pickle
 import re
+import sys
 import tarfile
 import threading
 import zipfile
@@ -812,6 +813,16 @@ def test_a_checkpoint_without_its_data(slim_tensors: dict[str, Array], tmp_path:
     with pytest.raises(WeightsError, match="is damaged, fetch it again"):
         assign(model, read(path, "inception_v3", "slim"))
     assert all(np.array_equal(x, y) for x, y in zip(before, model.get_weights(), strict=True))
+
+
+def test_without_tensorflow_its_checkpoints_are_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("models.weights.slim", raising=False)
+    monkeypatch.delitem(sys.modules, "models.weights.slim", raising=False)
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(WeightsError, match=r"model.ckpt is a checkpoint of TensorFlow, .* not installed: install"):
+        read(tmp_path / "model.ckpt", "inception_v3", "slim")
 
 
 def test_truncated_and_foreign_files_are_named(
