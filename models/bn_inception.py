@@ -43,15 +43,14 @@ from .blocks import (
 
 preprocess_input, decode_predictions = imagenet.scaled, imagenet.decode_predictions
 
-PORTS: Mapping[str, Mapping[str, Any]] = {
-    "cadene": {
-        "epsilon": 1e-5,
-        "use_bias": True,
-        "strided_convolutions": "symmetric",
-        "strided_pools": "ceil",
-        "count_padding": True,
-    },
+CAFFE: Mapping[str, Any] = {
+    "epsilon": 1e-5,
+    "use_bias": True,
+    "strided_convolutions": "symmetric",
+    "strided_pools": "ceil",
+    "count_padding": True,
 }
+PORTS: Mapping[str, Mapping[str, Any]] = {"cadene": CAFFE, "caffe": CAFFE}
 
 
 def separable_stem(x: Any, name: str, style: Style) -> Any:
@@ -116,7 +115,7 @@ SLIM_STAGES = schema(separable_stem, projection=96)                     # 4c and
 
 
 def halves_evenly(side: int | None) -> bool:
-    """Whether 3c and 4e meet maps of even sides in Cadene's port, where the stem rounds up once and down twice."""
+    """Whether 3c and 4e meet maps of even sides in the ports, where the stem rounds up once and down twice."""
     return side is None or (side + 1) // 2 // 4 % 4 == 0
 
 
@@ -143,19 +142,17 @@ def BNInception(
     Arguments up to `classifier_activation` are those of `keras.applications`; `weights` is None, "imagenet" or a path.
     `dropout` is the share of features that is dropped before the classifier (the paper's ensemble: 0.05 or 0.1).
     For `width` and `normalization` see `blocks.Style`; `momentum` and `scale` are those of `BatchNormalization`.
-    `ported_from` "cadene" is the Caffe release as PyTorch runs it: biases before batch normalisation, epsilon 1e-5,
-    symmetric padding, average pools that count it, and max pools whose last window may hang over.
+    `ported_from` "caffe" is the release, and "cadene" the same as PyTorch runs it: biases before batch normalisation,
+    epsilon 1e-5, symmetric padding, average pools that count it, and max pools whose last window may hang over.
 
     Raises:
         ValueError: an argument outside its range, among them `auxiliary`, of which neither paper nor release says
-            anything; with "cadene", sides on which its pools and convolutions end in maps of different sizes.
+            anything; with a port, sides on which its pools and convolutions end in maps of different sizes.
     """
     style = ported(Style(width, normalization, momentum, scale=scale), ported_from, PORTS)
     top = Top(include_top, pooling, classes, classifier_activation, dropout, auxiliary)
-    image = image_input(
-        input_shape, default=(224, 224, 3), minimum=31 if ported_from == "cadene" else 1, input_tensor=input_tensor
-    )
-    if ported_from == "cadene" and not all(halves_evenly(side) for side in image.shape[1:3]):
+    image = image_input(input_shape, default=(224, 224, 3), minimum=31 if ported_from else 1, input_tensor=input_tensor)
+    if ported_from and not all(halves_evenly(side) for side in image.shape[1:3]):
         raise ValueError(
             f"On images of {image.shape[1]} x {image.shape[2]} pixels the pools and convolutions of this port end in "
             "maps of different sizes: multiples of 32 work."

@@ -36,7 +36,7 @@ from .blocks import (
 
 preprocess_input, decode_predictions = imagenet.standardized, imagenet.decode_predictions
 
-PORTS: Mapping[str, Mapping[str, Any]] = {"torchvision": {"epsilon": 1e-5}}
+PORTS: Mapping[str, Mapping[str, Any]] = {"torchvision": {"epsilon": 1e-5}, "caffe": {"epsilon": 1e-5}}
 GROWTH = 32
 
 
@@ -107,6 +107,11 @@ D2L_STAGES: tuple[Stage, ...] = (  # for 96 x 96        grid     channels
 # fmt: on
 
 
+def halves_evenly(side: int | None) -> bool:
+    """Whether the three transitions meet maps of even sides, where convolution and pool of the stem round up."""
+    return side is None or -(-side // 4) % 8 == 0
+
+
 def DenseNet121(
     include_top: bool = True,
     weights: str | PathLike[str] | None = None,
@@ -131,16 +136,21 @@ def DenseNet121(
     Arguments up to `classifier_activation` are those of `keras.applications.DenseNet121`; `weights` is None, "imagenet"
     or a path. `dropout` is the share of features that is dropped before the classifier (the paper drops none). For
     `width`, which scales growth and bottleneck too, and `normalization` see `blocks.Style`; `momentum` and `scale` are
-    those of `BatchNormalization`. `ported_from` "torchvision" has epsilon 1e-5.
+    those of `BatchNormalization`. `ported_from` "torchvision" and "caffe" have epsilon 1e-5.
 
     Raises:
         ValueError: images below 29 x 29 pixels; an argument outside its range, among them `auxiliary`, of which the
-            paper has none.
+            paper has none; with "caffe", whose average pools count a row that is left over, sides on which one is.
     """
     style = Style(width, normalization, momentum, 1.001e-5, scale, **SYMMETRIC)
     style = ported(style, ported_from, PORTS)
     top = Top(include_top, pooling, classes, classifier_activation, dropout, auxiliary)
     image = image_input(input_shape, default=(224, 224, 3), minimum=29, input_tensor=input_tensor)
+    if ported_from == "caffe" and not all(halves_evenly(side) for side in image.shape[1:3]):
+        raise ValueError(
+            f"On images of {image.shape[1]} x {image.shape[2]} pixels the average pools of this port meet maps of odd "
+            "sides: multiples of 32 work."
+        )
     maps = run(STAGES, image, style)
     return network(image, finish(maps, top, style), "densenet121", name, weights)
 

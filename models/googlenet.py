@@ -49,6 +49,7 @@ preprocess_input, decode_predictions = imagenet.scaled, imagenet.decode_predicti
 PORTS: Mapping[str, Mapping[str, Any]] = {
     "torchvision": {"strided_convolutions": "symmetric", "strided_pools": "ceil"},
 }
+PAPER_PORTS: Mapping[str, Mapping[str, Any]] = {"caffe": {"strided_pools": "ceil"}}
 
 # fmt: off
 
@@ -142,14 +143,18 @@ def GoogLeNet(
     Arguments up to `classifier_activation` are those of `keras.applications`; `weights` is None, "imagenet" or a path.
     `dropout` is the share of features that is dropped before the classifier; before those of the heads it is 0.7.
     For `width` see `blocks.Style`. With `auxiliary` the output is a dict of `predictions`, `auxiliary_1` and
-    `auxiliary_2`, all (batch, classes); the paper adds 0.3 times the loss of either head. `ported_from` has no port.
+    `auxiliary_2`, all (batch, classes); the paper adds 0.3 times the loss of either head. `ported_from` "caffe" lets
+    the last window of strided max pools hang over, which on the paper's images makes no difference.
 
     Raises:
-        ValueError: an argument outside its range; with the heads, images below 65 x 65 pixels or of unknown size.
+        ValueError: an argument outside its range; with the heads, images below 65 x 65 pixels or of unknown size; with
+            "caffe", images below 31 x 31 pixels.
     """
-    style = ported(Style(width, normalization=None, strided_convolutions="symmetric"), ported_from, {})
+    style = Style(width, normalization=None, strided_convolutions="symmetric")
+    style = ported(style, ported_from, PAPER_PORTS)
     top = Top(include_top, pooling, classes, classifier_activation, dropout, auxiliary, HEADS)
-    image = image_input(input_shape, default=(224, 224, 3), minimum=1, input_tensor=input_tensor)
+    minimum = 31 if ported_from == "caffe" else 1
+    image = image_input(input_shape, default=(224, 224, 3), minimum=minimum, input_tensor=input_tensor)
     maps = run(STAGES, image, style)
     return network(image, finish(maps, top, style), "googlenet", name, weights)
 

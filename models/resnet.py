@@ -9,6 +9,7 @@ Departures of `ResNet18D2L`, the teaching network of "Dive into Deep Learning", 
 - 96 x 96 images of one channel, ten classes.
 """
 
+from collections.abc import Mapping
 from os import PathLike
 from typing import Any, Literal
 
@@ -34,18 +35,21 @@ from .blocks import (
 
 preprocess_input, decode_predictions = imagenet.standardized, imagenet.decode_predictions
 
+PORTS: Mapping[str, Mapping[str, Any]] = {"caffe": {"strided_pools": "ceil"}}
 
-def basic_block(filters: int, stride: int = 1, normalize_shortcut: bool = True) -> Op:
+
+def basic_block(filters: int, stride: int = 1, normalize_shortcut: bool = True, project: bool = False) -> Op:
     """Two 3x3 convolutions and a shortcut, the sum activated: Figure 2, Figure 5 on the left.
 
-    The shortcut is the input itself; where the block is strided, its 1x1 convolution (option B of section 3.3).
+    The shortcut is the input itself; where the block is strided, or `project` asks for it, its 1x1 convolution (option
+    B of section 3.3).
     """
 
     def op(x: Any, name: str, style: Style) -> Any:
         shortcut, channels = x, style.scaled(filters)
         x = conv(filters, 3, stride)(x, f"{name}_1", style)
         x = style.normalized(convolution(x, f"{name}_2", style, channels, 3), f"{name}_2")
-        if stride > 1:
+        if stride > 1 or project:
             shortcut = convolution(shortcut, f"{name}_shortcut", style, channels, 1, stride)
             if normalize_shortcut:
                 shortcut = style.normalized(shortcut, f"{name}_shortcut")
@@ -70,6 +74,12 @@ def schema(normalize_shortcut: bool) -> tuple[Stage, ...]:
 
 
 STAGES = schema(normalize_shortcut=True)
+CAFFE_STAGES: tuple[Stage, ...] = (
+    *STAGES[:2],
+    ("residual_2_1", 1, basic_block(64, project=True)),
+    ("residual_2_2", 1, basic_block(64)),
+    *STAGES[3:],
+)
 D2L_STAGES = schema(normalize_shortcut=False)
 
 
@@ -97,16 +107,18 @@ def ResNet18(
     Arguments up to `classifier_activation` are those of `keras.applications`; `weights` is None, "imagenet" or a path.
     `dropout` is the share of features that is dropped before the classifier (the paper drops none). For `width` and
     `normalization` see `blocks.Style`; `momentum` and `scale` are those of `BatchNormalization`. There are no auxiliary
-    heads to ask for, and no port that differs.
+    heads to ask for. `ported_from` "caffe" projects the shortcut of the first block too, as all first blocks are in the
+    larger networks of the paper, and lets the last window of the max pool hang over instead of padding it.
 
     Raises:
-        ValueError: an argument outside its range.
+        ValueError: an argument outside its range; with "caffe", images below 3 x 3 pixels.
     """
     style = Style(width, normalization, momentum, 1e-5, scale, **SYMMETRIC)
-    style = ported(style, ported_from, {})
+    style = ported(style, ported_from, PORTS)
     top = Top(include_top, pooling, classes, classifier_activation, dropout, auxiliary)
-    image = image_input(input_shape, default=(224, 224, 3), minimum=1, input_tensor=input_tensor)
-    maps = run(STAGES, image, style)
+    minimum = 3 if ported_from == "caffe" else 1
+    image = image_input(input_shape, default=(224, 224, 3), minimum=minimum, input_tensor=input_tensor)
+    maps = run(CAFFE_STAGES if ported_from == "caffe" else STAGES, image, style)
     return network(image, finish(maps, top, style), "resnet18", name, weights)
 
 

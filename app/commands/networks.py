@@ -66,10 +66,15 @@ def _tables(rows: Sequence[dict[str, Any]]) -> list[Table]:
 
 def import_(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A checkpoint of TF-slim or facenet, .h5, .safetensors, .pth or .pt.")
+        Path,
+        typer.Argument(
+            metavar="FILE", help="A checkpoint of TF-slim or facenet, .h5, .caffemodel, .safetensors, .pth or .pt."
+        ),
     ],
     network: Annotated[str, typer.Option(help="A name from `networks`.")],
-    source: Annotated[str, typer.Option(help="Whose file it is: slim, keras, torchvision, timm, facenet or cadene.")],
+    source: Annotated[
+        str, typer.Option(help="Whose file it is: slim, keras, torchvision, timm, facenet, cadene or caffe.")
+    ],
     to: Annotated[Path, typer.Option(help="The run folder to write.")],
     labels: Annotated[
         Path | None,

@@ -31,7 +31,7 @@ class Card:
 
 
 # Whose files of weights can be read, as `models.weights.SOURCES`.
-SOURCES = ("slim", "keras", "torchvision", "timm", "facenet", "cadene")
+SOURCES = ("slim", "keras", "torchvision", "timm", "facenet", "cadene", "caffe")
 # A network that keeps one pixel however small the image is has the minimum 1.
 CARDS = {
     "lenet_bn": Card("d2l.ai, chapter 8.5", 28, 16, 45_330, 44_878, 281_640, channels=1, classes=10),
@@ -45,6 +45,7 @@ CARDS = {
         top_1=0.687,
         top_5=0.889,
         accuracy_source="BVLC Caffe",
+        source="Caffe",
     ),
     "inception_v1": Card(
         "arXiv:1409.4842",
@@ -68,7 +69,7 @@ CARDS = {
         top_1=0.748,
         top_5=0.9218,
         accuracy_source="paper",
-        source="Cadene (of Caffe)",
+        source="Caffe, Cadene",
     ),
     "inception_v2": Card(
         "arXiv:1502.03167",
@@ -151,7 +152,7 @@ CARDS = {
         top_1=0.69758,
         top_5=0.89078,
         accuracy_source="torchvision",
-        source="torchvision",
+        source="torchvision, Caffe",
     ),
     "densenet121": Card(
         "arXiv:1608.06993",
@@ -163,7 +164,7 @@ CARDS = {
         top_1=0.7498,
         top_5=0.9229,
         accuracy_source="paper",
-        source="Keras, torchvision",
+        source="Keras, torchvision, Caffe",
     ),
     "resnet18_d2l": Card("d2l.ai, chapter 8.6", 96, 1, 11_186_186, 11_178_378, 318_657_536, channels=1, classes=10),
     "densenet_d2l": Card("d2l.ai, chapter 8.7", 96, 29, 764_834, 758_226, 129_077_168, channels=1, classes=10),

@@ -1,5 +1,6 @@
 """Published weights in, a run folder out: whose they are, how its images were prepared, what became of each tensor."""
 
+import hashlib
 import io
 import json
 import os
@@ -27,6 +28,14 @@ from models import weights
 IMAGENET = {"mean": (123.675, 116.28, 103.53), "deviation": (58.395, 57.12, 57.375)}
 # TF-slim evaluates on the middle 87.5 % of both sides, squashed, by a bilinear filter that does not widen.
 SLIM = {"crop": 0.875, "antialias": False}
+# The means of ImageNet's pictures in B, G and R, as the descriptions of trainings with Caffe write them, and no scale.
+CAFFE = {
+    "side": 224,
+    "crop": 224 / 256,
+    "colour": "BGR",
+    "mean": (104.0, 117.0, 123.0),
+    "deviation": (1.0, 1.0, 1.0),
+}
 # torchvision's own networks turn ImageNet's mean and deviation back into -1..1 before the first layer
 # (`transform_input`): for them the preprocessing is -1..1, and the kernels are as they were published.
 PREPROCESSING: dict[tuple[str, str], dict[str, Any]] = {
@@ -46,17 +55,22 @@ PREPROCESSING: dict[tuple[str, str], dict[str, Any]] = {
     ("timm", "inception_v4"): {"side": 299, "aspect": "keep", "crop": 0.875, "resize": "bicubic"},
     ("timm", "inception_resnet_v2"): {"side": 299, "aspect": "keep", "crop": 0.8975, "resize": "bicubic"},
     ("facenet", "inception_resnet_v1"): {"side": 160, "deviation": (128.0, 128.0, 128.0)},
-    ("cadene", "bn_inception"): {
-        "side": 224,
-        "aspect": "keep",
-        "crop": 224 / 256,
-        "colour": "BGR",
-        "mean": (104.0, 117.0, 128.0),
-        "deviation": (1.0, 1.0, 1.0),
-    },
+    ("cadene", "bn_inception"): {**CAFFE, "aspect": "keep", "mean": (104.0, 117.0, 128.0)},
     ("cadene", "inception_v4"): {"side": 299, "aspect": "keep", "crop": 0.875},
     ("cadene", "inception_resnet_v2"): {"side": 299, "aspect": "keep", "crop": 0.8975},
+    # BVLC's pictures were squashed to 256 x 256 by OpenCV, whose filter does not widen.
+    ("caffe", "googlenet"): {**CAFFE, "antialias": False},
+    ("caffe", "bn_inception"): {**CAFFE, "aspect": "keep"},
+    ("caffe", "resnet18"): {**CAFFE, "aspect": "keep"},
+    ("caffe", "densenet121"): {
+        **CAFFE,
+        "aspect": "keep",
+        "mean": (103.94, 116.78, 123.68),
+        "deviation": (1 / 0.017,) * 3,
+    },
 }
+# What Caffe's own page says of `bvlc_googlenet.caffemodel`.
+BVLC_SHA1 = "405fc5acd08a3bb12de8ee5e23a96bec22f08204"
 GOLDEN_SIDE, GOLDEN_STEP = 320, 64  # windows of the sample photographs, in pixels
 
 
@@ -204,7 +218,7 @@ def _is_of_imagenet(file: Path, source: str, classes: int) -> bool:
     """Whether source and file say that the classes are ImageNet's. They are a thousand, and one of these holds:
 
     - TF-slim's background is before them, also in a port;
-    - the file has a sum that Keras publishes;
+    - the file has a sum that Keras publishes, or Caffe;
     - its name ends in the beginning of its SHA-256, as those of torchvision, timm and Cadene do;
     - timm's configuration is beside it, with a tag that ends in `in1k` and without labels of its own.
     """
@@ -214,6 +228,9 @@ def _is_of_imagenet(file: Path, source: str, classes: int) -> bool:
         return False
     if source == "keras":
         return weights.is_published(file)
+    if source == "caffe":
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha1").hexdigest() == BVLC_SHA1
     named = re.fullmatch(r".*-([0-9a-f]{8,64})", file.stem)
     if named and _digest(file).startswith(named[1]):
         return True

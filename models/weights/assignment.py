@@ -156,7 +156,8 @@ class _Plan:
     def converted(self, values: Array, step: Step) -> tuple[Array, str]:
         if step.tensor is None:
             return values, ""
-        values, done = convert(values, self.table, step.variable.name, len(step.variable.shape))
+        values, changes = convert(values, self.table, step.variable.name, len(step.variable.shape))
+        done = [*step.tensor.done, *changes]
         if self.drop_background and step.layer in CLASSIFIERS:
             values = values[..., 1:]
             done.append("background dropped")

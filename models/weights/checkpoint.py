@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from . import keras_h5, pytorch, safe_tensors
-from .tables import TABLES, Format, Table
+from . import caffe, keras_h5, pytorch, safe_tensors
+from .tables import TABLES, Table
 from .tensors import Array, Tensor, WeightsError
 
-SOURCES = ("slim", "keras", "torchvision", "timm", "facenet", "cadene")
+SOURCES = ("slim", "keras", "torchvision", "timm", "facenet", "cadene", "caffe")
 PYTORCH_SUFFIXES = (".pth", ".pt", ".safetensors")
 
 # What training leaves in a file beside the weights.
@@ -22,6 +22,10 @@ BOOKKEEPING = (
     (re.compile(r"/(Momentum|Adagrad|(RMSProp|Adam|Adadelta|Ftrl)(_\d+)?)$"), "state of the optimizer"),
     (re.compile(r"/ExponentialMovingAverage$"), "shadow average of a weight"),
     (re.compile(r"(^|\.)num_batches_tracked$"), "counts the training steps"),
+    (
+        re.compile(r"/factor$"),
+        "the two sums before it are divided by it into mean and variance, as Caffe does with use_global_stats",
+    ),
 )
 
 
@@ -63,7 +67,7 @@ def read(path: Path | str, network: str, source: str) -> Checkpoint:
     # facenet has two formats; TensorFlow's files have no suffix to go by.
     in_pytorch = path.suffix in PYTORCH_SUFFIXES
     table = next((table for table in tables if (table.format == "pytorch") == in_pytorch), tables[0])
-    tensors = _tensors(path, table.format)
+    tensors = _tensors(path, table)
     _check_network(path, table, tensors)
     shapes = {layer: _dense_shape(table, tensors, layer) for layer in ("predictions", "bottleneck_dense")}
     classes = shapes["predictions"][1] if shapes["predictions"] else None
@@ -78,10 +82,11 @@ def bookkeeping(key: str) -> str | None:
 def convert(values: Array, table: Table, role: str, rank: int) -> tuple[Array, list[str]]:
     """`values` of the file in Keras' layout for a weight of `rank` axes, and what was done to them, in words."""
     done = []
-    if table.format == "pytorch" and role == "kernel" and values.ndim == 4:
+    outputs_first = table.format in ("pytorch", "caffe") and role == "kernel"
+    if outputs_first and values.ndim == 4:
         values = values.transpose(2, 3, 1, 0)
         done.append("OIHW to HWIO")
-    if table.format == "pytorch" and role == "kernel" and values.ndim == 2:
+    elif outputs_first and values.ndim == 2:
         values = values.T
         done.append("transposed")
     if rank == 2 and values.ndim == 4 and values.shape[:2] == (1, 1):
@@ -98,8 +103,8 @@ def stand_in(shape: tuple[int, ...]) -> Array:
     return np.broadcast_to(np.float32(0), shape)
 
 
-def _tensors(path: Path, layout: Format) -> dict[str, Tensor]:
-    if layout == "tensorflow":
+def _tensors(path: Path, table: Table) -> dict[str, Tensor]:
+    if table.format == "tensorflow":
         # Here, so that TensorFlow is imported only by those who read its files.
         try:
             from . import slim
@@ -111,8 +116,10 @@ def _tensors(path: Path, layout: Format) -> dict[str, Tensor]:
                 "beside the backend of Keras, or save the weights as .weights.h5 where it is."
             ) from error
         return slim.tensors(path)
-    if layout == "keras":
+    if table.format == "keras":
         return keras_h5.tensors(path)
+    if table.format == "caffe":
+        return caffe.tensors(path, table)
     found = safe_tensors.tensors(path) if path.suffix == ".safetensors" else pytorch.tensors(path)
     # The dense layers of old files have norm.1 for norm1; torchvision's own densenet121 is one of them.
     return {re.sub(r"(\.denselayer\d+\.(?:norm|conv))\.(\d)\.", r"\1\2.", name): found[name] for name in found}
@@ -161,7 +168,7 @@ def _arguments(
     elif not bottleneck:  # which is part of the top
         arguments["include_top"] = False
     normalized = [theirs for ours, theirs in table.layers.items() if ours.endswith("_bn")]
-    if not any(table.tensor(layer, "gamma") in tensors for layer in normalized):
+    if normalized and not any(table.tensor(layer, "gamma") in tensors for layer in normalized):
         arguments["scale"] = False
     if bottleneck:
         arguments["bottleneck"] = bottleneck[1]

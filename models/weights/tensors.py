@@ -20,11 +20,13 @@ class WeightsError(ValueError):
 
 @dataclass(frozen=True)
 class Tensor:
-    """`name` is the file's own spelling, for people; `read` gives the values or raises a `WeightsError`."""
+    """`name` is the file's own spelling, for people; `read` gives the values or raises a `WeightsError`. `done` is what
+    has been done to these values already, in words."""
 
     name: str
     shape: Shape
     read: Callable[[], Array]
+    done: tuple[str, ...] = ()
 
 
 def possible(path: object, name: str, shape: Shape) -> Shape:

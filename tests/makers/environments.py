@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 
-def interpreter_with(requirement: str, request: pytest.FixtureRequest) -> Path:
+def interpreter_with(requirement: str, request: pytest.FixtureRequest, module: str = "") -> Path:
     """The interpreter of an environment that has it (`package==version`, or `package[extra]==version`), made once, in
-    pytest's cache; where that cannot be made, the test is skipped."""
+    pytest's cache; where that cannot be made, the test is skipped. `module` is what it is imported as, if it has not
+    the package's name."""
     folder = request.config.cache.mkdir(requirement.replace("==", "-"))
     python = folder / "bin" / "python"
     if not (folder / "complete").exists():
@@ -19,7 +20,7 @@ def interpreter_with(requirement: str, request: pytest.FixtureRequest) -> Path:
             pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check", "install", requirement]
             subprocess.run(pip, check=True, capture_output=True, text=True, timeout=600)
             (package,) = re.findall(r"^\w+", requirement)
-            imported = [str(python), "-c", f"import {package}"]
+            imported = [str(python), "-c", f"import {module or package}"]
             subprocess.run(imported, check=True, capture_output=True, text=True)
         except (subprocess.SubprocessError, OSError) as error:
             said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()

@@ -340,10 +340,12 @@ def test_a_flattening_head_needs_a_known_size() -> None:
 # ---- ports
 
 PORTS = {
+    "googlenet": ("caffe",),
     "inception_v1": ("torchvision",),
-    "bn_inception": ("cadene",),
+    "bn_inception": ("cadene", "caffe"),
     "inception_v3": ("torchvision", "timm"),
-    "densenet121": ("torchvision",),
+    "resnet18": ("caffe",),
+    "densenet121": ("torchvision", "caffe"),
 }
 
 
@@ -355,7 +357,13 @@ def test_an_unknown_port_is_refused_with_the_known_ones(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "port", "smallest"), [("inception_v1", "torchvision", 15), ("bn_inception", "cadene", 31)]
+    ("name", "port", "smallest"),
+    [
+        ("googlenet", "caffe", 31),
+        ("inception_v1", "torchvision", 15),
+        ("bn_inception", "cadene", 31),
+        ("resnet18", "caffe", 3),
+    ],
 )
 def test_ports_have_their_own_smallest_image(name: str, port: str, smallest: int) -> None:
     options = {"ported_from": port, "width": 0.1, "classes": 7}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -22,6 +23,7 @@ from app.run_folder import importing
 from app.run_folder.folder import Run
 from app.run_folder.golden import read_golden
 from models.weights import published as published_files
+from tests.oracles import caffe_files, caffe_forward
 
 Array = np.ndarray[Any, Any]
 Tensors = dict[str, Array]
@@ -176,6 +178,11 @@ def test_what_says_that_the_classes_are_imagenets(tmp_path: Path, monkeypatch: p
     monkeypatch.setitem(published_files.FILES, "inception_v3", files_of_keras)
     assert said("v3.h5", "keras")
 
+    assert not said("bvlc_googlenet.caffemodel", "caffe")
+    monkeypatch.setattr(importing, "BVLC_SHA1", hashlib.sha1(b"weights").hexdigest())
+    assert said("bvlc_googlenet.caffemodel", "caffe")
+    assert not said("bvlc_googlenet.caffemodel", "caffe", classes=999)
+
     config: dict[str, Any] = {"pretrained_cfg": {"tag": "tf_in1k"}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert said("model.safetensors", "timm")
@@ -240,6 +247,42 @@ def test_timms_own_configuration_counts(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match=r"config\.json is not a configuration of timm"):
         importing._preprocessing(file, "inception_v3", "timm")
+
+
+def test_caffes_networks_take_blue_first_less_their_own_means() -> None:
+    def found(network: str) -> Any:
+        return importing._preprocessing(Path("a.caffemodel"), network, "caffe")
+
+    photograph = sklearn.datasets.load_sample_images().images[0]
+    for network in ("googlenet", "bn_inception", "resnet18"):
+        pixels = found(network)(photograph).numpy()
+        assert pixels.shape == (224, 224, 3)
+        np.testing.assert_allclose(found(network).mean, (104, 117, 123))
+        middle = photograph[200:227, 300:340].mean((0, 1))[::-1] - (104, 117, 123)
+        np.testing.assert_allclose(pixels[100:124, 100:124].mean((0, 1)), middle, atol=12)
+    assert (found("googlenet").aspect, found("googlenet").antialias) == ("squash", False)
+    assert (found("bn_inception").aspect, found("resnet18").aspect) == ("keep", "keep")
+    dense = found("densenet121")
+    assert (dense.colour, dense.mean) == ("BGR", (103.94, 116.78, 123.68))
+    np.testing.assert_allclose(dense.deviation, 1 / 0.017)
+
+
+@pytest.mark.slow
+def test_a_googlenet_of_caffe_is_imported_with_its_heads(tmp_path: Path, fresh_process: Callable[..., str]) -> None:
+    parts = caffe_files.googlenet(classes=7)
+    file = caffe_files.write(tmp_path / "mine.caffemodel", parts, old=True)
+    arguments = ["import", file, "--network", "googlenet", "--source", "caffe", "--auxiliary", "--to", tmp_path / "run"]
+    script = "import sys; from app.__main__ import main; main(sys.argv[1:])"
+    report = json.loads(fresh_process(script, *arguments, "--json"))
+    assert (len(report["loaded"]), report["skipped"], report["missing"]) == (128, [], [])
+    assert next(row["how"] for row in report["loaded"] if row["source"] == "loss1/fc[0]") == "channels last, transposed"
+    trained = run_folder.load(tmp_path / "run")
+    photographs = sklearn.datasets.load_sample_images().images
+    images = np.stack([trained.preprocessing(photograph).numpy() for photograph in photographs])
+    right = caffe_forward.answers(parts, images.transpose(0, 3, 1, 2))["loss3/classifier"]
+    assert np.abs(trained.logits_model.predict_on_batch(images) - right).max() <= 1e-5 * np.abs(right).max()
+    with_heads = keras.models.load_model(Run(tmp_path / "run").auxiliary)
+    assert sorted(with_heads.output) == ["auxiliary_1", "auxiliary_2", "predictions"]
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
-"""DenseNet-121: Keras and torchvision."""
+"""DenseNet-121: Keras, torchvision, and in Caffe, https://github.com/shicai/DenseNet-Caffe"""
 
-from .notation import Pairs, Table
+from .notation import Pairs, Release, Table
 
 LAYERS = (6, 12, 24, 16)
 
@@ -31,6 +31,12 @@ TORCHVISION = table(
     ("features.transition{b}.norm", "features.transition{b}.conv"),
     "features.norm5",
 )
+CAFFE = table(
+    ("conv1", "conv1/bn"),
+    ("conv{c}_{l}/x1/bn", "conv{c}_{l}/x1", "conv{c}_{l}/x2/bn", "conv{c}_{l}/x2"),
+    ("conv{c}_blk/bn", "conv{c}_blk"),
+    "conv5_blk/bn",
+)
 
 TABLES = (
     Table("densenet121", "keras", "keras", {**KERAS, "predictions": "predictions"}),
@@ -40,5 +46,16 @@ TABLES = (
         "pytorch",
         {**TORCHVISION, "predictions": "classifier"},
         ported_from="torchvision",
+    ),
+    Table(
+        "densenet121",
+        "caffe",
+        "caffe",
+        {**CAFFE, "predictions": "fc6"},
+        ported_from="caffe",
+        release=Release(
+            strided=frozenset({"conv1"}),
+            between=frozenset({"MAX 3/2/1", "AVE 2/2/0", "AVE global"}),
+        ),
     ),
 )

@@ -1,6 +1,8 @@
-"""TF-slim's Inception-v2, and BN-Inception as Cadene took it over from Caffe: the same places, two sets of widths."""
+"""TF-slim's Inception-v2, and BN-Inception in Caffe and as Cadene took it over: the same places, two sets of widths."""
 
-from .notation import POOL, Table, in_tensorflow, layers_of, module, slim, stem
+import re
+
+from .notation import POOL, Release, Table, in_tensorflow, layers_of, module, slim, stem
 
 MODULES = {  # ours: slim's
     "inception_3a": "Mixed_3b",
@@ -28,6 +30,13 @@ for ours, theirs in MODULES.items():
     slim_units |= module(ours, theirs, REDUCTION if ours in STRIDED else COLUMNS)
     caffe_units |= module(ours, ours, CAFFE_REDUCTION if ours in STRIDED else CAFFE_COLUMNS)
 
+
+def in_caffe(unit: str) -> tuple[str, str]:
+    """Cadene's names have _ for the / of Caffe, which stands behind the module."""
+    place = re.sub(r"^(conv\d|inception_\d\w)_", r"\1/", unit)
+    return place, f"{place}_bn"
+
+
 TABLES = (
     Table(
         "inception_v2",
@@ -45,5 +54,18 @@ TABLES = (
         "pytorch",
         {**layers_of(caffe_units, lambda unit: (unit, f"{unit}_bn")), "predictions": "last_linear"},
         ported_from="cadene",
+    ),
+    Table(
+        "bn_inception",
+        "caffe",
+        "caffe",
+        {**layers_of(caffe_units, in_caffe), "predictions": "fc"},
+        ported_from="caffe",
+        release=Release(
+            strided=frozenset(
+                {"conv1/7x7_s2", *(f"{place}/{step}" for place in STRIDED for step in ("3x3", "double_3x3_2"))}
+            ),
+            between=frozenset({"MAX 3/2/0", "MAX 3/1/1", "AVE 3/1/1", "AVE 7/1/0", "AVE global"}),
+        ),
     ),
 )

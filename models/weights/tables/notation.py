@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Format = Literal["tensorflow", "keras", "pytorch"]
+Format = Literal["tensorflow", "keras", "pytorch", "caffe"]
 Step = str | tuple[str, str] | None
 Column = tuple[Step, ...]
 Pairs = dict[str, str]  # ours -> theirs
@@ -45,7 +45,30 @@ SUFFIXES: dict[Format, dict[str, str]] = {
         "moving_mean": ".running_mean",
         "moving_variance": ".running_var",
     },
+    # As `caffe.tensors` calls the blobs of a layer, which have no names of their own.
+    "caffe": {
+        "kernel": "/kernel",
+        "bias": "/bias",
+        "gamma": "/gamma",
+        "beta": "/beta",
+        "moving_mean": "/moving_mean",
+        "moving_variance": "/moving_variance",
+    },
 }
+
+
+@dataclass(frozen=True)
+class Release:
+    """What a network of Caffe computes between its weights, which its file tells too and is held against.
+
+    `strided` are the convolutions of stride 2; all others have stride 1, and all are padded by half their kernel.
+    `between` has the pools and response normalisations, as `caffe.wording` words them. `flattened` maps a dense layer
+    that stands on a map to the convolution that makes it: its inputs go through one channel after the other.
+    """
+
+    strided: frozenset[str]
+    between: frozenset[str]
+    flattened: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,6 +77,7 @@ class Table:
 
     `layers` and `auxiliary` map our layers to theirs, `heads` are the prefixes of everything that belongs to auxiliary
     heads in the file. `ported_from` is the builder's argument for a port that computes something differently.
+    `release` is there for files of Caffe.
     """
 
     network: str
@@ -63,6 +87,7 @@ class Table:
     auxiliary: Pairs = field(default_factory=dict)
     heads: tuple[str, ...] = ()
     ported_from: str | None = None
+    release: Release | None = None
 
     def tensor(self, layer: str, role: str) -> str:
         """The file's name for the weight `role` of its layer `layer`."""
