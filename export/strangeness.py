@@ -1,11 +1,12 @@
 """Whether a picture shows none of the classes: how strange it is to a network, as a number inside its graph.
 
-    strangeness = a_0 d_0 + ... + a_n d_n + b * energy + c
+    strangeness = a_0 log(1 + d_0) + ... + a_n log(1 + d_n) + b * energy + c
     d_i     = |W_i (mean of map i over its pixels - mean_i)|^2, the Mahalanobis distance of a stage to the pictures that
               are known (1807.03888, section 2.2, with one Gaussian for all classes as in 2003.00402)
     energy  = -log(sum(exp(logits))), or of independent labels -sum(log(1 + exp(logits))) (2010.03759, 2107.00062)
 
-What is far from every photograph, noise, drawings, shows in the first stages; what is near shows in the energy.
+What is far from every photograph, noise, drawings, shows in the stages; what is near shows in the energy. Without the
+logarithm a few known pictures that are very far in one stage would decide how far is strange.
 """
 
 from collections.abc import Sequence
@@ -80,7 +81,8 @@ def measured(known: Strangeness, pooled: Sequence[Any], logits: Any, independent
     """`pooled` (N, r) as `network` gives them; logits (N, classes)."""
     score = known.weights[-1] * energy(logits, independent) + np.float32(known.offset)
     for each, mean, matrix, weight in zip(pooled, known.means, known.matrices, known.weights[:-1], strict=True):
-        score += weight * tf.reduce_sum(tf.square(tf.matmul(each - mean, matrix)), axis=1)
+        distance = tf.reduce_sum(tf.square(tf.matmul(each - mean, matrix)), axis=1)
+        score += weight * tf.math.log(1 + distance)
     as_strange = tf.cast(known.quantiles[np.newaxis] >= score[:, tf.newaxis], tf.float32)
     stranger = tf.minimum(tf.reduce_sum(as_strange, axis=1) * (100 / PLACES), 100.0)  # there is one more quantile
     return Measured(score, stranger, stranger <= RATE + 50 / PLACES)

@@ -23,15 +23,17 @@ from export.strangeness import Strangeness
 
 FEWEST = 20  # validation images: 5 % of fewer are none
 MOST = 5_000  # validation images that are looked at
-STAGES = 12  # maps at most, evenly spread over the depth of the network
-FOLDS = 5
+STAGES = 12  # maps at most, evenly spread over the depth of the network; the first third of them is not looked at
+FORM = 2  # of unknown.npz; another one is as good as none
+FOLDS = 10  # of few images a Gaussian is another one than that of all of them: the fewer are left out, the nearer it is
 
 Array = NDArray[np.float64]
 
 
 def stages(model: keras.Model) -> list[str]:
     """The names of the maps that strangeness looks at: layers that all paths lead through, and whose output stays what
-    it is when batch normalisation is folded into what is before it."""
+    it is when batch normalisation is folded into what is before it. Not the first ones: they see colour and contrast,
+    in which known pictures differ most, and what is far from all of these is so further on, too."""
     layers = model.layers
     place = {id(layer): number for number, layer in enumerate(layers)}
     found, reach = [], 0  # the last layer that reads anything from before this one
@@ -42,7 +44,8 @@ def stages(model: keras.Model) -> list[str]:
         is_map = len(getattr(layer.output, "shape", ())) == 4 and not isinstance(layer, keras.layers.InputLayer)
         if alone and is_map and not _is_folded(layer):
             found.append(layer.name)
-    return [found[i] for i in spread(len(found), STAGES)]
+    chosen = [found[i] for i in spread(len(found), STAGES)]
+    return chosen[len(chosen) // 3 :]
 
 
 def _is_folded(layer: keras.layers.Layer) -> bool:
@@ -122,12 +125,12 @@ def _has_classifier(model: keras.Model) -> bool:
 def _fitted(layers: tuple[str, ...], found: Sequence[Array], energies: Array) -> Strangeness:
     """Of the pooled maps (images, channels) and the energies (images,) of known pictures."""
     folds = np.arange(len(energies)) % FOLDS
-    apart = np.empty((len(layers), len(energies)))  # distances to the Gaussians of the other folds' images
+    apart = np.empty((len(layers), len(energies)))  # log(1 + distance) to the Gaussians of the other folds' images
     for number, each in enumerate(found):
         for fold in range(FOLDS):
             out = folds == fold
             mean, matrix = _gaussian(each[~out])
-            apart[number, out] = np.square((each[out] - mean) @ matrix).sum(axis=1)
+            apart[number, out] = np.log1p(np.square((each[out] - mean) @ matrix).sum(axis=1))
     means, deviations = apart.mean(axis=1), _not_0(apart.std(axis=1))
     together = ((apart - means[:, np.newaxis]) / deviations[:, np.newaxis]).sum(axis=0)
     of_all, of_energy = _not_0(together.std()), _not_0(energies.std())
@@ -170,7 +173,7 @@ def figures(known: Strangeness, of_test: NDArray[Any]) -> dict[str, float]:
 
 
 def write(run: Run, fitted: Strangeness | str) -> None:
-    content: dict[str, Any] = {"network": digest(run.model)}
+    content: dict[str, Any] = {"network": digest(run.model), "form": FORM}
     if isinstance(fitted, str):
         content["none"] = fitted
     else:
@@ -205,4 +208,5 @@ def _content(run: Run) -> dict[str, Any]:
             content = dict(file)
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
         return {}
-    return content if str(content.get("network")) == digest(run.model) else {}
+    is_of_it = content.get("form") == FORM and str(content.get("network")) == digest(run.model)
+    return content if is_of_it else {}

@@ -58,7 +58,7 @@ def test_the_score_is_that_of_the_formulas(run: Run, known: Strangeness) -> None
     expected = known.offset - known.weights[-1] * logsumexp(logits, axis=1)
     for each, mean, matrix, weight in zip(maps, known.means, known.matrices, known.weights, strict=False):
         apart = (each.astype(float).mean(axis=(1, 2)) - mean) @ matrix.astype(float)
-        expected = expected + weight * (apart**2).sum(axis=1)
+        expected = expected + weight * np.log1p((apart**2).sum(axis=1))
     probabilities, found = strangeness.Reading(model, known).measured(images)
     np.testing.assert_allclose(found.strangeness, expected, rtol=1e-3)
     counts = [np.sum(known.quantiles >= one) for one in found.strangeness]
@@ -89,7 +89,7 @@ def test_the_threshold_is_of_pictures_that_the_gaussian_was_not_fitted_on() -> N
 
     def refused(features: NDArray[np.float64]) -> float:
         apart = np.square((features - known.means[0]) @ known.matrices[0]).sum(axis=1)
-        return float(np.mean(known.weights[0] * apart + known.offset > known.quantiles[950]))
+        return float(np.mean(known.weights[0] * np.log1p(apart) + known.offset > known.quantiles[950]))
 
     assert 0.01 < refused(rng.normal(size=(5000, 60))) < 0.12
 
@@ -98,7 +98,7 @@ def test_the_threshold_is_of_pictures_that_the_gaussian_was_not_fitted_on() -> N
 def test_the_stages_are_where_all_paths_meet(name: str) -> None:
     model = NETWORKS[name](input_shape=(64, 64, 3), classes=3, weights=None)
     found = strangeness.stages(model)
-    assert len(found) == {"lenet_bn": 4, "bn_inception": 12}[name]
+    assert (len(found), found[0]) == {"lenet_bn": (3, "stem_2"), "bn_inception": (8, "inception_3a")}[name]
     for stage in found:
         layer = model.get_layer(stage)
         keras.Model(layer.output, model.output)  # Keras refuses where another path leads past it
@@ -145,6 +145,19 @@ def test_a_score_of_another_network_or_a_damaged_one_is_none(run: Run, tmp_path:
     other.model.write_bytes(b"another")
     assert not strangeness.is_there(other)
     assert strangeness.read(other) is None
+
+
+def test_a_score_of_another_form_is_none(run: Run, tmp_path: Path) -> None:
+    """Once `unknown.npz` was of distances without their logarithms, and said no form: `evaluate` makes another."""
+    other = Run(tmp_path / "run")
+    shutil.copytree(run.folder, other.folder)
+    with np.load(other.unknown) as file:
+        content: dict[str, Any] = dict(file)
+    del content["form"]
+    for other_form in (content, content | {"form": 1}):
+        np.savez(other.unknown, **other_form)
+        assert not strangeness.is_there(other)
+        assert strangeness.read(other) is None
 
 
 def test_a_share_that_a_model_cannot_refuse_is_a_sentence(finished_run: Run, exported: Path, pictures: Path) -> None:
