@@ -51,7 +51,7 @@ PRESETS: Mapping[str, tuple[str, ...]] = {
     "resnet18_d2l": ("residual_4_1",),
     "densenet_d2l": ("transition_2",),
 }
-CADENE = 32  # pixels: what the sides of images of Cadene's port are multiples of
+PORTED = 32  # pixels: what the sides of images of Caffe's networks are multiples of, and of Cadene's port of one
 
 
 class Dream(BaseModel):
@@ -121,7 +121,7 @@ def dream(recipe: Dream, to: Path, watch: Watch = unwatched) -> list[float]:
         recipe,
         guide,
         smallest=CARDS[classifier.network].minimum,
-        multiple=CADENE if classifier.arguments.get("ported_from") == "cadene" else 1,
+        multiple=PORTED if classifier.arguments.get("ported_from") in ("cadene", "caffe") else 1,
     )
     about = {
         "recipe": recipe.model_dump(mode="json"),

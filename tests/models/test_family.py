@@ -22,7 +22,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from models import NETWORKS, BatchNormalization, LocalResponseNormalization
+from models import NETWORKS, BatchNormalization, LocalResponseNormalization, densenet
 from models.weights import loading
 from tests import ROOT
 from tests.oracles.references import REFERENCES
@@ -381,6 +381,14 @@ def test_cadenes_port_refuses_images_on_which_its_columns_end_in_different_sizes
         else:
             with pytest.raises(ValueError, match="multiples of 32 work"):
                 NETWORKS["bn_inception"](input_shape=(side, 32, 3), **options)
+
+
+def test_caffes_port_refuses_images_on_which_densenets_average_pools_leave_a_row_over() -> None:
+    for side in range(29, 100):
+        first = ((side + 1) // 2 + 1) // 2
+        assert densenet.halves_evenly(side) is all(first // by % 2 == 0 for by in (1, 2, 4)), side
+    with pytest.raises(ValueError, match=r"100 x 64 .* meet maps of odd sides: multiples of 32 work"):
+        NETWORKS["densenet121"](input_shape=(100, 64, 3), ported_from="caffe")
 
 
 # ---- the Inception-ResNets
