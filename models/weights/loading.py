@@ -38,8 +38,8 @@ def load(model: keras.Model, network: str, weights: str | PathLike[str]) -> None
         )
     if path.is_file() and not path.name.endswith(KERAS_3 + LEGACY):
         raise WeightsError(
-            f"{path} is no file of Keras, whose names end in .weights.h5, .keras or .h5: those of TF-slim and PyTorch "
-            "are read by `weights.read` and `weights.assign` of this package."
+            f"{path} is no file of Keras, whose names end in .weights.h5, .keras or .h5: those of TF-slim, PyTorch "
+            "and Caffe are read by `weights.read` and `weights.assign` of this package."
         )
     if not path.name.endswith(KERAS_3) and path.is_file() and not _has_our_names(path):
         if not isinstance(FILES.get(network), KerasFiles):
