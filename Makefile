@@ -1,5 +1,5 @@
 # Every target sets up what it needs: `.venv`, installed once with the versions of constraints.txt.
-.PHONY: setup demo notebook test test-slow test-long lint bench clean
+.PHONY: setup backends demo notebook test test-slow test-long lint bench clean
 
 READY := .venv/ready
 SEED ?= 0
@@ -11,6 +11,15 @@ setup: $(READY)
 $(READY): setup.cfg pyproject.toml constraints.txt
 	@python=$$(sh .ci/find-python) && echo "Setting up .venv with $$python (a few minutes the first time)" && "$$python" -m venv .venv
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[app,runtimes,serve,cloud,heif,test,lint]"
+	@touch $@
+
+# Keras on JAX and on PyTorch without TensorFlow, each in an environment of its own, for tests/models/test_backends.py,
+# which is skipped without them. On Linux PyPI's torch brings 3 GB of CUDA along: docs/backends.md has the way round.
+backends: .backends/jax/ready .backends/torch/ready
+
+.backends/%/ready: constraints.txt
+	@python=$$(sh .ci/find-python) && echo "Setting up .backends/$*" && "$$python" -m venv .backends/$*
+	@.backends/$*/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $* keras h5py safetensors
 	@touch $@
 
 # The main job on 1,797 real digits, from scratch: a few minutes on two cores. With population statistics before every
@@ -81,4 +90,4 @@ bench: $(READY) .peers/ready
 	@touch $@
 
 clean:
-	rm -rf .venv .peers build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .peers .backends build *.egg-info .mypy_cache .ruff_cache .pytest_cache
