@@ -211,7 +211,8 @@ def openvino(file: str, threads: int | None = None) -> Network:
 
     # Where the processor has bfloat16, it would compute in that.
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    settings |= {"INFERENCE_NUM_THREADS": threads} if threads else {}
+    # Left to itself it ties the threads of all copies to the same core.
+    settings |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False} if threads else {}
     core = Core()
     model = core.read_model(file)
     network = core.compile_model(model, "CPU", settings)

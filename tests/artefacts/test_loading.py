@@ -13,7 +13,7 @@ from app.artefacts import choosing, installed
 from app.artefacts.loading import load
 from app.artefacts.processor import processor
 from app.program.errors import UserError
-from export import certificate, picture_files, runtime_errors
+from export import certificate, picture_files, run_artefact, runtime_errors
 
 
 @pytest.fixture
@@ -156,3 +156,17 @@ def test_an_error_says_its_first_line_that_says_something() -> None:
     assert runtime_errors.sentence(ValueError("\n cut short \n")) == "cut short"
     for silent in ("", place):
         assert runtime_errors.sentence(RuntimeError(silent)) == "RuntimeError"
+
+
+def test_copies_of_an_openvino_file_are_not_tied_to_one_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    openvino = pytest.importorskip("openvino")
+    image = openvino.opset13.parameter([-1, 4], np.float32, name="image")
+    made = openvino.opset13.add(image, np.ones((1, 4), np.float32))
+    openvino.save_model(openvino.Model([made], [image], "sum"), tmp_path / "model.xml", compress_to_fp16=False)
+    compiled, compile_model = [], openvino.Core.compile_model
+    monkeypatch.setattr(
+        openvino.Core, "compile_model", lambda *given: compiled.append(compile_model(*given)) or compiled[-1]
+    )
+    run_artefact.openvino(str(tmp_path / "model.xml"), 1)
+    properties = ("ENABLE_CPU_PINNING", "INFERENCE_NUM_THREADS")
+    assert [compiled[0].get_property(name) for name in properties] == [False, 1]
