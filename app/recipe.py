@@ -34,8 +34,7 @@ class Optimizer(Part):
         square = rho * square + (1 - rho) * g^2
         velocity = momentum * velocity + rate * g / sqrt(square + epsilon)        w = w - velocity
 
-    and `initial_accumulator` is the square before the first step: 1 in TensorFlow 1, with which the papers were made, 0
-    in Keras.
+    and `initial_accumulator` is the square before the first step: 1 in TensorFlow 1, which made the papers, 0 in Keras.
 
     `weight_decay` is decoupled: every step takes rate * weight_decay * w away (1711.05101). `l2` is the penalty
     l2 / 2 * sum(w^2), whose gradient l2 * w joins that of the loss. With its one half it is the number that TF-slim,
@@ -62,8 +61,7 @@ class Optimizer(Part):
 
 
 class Schedule(Part):
-    """How the rate goes on after `warmup` epochs of linear rise from 0. Counted from there, with x from 0 to 1 over the
-    rest of the run:
+    """How the rate goes on after `warmup` epochs of linear rise from 0. With x from 0 there to 1 at the end of the run:
 
     cosine       rate * (1 + cos(pi x)) / 2
     polynomial   rate * (1 - x)^power: a straight line with 1; Caffe's release of GoogLeNet has 0.5
@@ -176,7 +174,8 @@ class Recipe(Part):
     they make `epoch_steps` batches. `batch_size` "auto" is the smallest that is nearly as fast as any (see
     training/batch_sizes.py). `image_size` None is the size that the data or else the network was made for; `dropout`
     None is the network's own. `initial_weights` multiplies the kernels that convolutions begin with, where the run does
-    not begin with trained ones.
+    not begin with trained ones. `remat` trains in less memory, for which it computes maps of the network twice (see
+    training/recomputation.py): the weights are the same but for rounding.
 
     `balance` makes up for classes with fewer images than others. "weights" multiplies the loss of each training image
     by count / (classes * images of its class); of a mixed one, that of each of its labels. The loss that is shown, of
@@ -211,6 +210,7 @@ class Recipe(Part):
     dropout: float | None = Field(default=None, ge=0, lt=1)
     initial_weights: PositiveFloat = 1.0
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    remat: bool = False
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     balance: Literal["weights", "sample"] | None = None
     auxiliary: NonNegativeFloat = 0.0

@@ -23,6 +23,7 @@ from app.training import batch_sizes, fine_tuning, fitting, range_test
 from app.training.beginning import build, describe, scale_kernels
 from app.training.devices.devices import Devices
 from app.training.range_test import Point
+from app.training.recomputation import recomputing
 
 BATCH_SIZE, RATE = "batch_size", "optimizer.rate"
 MEANWHILE = 8  # images in a batch, where nobody knows yet how many
@@ -91,6 +92,7 @@ def _begun(data: Data, network: str, recipe: Recipe, start: Path | None, source:
     """The network as the run will begin with it, compiled as for its first step."""
     random.seed(recipe.seed)
     model = build(describe(data, network, recipe, start, source), recipe)
+    model = recomputing(model) if recipe.remat else model
     fresh = fine_tuning.take_weights(model, start, data.labels) if start else None
     if not start:
         scale_kernels(model, recipe.initial_weights)

@@ -24,6 +24,7 @@ from app.run_folder import classifier
 from app.run_folder.classifier import Classifier, DataRecord, Origin
 from app.run_folder.data_name import real_name
 from app.run_folder.folder import Run, versions
+from app.training.recomputation import recomputing
 from models import NETWORKS
 
 
@@ -118,7 +119,8 @@ def untrained(data: Data, network: str, recipe: Recipe) -> keras.Model:
     Raises:
         UserError: an image size that it cannot take.
     """
-    return build(describe(data, network, recipe), recipe.model_copy(update={"auxiliary": 0.0}))
+    model = build(describe(data, network, recipe), recipe.model_copy(update={"auxiliary": 0.0}))
+    return recomputing(model) if recipe.remat else model
 
 
 def total_steps(data: Data, recipe: Recipe) -> int:

@@ -132,6 +132,8 @@ def compile_model(
         )
     else:
         model.compile(optimizer=optimizer, loss=loss, metrics=[shown])
+    if recipe.remat:
+        model.jit_compile = False  # XLA computes once what is written twice
     # Keras would build it within the first step, which TensorFlow then traces twice, with all its variables.
     model.optimizer.build(model.trainable_variables)
     if heads and tf.distribute.get_strategy().num_replicas_in_sync == 1:

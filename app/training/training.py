@@ -48,6 +48,7 @@ from app.training.devices.devices import Devices
 from app.training.devices.faults import Attempt, memory_named
 from app.training.fitting import fit
 from app.training.range_test import Point
+from app.training.recomputation import recomputing
 
 
 def train(
@@ -210,6 +211,7 @@ def _train(
     attempt = Attempt(run.checkpoints, devices.worker, recipe.batch_size)
     with devices.watched(attempt), devices.strategy.scope():
         model = devices.replicated(build(classifier, recipe))
+        model = recomputing(model) if recipe.remat else model
         fresh = fine_tuning.take_weights(model, start, classifier.labels) if start else None
         if recipe.fine_tuning.probe:
             probing.check(fresh or (), start, recipe)

@@ -28,6 +28,7 @@ SETTINGS: dict[str, tuple[str, Any]] = {
     "fine_tuning.head_epochs": ("2.5", 2.5),
     "fine_tuning.layer_decay": ("0.9", 0.9),
     "precision": ("mixed_bfloat16", "mixed_bfloat16"),
+    "remat": ("true", True),
     "label_smoothing": ("0.1", 0.1),
     "balance": ("weights", "weights"),
     "auxiliary": ("0.3", 0.3),
