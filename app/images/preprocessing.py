@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
+from app.images import resizing
 from app.images.decoding import LIMITS, answered, count, decoded, decoded_window, refused
 from app.images.formats.window import Window
 
@@ -150,10 +151,11 @@ class Preprocessing(BaseModel):
         sides = tf.unstack(tf.cast(tf.shape(pixels)[-3:-1], tf.float32))
         rows, columns = (Resampling(*(tf.cast(n, tf.int32) for n in axis)) for axis in self._axes(*sides))
         taken = pixels[..., rows.low : rows.low + rows.taken, columns.low : columns.low + columns.taken, :]
-        whole = self.filtered(taken, rows.whole, columns.whole)
         if self.aspect == "pad":
+            whole = self.filtered(taken, rows.whole, columns.whole)
             return tf.ensure_shape(self._filled_around(whole, rows, columns), wanted)
-        kept = whole[..., rows.shift : rows.shift + self.height, columns.shift : columns.shift + self.width, :]
+        first = (rows.shift + self.height, columns.shift + self.width)
+        kept = self.filtered(taken, rows.whole, columns.whole, first)[..., rows.shift :, columns.shift :, :]
         return tf.ensure_shape(kept, wanted)
 
     def _filled_around(self, picture: tf.Tensor, rows: Resampling, columns: Resampling) -> tf.Tensor:
@@ -163,18 +165,25 @@ class Preprocessing(BaseModel):
         outside = 1 - tf.pad(tf.ones((rows.whole, columns.whole, 1)), around)
         return tf.pad(picture, before + around) + outside * tf.constant(self.fill)
 
-    def filtered(self, pixels: tf.Tensor, height: Any, width: Any) -> tf.Tensor:
-        """Resized by its filter alone, to any size and aspect; float32, of 0 to 255 but for a bicubic overshoot."""
+    def filtered(self, pixels: tf.Tensor, height: Any, width: Any, first: tuple[Any, Any] | None = None) -> tf.Tensor:
+        """Resized by its filter alone, to any size and aspect; float32, of 0 to 255 but for a bicubic overshoot. Of
+        that all, or the `first` so many rows and columns."""
 
-        def filtered(antialias: bool) -> tf.Tensor:
-            return tf.image.resize(pixels, (height, width), self.resize, antialias=antialias)
+        def plain(pixels: tf.Tensor) -> tf.Tensor:
+            rows, columns = first or (height, width)
+            return tf.image.resize(pixels, (height, width), self.resize)[..., :rows, :columns, :]
 
-        if self.resize == "bicubic" or not self.antialias:
-            return filtered(self.antialias)
+        def antialiased(pixels: tf.Tensor) -> tf.Tensor:
+            return resizing.antialiased(pixels, height, width, self.resize, first)
+
+        if self.resize == "bicubic":
+            return antialiased(pixels)
+        if not self.antialias:
+            return plain(pixels)
         # The filter widens only where it shrinks: where it does not, the plain operation gives the same, much faster.
         rows, columns = tf.unstack(tf.shape(pixels)[-3:-1])
         grows = tf.logical_and(rows <= height, columns <= width)
-        return tf.cond(grows, lambda: filtered(False), lambda: filtered(True))
+        return tf.cond(grows, lambda: plain(pixels), lambda: antialiased(pixels))
 
     def on_device(self, pixels: tf.Tensor) -> tf.Tensor:
         """The same for a batch (n, height, width, 3) of pictures of one size, in operations that LiteRT, ONNX and
