@@ -90,7 +90,7 @@ def mergeable(model: keras.Model) -> list[list[Conv2D]]:
     """The groups of convolutions that can be one: alike, of the same input and followed by the same activation."""
     groups = defaultdict(list)
     for layer in model.layers:
-        if type(layer) is not Conv2D or len(layer._inbound_nodes) != 1 or layer.groups != 1:
+        if not isinstance(layer, Conv2D) or len(layer._inbound_nodes) != 1 or layer.groups != 1:
             continue
         if layer.data_format != "channels_last" or not _of_each_number(layer) or _is_output(model, layer):
             continue

@@ -16,6 +16,7 @@ import keras
 from keras import layers
 
 from .batch_normalization import BatchNormalization
+from .pointwise import Conv2D as PointwiseConv2D
 
 Padding = Literal["same", "valid"]
 Size = int | tuple[int, int]
@@ -104,7 +105,8 @@ def convolution(
     if (style.strided_convolutions, padding) == ("symmetric", "same") and stride > 1 and kernel != 1:
         rows, columns = (kernel, kernel) if isinstance(kernel, int) else kernel
         x, padding = layers.ZeroPadding2D((rows // 2, columns // 2), name=f"{name}_pad", **LAST)(x), "valid"
-    return layers.Conv2D(
+    kind = PointwiseConv2D if kernel == stride == 1 else layers.Conv2D
+    return kind(
         filters,
         kernel,
         stride,
@@ -181,7 +183,7 @@ def residual(*columns: Op, scale: float, linear: bool = False) -> Op:
     def op(x: Any, name: str, style: Style) -> Any:
         branches = layers.Concatenate(name=f"{name}_concat")(side_by_side(columns, x, name, style))
         options = {"kernel_initializer": style.initializer, "name": f"{name}_up_conv", **LAST}
-        up = layers.Conv2D(x.shape[-1], 1, **options)(branches)
+        up = PointwiseConv2D(x.shape[-1], 1, **options)(branches)
         scaled = layers.Rescaling(scale, name=f"{name}_scale")(up)
         if linear:
             return layers.Add(name=name)([x, scaled])
