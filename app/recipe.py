@@ -34,7 +34,8 @@ class Optimizer(Part):
         square = rho * square + (1 - rho) * g^2
         velocity = momentum * velocity + rate * g / sqrt(square + epsilon)        w = w - velocity
 
-    and `initial_accumulator` is the square before the first step: 1 in TensorFlow 1, which made the papers, 0 in Keras.
+    and `initial_accumulator` is the square before the first step: 1 in TensorFlow 1, with which the papers were made, 0
+    in Keras.
 
     `weight_decay` is decoupled: every step takes rate * weight_decay * w away (1711.05101). `l2` is the penalty
     l2 / 2 * sum(w^2), whose gradient l2 * w joins that of the loss. With its one half it is the number that TF-slim,
@@ -61,7 +62,8 @@ class Optimizer(Part):
 
 
 class Schedule(Part):
-    """How the rate goes on after `warmup` epochs of linear rise from 0. With x from 0 there to 1 at the end of the run:
+    """How the rate goes on after `warmup` epochs of linear rise from 0. Counted from there, with x from 0 to 1 over the
+    rest of the run:
 
     cosine       rate * (1 + cos(pi x)) / 2
     polynomial   rate * (1 - x)^power: a straight line with 1; Caffe's release of GoogLeNet has 0.5
