@@ -12,7 +12,6 @@ import os
 import statistics
 import sys
 import time
-from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the program does
@@ -20,6 +19,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the program does
 import keras
 import numpy as np
 
+from benchmarks import stepping
 from models import NETWORKS, BatchNormalization
 
 SIDE, BATCH, WARM_UP = 149, 16, 3
@@ -54,9 +54,7 @@ def main(name: str, kind: str, precision: str, steps: str) -> None:
         started = time.perf_counter()
         model.train_on_batch(images, labels)
         seconds.append(time.perf_counter() - started)
-    status = Path("/proc/self/status").read_text().splitlines()
-    peak = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
-    print(json.dumps({"milliseconds": 1000 * statistics.median(seconds[WARM_UP:]), "bytes": peak}))
+    print(json.dumps({"milliseconds": 1000 * statistics.median(seconds[WARM_UP:]), "bytes": stepping.peak()}))
 
 
 if __name__ == "__main__":
