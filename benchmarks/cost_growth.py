@@ -5,8 +5,9 @@
 Of a training step as the program runs it (see `training_worker`), at 112 pixels and batches of 8 unless these grow; of
 files, what the first look at a folder takes and every one after it (see `scanning`). Cost goes with a power of what
 grows: the exponent is fitted on the longest row of neighbours among which none departs from it by more than `APART`;
-the table says from where to where that is, and what the exponent is from each point to the next. What is fixed, the
-program itself, makes the exponents of small points smaller.
+the table says from where to where that is, and what the exponent is from each point to the next. What is fixed makes
+the exponents of small points smaller. `MB more` is the peak of the steps above what the process has when the network is
+built, or of files what it grows by.
 """
 
 import argparse
@@ -21,7 +22,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
 from benchmarks import scanning
+from benchmarks.machine import machine
 from benchmarks.training_step import CORES, of_process
 
 POINTS: dict[str, tuple[float, ...]] = {
@@ -59,7 +63,8 @@ def of_step(network: str, grows: str, value: float) -> dict[str, float]:
     settings = [f"{grows}={value}"] if grows in ("width", "classes") else []
     asked = [network, *map(str, (side, batch, STEPS))]
     told = of_process([sys.executable, "-m", "benchmarks.training_worker", "program", *asked, *settings])
-    return {"s a step": told["step"], "s of the first step": told["first"], "MB of steps": told["bytes_of_steps"] / 1e6}
+    more = told["bytes_of_steps"] - told["bytes_before"]
+    return {"s a step": told["step"], "s of the first step": told["first"], "MB more": more / 1e6}
 
 
 def of_files(count: int) -> dict[str, float]:
@@ -101,18 +106,19 @@ def main() -> None:
     arguments = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
-    made = [*measured(arguments.network, arguments.only)]
-    # It imports TensorFlow, which has no place beside what is measured.
-    from benchmarks.machine import machine
-
-    if arguments.json:
-        print(json.dumps({"machine": machine(), "rows": made}, indent=1))
-        return
-    print(f"{machine()}; {arguments.network}")
-    for line in made:
+    made = []
+    if not arguments.json:
+        print(f"{machine()}; {arguments.network}")
+    for line in measured(arguments.network, arguments.only):
+        made.append(line)
+        if arguments.json:
+            continue
         points = ", ".join(f"{x}: {y:.3g}" for x, y in line["measured"].items())
         print(f"{line['name']} over {line['over']}: {points}; exponents {line['from each to the next']}")
-        print(f"    {line['exponent']} from {line['holds']}" if line["exponent"] is not None else "    no one exponent")
+        said = f"{line['exponent']} from {line['holds']}" if line["exponent"] is not None else "no one exponent"
+        print(f"    {said}", flush=True)
+    if arguments.json:
+        print(json.dumps({"machine": machine(), "rows": made}, indent=1))
 
 
 if __name__ == "__main__":

@@ -45,8 +45,17 @@ def forget_peak() -> None:
 
 def peak() -> int:
     """The most memory of this process, bytes, since it began or `forget_peak`; on Linux."""
+    return _status("VmHWM")
+
+
+def resident() -> int:
+    """Bytes of this process in memory now; on Linux."""
+    return _status("VmRSS")
+
+
+def _status(key: str) -> int:
     status = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+    return next(int(line.split()[1]) * 1024 for line in status if line.startswith(key))
 
 
 class Steps:
@@ -63,9 +72,10 @@ class Steps:
         self.apart = apart
         self.ends: list[float] = []
         self.start = time.perf_counter()
-        self.whole = 0
+        self.whole = self.before = 0
 
     def begin(self) -> None:
+        self.before = resident()
         self.start = time.perf_counter()
 
     def end(self, wait: Callable[[], Any]) -> None:
@@ -79,7 +89,7 @@ class Steps:
 
     def told(self, **more: object) -> str:
         """A JSON object: `first` and `step`, the median where steps are apart and else the mean, in seconds, `bytes`
-        and `bytes_of_steps`."""
+        `bytes_of_steps`, and `bytes_before`, what there was at the beginning."""
         counted = sorted(self.ends)[WARM_UP : self.last + 1]  # threads may tell of them in another order
         times = [after - before for before, after in itertools.pairwise(counted)]
         of_steps = peak()
@@ -88,5 +98,6 @@ class Steps:
             "step": statistics.median(times) if self.apart else statistics.mean(times),
             "bytes": max(self.whole, of_steps),
             "bytes_of_steps": of_steps,
+            "bytes_before": self.before,
         }
         return json.dumps(figures | more)

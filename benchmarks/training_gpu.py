@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).parent.parent
 NETWORK, STEPS = "inception_v3", 20
 BYTES = 28
+LARGEST_PART = 1 / 3  # of the time, for one measurement: what hangs leaves the others theirs
 WANTED = {"H100": 1750.0, "H200": 2500.0}  # images a second at 299 pixels
 OURS, TIMM = "ours, JAX", "timm compiled"
 
@@ -70,9 +71,9 @@ def roofline(found: Limits, multiply_adds: float, elements: float) -> float:
     return min(found.flops / (3 * 2 * multiply_adds), found.bandwidth / (BYTES * elements))
 
 
-def told(command: Sequence[str], environment: dict[str, str], until: float) -> list[dict[str, Any]] | str:
-    """The JSON objects that a process printed, or why there are none."""
-    left = until - time.monotonic()
+def told(command: Sequence[str], environment: dict[str, str], until: float, most: float) -> list[dict[str, Any]] | str:
+    """The JSON objects that a process printed, or why there are none: it has `most` seconds, and ends at `until`."""
+    left = min(most, until - time.monotonic())
     if left < 1:
         return "no time was left"
     try:
@@ -98,11 +99,11 @@ def row(by: str, batch: int, found: list[dict[str, Any]] | str, ceiling: float |
 def measure(
     device: str, batches: Sequence[int], side: int, data: Path | None, seconds: float, peers: Path, python: str
 ) -> dict[str, Any]:
-    until = time.monotonic() + seconds
+    until, most = time.monotonic() + seconds, seconds * LARGEST_PART
     environment = {**os.environ, "KERAS_BACKEND": "jax", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.92"}
     if device == "cpu":
         environment |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-    asked = told([python, "-m", "benchmarks.training_gpu"], environment, until)
+    asked = told([python, "-m", "benchmarks.training_gpu"], environment, until, most)
     if isinstance(asked, str):
         raise SystemExit(f"{python} cannot ask JAX what the device does: {asked}")
     able = Limits(**asked[0])
@@ -112,17 +113,19 @@ def measure(
     curve: list[dict[str, Any]] | str = "no data was named"
     for batch in batches:
         size = [NETWORK, str(side), str(batch), str(STEPS if device == "gpu" else 2)]
-        ours = told([python, "-m", "benchmarks.training_worker", "networks", *size, "bfloat16"], environment, until)
+        ours = told(
+            [python, "-m", "benchmarks.training_worker", "networks", *size, "bfloat16"], environment, until, most
+        )
         if not isinstance(ours, str):
             ceiling = roofline(able, ours[-1]["multiply_adds"], ours[-1]["elements"])
         on = "cuda" if device == "gpu" else "cpu"
         command = [str(peers), "-m", "benchmarks.training_peer", "compiled-last", *size, on]
-        for by, found in ((OURS, ours), (TIMM, told(command, environment, until))):
+        for by, found in ((OURS, ours), (TIMM, told(command, environment, until, most))):
             rows.append(row(by, batch, found, ceiling))
             print(rows[-1], file=sys.stderr)
         if data and batch == batches[0]:  # the later batches may find no time
             small = ["--pictures", "200", "--epochs", "2"] if device == "cpu" else ["--bfloat16"]
-            curve = told([python, "-m", "benchmarks.training_curve", str(data), *small], environment, until)
+            curve = told([python, "-m", "benchmarks.training_curve", str(data), *small], environment, until, most)
             print(curve, file=sys.stderr)
     return {
         "device": able._asdict(),

@@ -96,7 +96,7 @@ def contestants(network: str, chosen: Sequence[str]) -> list[str]:
 def run(
     name: str, subject: Subject, steps: int, peers: Path, channels: str = LAST, settings: Sequence[str] = ()
 ) -> Told:
-    """What the worker told; how it goes wrong is seen on the terminal."""
+    """What the worker told."""
     asked = [subject.network, *map(str, (subject.side, subject.batch, steps))]
     environment = {key: value for key, value in os.environ.items() if key != "TF_ENABLE_ONEDNN_OPTS"}
     if name in TIMM:
@@ -110,9 +110,9 @@ def run(
 
 
 def of_process(command: list[str], environment: dict[str, str] | None = None) -> Any:
-    done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{' '.join(command[1:])} ended with {done.returncode}.")
+        raise SystemExit(f"{done.stderr}\n{' '.join(command[1:])} ended with {done.returncode}.")
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -220,24 +220,48 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
 
 def measure_memory(
     subject: Subject, names: Sequence[str], rounds: int, peers: Path
-) -> dict[str, list[dict[int, Told]]]:
+) -> tuple[dict[str, list[dict[int, Told]]], dict[str, str]]:
+    """What was told by contestant, round and batch, and where the channels were put."""
+    channels = faster_channels(names, subject, peers)
     found: dict[str, list[dict[int, Told]]] = {name: [] for name in names}
     for _ in range(rounds):
         for name, told in found.items():
-            told.append({batch: run(name, subject._replace(batch=batch), STEPS_OF_MEMORY, peers) for batch in BATCHES})
-    return found
+            where = channels.get(name, LAST)
+            sizes = [subject._replace(batch=batch) for batch in BATCHES]
+            told.append({size.batch: run(name, size, STEPS_OF_MEMORY, peers, where) for size in sizes})
+    return found, channels
 
 
-def rows_of_memory(label: str, found: dict[str, list[dict[int, Told]]]) -> list[dict[str, Any]]:
+def slopes(rounds: Sequence[dict[int, Told]]) -> list[float]:
+    """Bytes that a picture takes, by the peaks of each round."""
+    return [slope([(batch, told["bytes_of_steps"]) for batch, told in one.items()]) for one in rounds]
+
+
+def rows_of_memory(
+    label: str, found: dict[str, list[dict[int, Told]]], channels: dict[str, str]
+) -> list[dict[str, Any]]:
     made = []
     for name, rounds in found.items():
-        slopes = [slope([(batch, told["bytes_of_steps"]) for batch, told in one.items()]) for one in rounds]
-        line = {"name": label, "by": name, "MB a picture": round(statistics.median(slopes) / 1e6, 2)}
-        line["spread"] = round((max(slopes) - min(slopes)) / 1e6, 2)
+        by = f"{name}, channels {channels[name]}" if name in channels else name
+        line = {"name": label, "by": by, "MB a picture": round(statistics.median(slopes(rounds)) / 1e6, 2)}
+        line["spread"] = round((max(slopes(rounds)) - min(slopes(rounds))) / 1e6, 2)
         for batch in BATCHES:
             line[f"MB of {batch}"] = round(statistics.median(one[batch]["bytes_of_steps"] for one in rounds) / 1e6)
         made.append(line)
     return made
+
+
+def verdicts_of_memory(everything: dict[str, dict[str, list[dict[int, Told]]]]) -> list[tuple[str, float, float]]:
+    return [
+        (
+            f"{label}: memory of a picture, {name} / {EAGER}",
+            statistics.median(slopes(found[name])) / statistics.median(slopes(found[EAGER])),
+            largest,
+        )
+        for label, found in everything.items()
+        for name, largest in LARGEST_SLOPE.items()
+        if name in found and EAGER in found
+    ]
 
 
 def can_recompute() -> bool:
@@ -285,12 +309,13 @@ def main() -> None:
         names = contestants(subject.network, chosen)
         print(f"Measuring {label}: {', '.join(names)}", file=sys.stderr)
         if arguments.memory:
-            everything[label] = measure_memory(subject, names, rounds, peers)
-            made += rows_of_memory(label, everything[label])
+            everything[label], channels = measure_memory(subject, names, rounds, peers)
+            made += rows_of_memory(label, everything[label], channels)
         else:
             everything[label], channels = measure(subject, names, rounds, peers)
             made += rows(label, subject, everything[label], channels)
-    report(made, [] if arguments.memory else verdicts(everything), everything, rounds, arguments.json)
+    said = verdicts_of_memory(everything) if arguments.memory else verdicts(everything)
+    report(made, said, everything, rounds, arguments.json)
 
 
 def on_jax(arguments: argparse.Namespace) -> None:

@@ -58,6 +58,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(stepping, "forget_peak", lambda: None)
     monkeypatch.setattr(stepping, "peak", lambda: 7)
+    monkeypatch.setattr(stepping, "resident", lambda: 5)
     return now
 
 
@@ -73,16 +74,21 @@ def test_the_first_step_and_those_that_warm_up_are_not_counted(
         clock[0] += took
         steps.end(lambda: waited.append(1))
     told = json.loads(steps.told(build=3))
-    assert told == {"first": 50, "step": step, "bytes": 7, "bytes_of_steps": 7, "build": 3}
+    memory = {"bytes": 7, "bytes_of_steps": 7, "bytes_before": 5}
+    assert told == {"first": 50, "step": step, "build": 3, **memory}
     assert len(waited) == waits
 
 
 def test_the_peak_of_the_steps_is_not_that_of_what_came_before() -> None:
-    held = bytearray(b"1" * 300_000_000)
-    before = stepping.peak()
-    del held
     stepping.forget_peak()
-    assert stepping.peak() < before - 200_000_000
+    before = stepping.resident()
+    held = b"1" * 300_000_000
+    assert stepping.resident() > before + 200_000_000
+    del held
+    assert stepping.peak() > before + 200_000_000
+    assert stepping.resident() < before + 100_000_000
+    stepping.forget_peak()
+    assert stepping.peak() < before + 100_000_000
 
 
 def told(*steps: float, **more: float) -> list[dict[str, float]]:
@@ -147,21 +153,26 @@ def test_the_memory_of_a_picture_is_the_slope_over_batches() -> None:
          32: {"bytes_of_steps": base + 32e7 + noise}}
         for base, noise in ((1e9, 0.0), (3e9, 0.0), (2e9, 0.0))
     ]  # fmt: skip
-    (line,) = training_step.rows_of_memory("inception_v3_149", {PROGRAM: rounds})
+    half = [{batch: {"bytes_of_steps": 5e6 * batch} for batch in (8, 16, 32)}]
+    line, other = training_step.rows_of_memory("v3", {PROGRAM: rounds, EAGER: half}, {EAGER: "first"})
     assert line["MB a picture"] == 10
+    assert (other["by"], other["MB a picture"]) == (f"{EAGER}, channels first", 5)
+    ((name, ratio, largest),) = training_step.verdicts_of_memory({"v3": {PROGRAM: rounds, EAGER: half}})
+    assert (name, largest) == (f"v3: memory of a picture, {PROGRAM} / {EAGER}", 1.0)
+    assert ratio == pytest.approx(2)
     assert (line["spread"], line["MB of 16"]) == (0, 2160)
 
 
 def test_a_measurement_that_fails_or_has_no_time_says_so() -> None:
     here = {**os.environ}
-    soon = time.monotonic() + 30
-    assert training_gpu.told([sys.executable, "-c", "print('{\"step\": 2}')"], here, soon) == [{"step": 2}]
-    broken = training_gpu.told([sys.executable, "-c", "raise SystemExit('out of memory')"], here, soon)
+    soon, most = time.monotonic() + 300, 60.0
+    assert training_gpu.told([sys.executable, "-c", "print('{\"step\": 2}')"], here, soon, most) == [{"step": 2}]
+    broken = training_gpu.told([sys.executable, "-c", "raise SystemExit('out of memory')"], here, soon, most)
     assert broken == "out of memory"
-    slow = training_gpu.told([sys.executable, "-c", "input()"], here, time.monotonic() - 1)
+    slow = training_gpu.told([sys.executable, "-c", "input()"], here, time.monotonic() - 1, most)
     assert slow == "no time was left"
     sleeping = [sys.executable, "-c", "import time; time.sleep(60)"]
-    assert training_gpu.told(sleeping, here, time.monotonic() + 1.2) == "the time was over"
+    assert training_gpu.told(sleeping, here, soon, 1.1) == "the time was over"
     assert training_gpu.row("ours", 8, broken, None) == {"by": "ours", "batch": 8, "failed": "out of memory"}
 
 

@@ -164,9 +164,12 @@ def test_copies_of_an_openvino_file_are_not_tied_to_one_core(tmp_path: Path, mon
     made = openvino.opset13.add(image, np.ones((1, 4), np.float32))
     openvino.save_model(openvino.Model([made], [image], "sum"), tmp_path / "model.xml", compress_to_fp16=False)
     compiled, compile_model = [], openvino.Core.compile_model
-    monkeypatch.setattr(
-        openvino.Core, "compile_model", lambda *given: compiled.append(compile_model(*given)) or compiled[-1]
-    )
+
+    def kept(*given: Any) -> Any:
+        compiled.append(compile_model(*given))
+        return compiled[-1]
+
+    monkeypatch.setattr(openvino.Core, "compile_model", kept)
     run_artefact.openvino(str(tmp_path / "model.xml"), 1)
     properties = ("ENABLE_CPU_PINNING", "INFERENCE_NUM_THREADS")
     assert [compiled[0].get_property(name) for name in properties] == [False, 1]
