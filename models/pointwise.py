@@ -8,9 +8,7 @@ as long for the gradient of the kernel.
 from typing import Any
 
 import keras
-
-if keras.backend.backend() == "tensorflow":
-    import tensorflow as tf
+from keras import ops
 
 
 @keras.saving.register_keras_serializable(package="inceptions")
@@ -28,14 +26,14 @@ class Conv2D(keras.layers.Conv2D):
         if not (training and self._is_a_product(inputs)):
             return super().call(inputs)
         channels, filters = inputs.shape[-1], self.filters
-        pixels = tf.reshape(inputs, (-1, channels))
-        products = tf.matmul(pixels, tf.reshape(tf.convert_to_tensor(self.kernel), (channels, filters)))
+        pixels, kernel = ops.reshape(inputs, (-1, channels)), ops.reshape(self.kernel, (channels, filters))
+        products = ops.matmul(pixels, kernel)
         if self.use_bias:
-            products = tf.nn.bias_add(products, tf.convert_to_tensor(self.bias))
-        sides = [*inputs.shape[:-1]]
-        if sides.count(None) > 1:
-            sides = tf.unstack(tf.shape(inputs))[:-1]
-        outputs = tf.reshape(products, [*(-1 if side is None else side for side in sides), filters])
+            products = ops.add(products, self.bias)
+        sides = inputs.shape[:-1]
+        if list(sides).count(None) > 1:
+            sides = ops.shape(inputs)[:-1]
+        outputs = ops.reshape(products, (*(-1 if side is None else side for side in sides), filters))
         return outputs if self.activation is None else self.activation(outputs)
 
     def _is_a_product(self, inputs: Any) -> bool:
@@ -45,5 +43,5 @@ class Conv2D(keras.layers.Conv2D):
             and self.groups == 1
             and self.data_format == "channels_last"
             and keras.backend.standardize_dtype(inputs.dtype) in ("float32", "float64")
-            and not tf.config.list_physical_devices("GPU")
+            and not keras.distribution.list_devices("gpu")
         )
