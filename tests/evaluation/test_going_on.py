@@ -58,6 +58,7 @@ def kept(tmp_path: Path) -> list[Path]:
     return [*(tmp_path / "cache").rglob("*.npz")]
 
 
+@pytest.mark.slow
 def test_many_crops_are_not_asked_for_twice(
     finished_run: Run, calls: Calls, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

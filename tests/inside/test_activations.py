@@ -154,6 +154,7 @@ def test_activations_draws_a_layer_and_says_what_it_sees(
         assert picture.width > 800
 
 
+@pytest.mark.slow
 def test_data_adds_the_patches_of_its_training_images(
     finished_run: Run, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -525,6 +525,7 @@ np.savez(folder + "/found.npz", **found)
 """
 
 
+@pytest.mark.slow
 def test_two_synchronized_replicas_are_one_with_the_joint_batch(
     tmp_path: Path, fresh_process: Callable[..., str]
 ) -> None:

@@ -91,7 +91,7 @@ def assert_same(found: Array, right: Array) -> None:
     [
         ("inception_v3", "InceptionV3", {"scale": False}),
         pytest.param("inception_resnet_v2", "InceptionResNetV2", {"scale": False}, marks=pytest.mark.slow),
-        ("densenet121", "DenseNet121", {}),
+        pytest.param("densenet121", "DenseNet121", {}, marks=pytest.mark.slow),
     ],
 )
 def test_the_network_computes_what_that_of_keras_computes(name: str, theirs: str, options: dict[str, Any]) -> None:
@@ -283,10 +283,11 @@ HEADS = {
     for name, reference in REFERENCES.items()
     if reference.auxiliary
 }
+LARGE = ("inception_resnet_v2", "inception_v4")  # these take seconds each
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name == "inception_resnet_v2" else ()) for name in HEADS]
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in HEADS]
 )
 def test_the_smallest_image_with_heads_works_and_one_pixel_less_is_refused(name: str) -> None:
     heads, side = HEADS[name]
@@ -302,7 +303,7 @@ def test_the_smallest_image_with_heads_works_and_one_pixel_less_is_refused(name:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name == "inception_resnet_v2" else ()) for name in HEADS]
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in HEADS]
 )
 def test_the_heads_leave_the_predictions_alone(name: str) -> None:
     _, side = HEADS[name]

@@ -1,5 +1,6 @@
 """1 x 1 convolutions compute in training, as products, what they compute as convolutions."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +109,10 @@ def inception(image: Any) -> keras.Model:
     return keras.Model(image, columns[2](x, "last", style))
 
 
-def test_networks_train_alike_with_and_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    keras.config.set_dtype_policy("float64")  # normalisations would make much of what float32 rounds
+def test_networks_train_alike_with_and_without(
+    monkeypatch: pytest.MonkeyPatch, set_policy: Callable[[str], None]
+) -> None:
+    set_policy("float64")  # normalisations would make much of what float32 rounds
     x = normal(4, 8, 8, 3, dtype="float64")
     found = []
     for kind in (PointwiseConv2D, layers.Conv2D):

@@ -1102,6 +1102,7 @@ def test_slim_archives(
     assert not (cache / "inception_v3.ckpt.sha256").exists()
 
 
+@pytest.mark.slow
 def test_a_builder_fetches_its_published_weights(server: Server, tmp_path: Path) -> None:
     tensors = slim_networks.made_up(slim_networks.variables("inception_v1"), seed=5)
     raw = write_tensorflow(tmp_path / "inception_v1.ckpt", tensors, 1).read_bytes()

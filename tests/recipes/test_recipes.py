@@ -82,6 +82,7 @@ def trained(name: str, network: str, data: Path, to: Path, *settings: str) -> No
     assert run.read_classifier().recipe == recipe.load(name, (*SMALL, *settings))
 
 
+@pytest.mark.slow
 def test_the_recipe_for_digits_trains(pictures: Path, tmp_path: Path) -> None:
     trained("digits_v3", "lenet_bn", pictures, tmp_path / "run", "image_size=32", "optimizer.accumulate=2")
 

@@ -153,6 +153,7 @@ def test_a_picture_of_the_validation_that_vanishes_costs_no_more_than_the_last_m
         train(photos, run.folder)
 
 
+@pytest.mark.slow
 def test_the_other_pictures_come_in_the_steps_in_which_they_would_have_come(photos: Path, tmp_path: Path) -> None:
     """The place of what is lost has the next picture of its class."""
     data, run = loading.load(str(photos)), Run(tmp_path / "run")

@@ -52,6 +52,7 @@ def trained(model: keras.Model, steps: int = 4) -> keras.Model:
     return model
 
 
+@pytest.mark.slow
 def test_weights_averages_and_seeds_are_those_of_a_training_that_keeps_all_maps() -> None:
     """A second mask, or averages that move twice, would give others after the first step."""
     begun, usual, found = network(trainable=False), network(trainable=False), recomputing(network(trainable=False))

@@ -172,7 +172,7 @@ def validation_loss(run: Run, data: Data) -> float:
     return float(-np.mean(np.log(probabilities[np.arange(len(truth)), truth].astype(np.float64))))
 
 
-@pytest.mark.parametrize("use", ["last", "best"])
+@pytest.mark.parametrize("use", ["last", pytest.param("best", marks=pytest.mark.slow)])
 def test_the_model_is_that_of_the_last_epoch_or_of_the_lowest_validation_loss(
     use: str, finished_run: Run, data: Data, tmp_path: Path
 ) -> None:
@@ -625,7 +625,7 @@ def test_weight_decay_shrinks_kernels_and_nothing_else(name: str, resumed: bool,
 # ---- batches
 
 
-@pytest.mark.parametrize("few", [0, 256])
+@pytest.mark.parametrize("few", [pytest.param(0, marks=pytest.mark.slow), 256])
 @pytest.mark.parametrize("held", [0, 2**20])
 def test_validation_images_are_those_of_an_evaluation_again_and_again(
     few: int, held: int, data: Data, monkeypatch: pytest.MonkeyPatch
