@@ -17,7 +17,7 @@ from benchmarks import stepping
 from benchmarks.stepping import MOMENTUM, RATE
 
 if torch.version.cuda is None:
-    # The registry's torchvision is built for CUDA: beside PyTorch's CPU file its operators are missing, which timm
+    # PyPI's torchvision is built for CUDA: beside PyTorch's CPU file its operators are missing, which timm
     # does not use, and its import fails because two of them have no signature.
     missing = torch.library.Library("torchvision", "DEF")
     missing.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
