@@ -18,6 +18,14 @@ Pairs = dict[str, str]  # ours -> theirs
 
 POOL = None
 
+OWN = {
+    "kernel": "/kernel",
+    "bias": "/bias",
+    "gamma": "/gamma",
+    "beta": "/beta",
+    "moving_mean": "/moving_mean",
+    "moving_variance": "/moving_variance",
+}
 SUFFIXES: dict[Format, dict[str, str]] = {
     "tensorflow": {
         "kernel": "/weights",
@@ -29,14 +37,7 @@ SUFFIXES: dict[Format, dict[str, str]] = {
         "moving_mean": "/moving_mean",
         "moving_variance": "/moving_variance",
     },
-    "keras": {
-        "kernel": "/kernel",
-        "bias": "/bias",
-        "gamma": "/gamma",
-        "beta": "/beta",
-        "moving_mean": "/moving_mean",
-        "moving_variance": "/moving_variance",
-    },
+    "keras": OWN,
     "pytorch": {
         "kernel": ".weight",
         "bias": ".bias",
@@ -45,15 +46,8 @@ SUFFIXES: dict[Format, dict[str, str]] = {
         "moving_mean": ".running_mean",
         "moving_variance": ".running_var",
     },
-    # As `caffe.tensors` calls the blobs of a layer, which have no names of their own.
-    "caffe": {
-        "kernel": "/kernel",
-        "bias": "/bias",
-        "gamma": "/gamma",
-        "beta": "/beta",
-        "moving_mean": "/moving_mean",
-        "moving_variance": "/moving_variance",
-    },
+    # The blobs of Caffe's layers have no names: `caffe.tensors` gives them these.
+    "caffe": OWN,
 }
 
 
